@@ -1,0 +1,146 @@
+"""A model file as a classifier: cell image in, probabilities and maps out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edgecell.edge.runtime import open_interpreter
+from edgecell.errors import ModelError
+from edgecell.modelfile import read_tflite
+from edgecell.preprocess import Image, Preprocessing, standardise
+
+LOGITS = "logits"
+MAPS = "maps"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the network says of one cell.
+
+    Attributes:
+        codes: class codes, in the order of the arrays.
+        logits: float32 (C,).
+        probabilities: float64 (C,), summing to 1: softmax(logits / temperature).
+        maps: float32 (h, w, C), class activation maps: mean over (h, w) plus the
+            class's bias is its logit.
+    """
+
+    codes: tuple[str, ...]
+    logits: npt.NDArray[np.float32]
+    probabilities: npt.NDArray[np.float64]
+    maps: npt.NDArray[np.float32]
+
+    @property
+    def index(self) -> int:
+        """Index of the most probable class."""
+        return int(self.probabilities.argmax())
+
+    def top(self, k: int) -> list[tuple[str, float]]:
+        """The k most probable classes: (code, probability), best first."""
+        order = np.argsort(-self.probabilities, kind="stable")[:k]
+        return [(self.codes[i], float(self.probabilities[i])) for i in order]
+
+
+def softmax(
+    logits: npt.NDArray[np.float32], temperature: float
+) -> npt.NDArray[np.float64]:
+    """softmax(logits / temperature) over the last axis, in float64."""
+    scaled = logits.astype(np.float64) / temperature
+    e = np.exp(scaled - scaled.max(-1, keepdims=True))
+    return np.asarray(e / e.sum(-1, keepdims=True), np.float64)
+
+
+def input_table(prep: Preprocessing, details: dict[str, Any]) -> npt.NDArray[Any]:
+    """Standardisation and input quantisation as one look-up table.
+
+    Args:
+        prep: the model's preprocessing.
+        details: the input tensor's, from the interpreter.
+
+    Returns:
+        (1, 256, 3) of the input's dtype: pixel value and channel to tensor value,
+        round(x / scale) + zero point for integer inputs.
+    """
+    ramp = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, 2)
+    x = standardise(ramp, prep)
+    dtype = np.dtype(details["dtype"])
+    if dtype == np.float32:
+        return x
+    scale, zero_point = details["quantization"]
+    info = np.iinfo(dtype)
+    q = np.rint(x.astype(np.float64) / scale) + zero_point
+    return np.asarray(np.clip(q, info.min, info.max), dtype)
+
+
+def dequantise(
+    tensor: npt.NDArray[Any], details: dict[str, Any]
+) -> npt.NDArray[np.float32]:
+    """(q - zero point) * scale for integer tensors; float32 passes through."""
+    if tensor.dtype == np.float32:
+        return tensor
+    scale, zero_point = details["quantization"]
+    return ((tensor.astype(np.float32) - zero_point) * scale).astype(np.float32)
+
+
+class Classifier:
+    """A TFLite model with its record, ready to run.
+
+    Attributes:
+        record: the model's record.
+        runtime: the runtime in use.
+        attempts: the runtimes that were tried, for `edgecell doctor`.
+        logit_step: quantisation step of the logits; 0 for float outputs.
+    """
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        """Opens a model file.
+
+        Args:
+            path: a ``.tflite`` that `edgecell convert` wrote.
+            threads: threads of the interpreter, at least 1.
+
+        Raises:
+            ModelError: not a model of ours, or damaged.
+            MissingPackageError: no runtime takes it.
+        """
+        flatbuffer, self.record = read_tflite(path)
+        self._interpreter, self.runtime, self.attempts = open_interpreter(
+            flatbuffer, threads
+        )
+        runner = self._interpreter.get_signature_runner("serving_default")
+        outputs = runner.get_output_details()
+        if {LOGITS, MAPS} - set(outputs):
+            raise ModelError(f"{path} has no outputs '{LOGITS}' and '{MAPS}'")
+        self._input = self._interpreter.get_input_details()[0]
+        self._logits, self._maps = outputs[LOGITS], outputs[MAPS]
+        self._table = input_table(self.record.preprocessing, self._input)
+        self.logit_step = float(self._logits["quantization"][0])
+
+    def classify(self, image: Image) -> Prediction:
+        """Classifies one cell.
+
+        Args:
+            image: uint8 RGB (S, S, 3), S the model's input size, white-balanced.
+
+        Returns:
+            The prediction.
+        """
+        index = self._input["index"]
+        self._interpreter.set_tensor(index, self._lookup(image)[None])
+        self._interpreter.invoke()
+        logits, maps = (
+            dequantise(self._interpreter.get_tensor(d["index"])[0], d)
+            for d in (self._logits, self._maps)
+        )
+        probabilities = softmax(logits, self.record.temperature)
+        return Prediction(self.record.codes, logits, probabilities, maps)
+
+    def _lookup(self, image: Image) -> npt.NDArray[Any]:
+        # cv2.LUT knows no int8 input tables in older releases; a view does.
+        if self._table.dtype == np.int8:
+            return cv2.LUT(image, self._table.view(np.uint8)).view(np.int8)
+        return np.asarray(cv2.LUT(image, self._table))

@@ -1,0 +1,110 @@
+"""Which TFLite runtime runs here: ai-edge-litert, tflite-runtime or TensorFlow."""
+
+import importlib
+import importlib.metadata
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from edgecell.errors import MissingPackageError
+
+
+class Interpreter(Protocol):
+    """The part of the TFLite interpreter that is used here; all runtimes have it."""
+
+    def allocate_tensors(self) -> None: ...
+    def invoke(self) -> None: ...
+    def set_tensor(self, tensor_index: int, value: Any) -> None: ...
+    def get_tensor(self, tensor_index: int) -> Any: ...
+    def get_input_details(self) -> list[dict[str, Any]]: ...
+    def get_signature_list(self) -> dict[str, dict[str, list[str]]]: ...
+    def get_signature_runner(self, signature_key: str) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A runtime package that is installed.
+
+    Attributes:
+        name: package name: 'ai-edge-litert', 'tflite-runtime' or 'tensorflow'.
+        version: its version.
+    """
+
+    name: str
+    version: str
+
+    def interpreter(self, flatbuffer: bytes, threads: int) -> Interpreter:
+        """Builds an interpreter and allocates its tensors.
+
+        Args:
+            flatbuffer: the TFLite model.
+            threads: number of threads, at least 1.
+        """
+        module = importlib.import_module(_MODULES[self.name])
+        made: Interpreter = module.Interpreter(
+            model_content=flatbuffer, num_threads=threads
+        )
+        made.allocate_tensors()
+        return made
+
+
+# In order of preference. TensorFlow's own comes last: it is on workstations only.
+_MODULES = {
+    "ai-edge-litert": "ai_edge_litert.interpreter",
+    "tflite-runtime": "tflite_runtime.interpreter",
+    "tensorflow": "tensorflow.lite.python.interpreter",
+}
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What happened when a runtime was tried; ``error`` is empty if it works."""
+
+    runtime: Runtime
+    error: str
+
+
+def installed() -> list[Runtime]:
+    """Runtime packages that are installed, best first, working or not."""
+    found = []
+    for name in _MODULES:
+        try:
+            found.append(Runtime(name, importlib.metadata.version(name)))
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def open_interpreter(
+    flatbuffer: bytes, threads: int
+) -> tuple[Interpreter, Runtime, list[Attempt]]:
+    """Builds an interpreter with the first runtime that can.
+
+    An import that succeeds proves nothing: tflite-runtime with numpy 2 imports and
+    then fails to build an interpreter, so each runtime is tried with the model.
+
+    Args:
+        flatbuffer: the TFLite model.
+        threads: number of threads, at least 1.
+
+    Returns:
+        The interpreter, its runtime, and all attempts up to it.
+
+    Raises:
+        MissingPackageError: no runtime is installed, or none takes the model.
+    """
+    attempts: list[Attempt] = []
+    for runtime in installed():
+        try:
+            made = runtime.interpreter(flatbuffer, threads)
+        except (ImportError, SystemError, RuntimeError, ValueError) as e:
+            reason = (str(e) or type(e).__name__).splitlines()[0]
+            attempts.append(Attempt(runtime, reason))
+            continue
+        attempts.append(Attempt(runtime, ""))
+        return made, runtime, attempts
+    tried = "; ".join(f"{a.runtime.name}: {a.error}" for a in attempts)
+    raise MissingPackageError(
+        "no TFLite runtime works here"
+        + (f" ({tried})" if tried else "")
+        + '; install one with: pip install "edgecell[edge]"'
+    )

@@ -1,0 +1,5 @@
+"""``python -m edgecell``."""
+
+from edgecell.cli import cli
+
+cli()

@@ -1,0 +1,50 @@
+"""The twelve cell classes of the paper and the names that folders give them."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class CellClass:
+    """One class: the paper's code and the English name."""
+
+    code: str
+    name: str
+
+
+CLASSES: tuple[CellClass, ...] = (
+    CellClass("BA", "basophil"),
+    CellClass("BNE", "band neutrophil"),
+    CellClass("EO", "eosinophil"),
+    CellClass("ERB", "erythroblast"),
+    CellClass("LY", "lymphocyte"),
+    CellClass("MMY", "metamyelocyte"),
+    CellClass("MO", "monocyte"),
+    CellClass("MY", "myelocyte"),
+    CellClass("MYE", "myeloblast"),
+    CellClass("PLT", "platelet"),
+    CellClass("PMY", "promyelocyte"),
+    CellClass("SNE", "segmented neutrophil"),
+)
+CODES: tuple[str, ...] = tuple(c.code for c in CLASSES)
+
+
+def _key(name: str) -> str:
+    """Folds case, separators and a plural s: 'Band_Neutrophils' -> 'bandneutrophil'."""
+    folded = "".join(ch for ch in name.lower() if ch.isalnum())
+    return folded[:-1] if folded.endswith("s") and len(folded) > 3 else folded
+
+
+_BY_KEY = {_key(n): c.code for c in CLASSES for n in (c.code, c.name)}
+
+
+def code_of(name: str) -> str | None:
+    """The class code that a folder name stands for.
+
+    Args:
+        name: a code or an English name, in any case, singular or plural, with
+            spaces, hyphens or underscores.
+
+    Returns:
+        One of ``CODES``, or None if the name is not a known class.
+    """
+    return _BY_KEY.get(_key(name))

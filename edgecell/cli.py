@@ -1,0 +1,93 @@
+"""The command line: one group, commands loaded when they are called."""
+
+import importlib
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgecell import RESEARCH_USE, __version__
+from edgecell.errors import EdgecellError
+from edgecell.files import write_atomically
+
+# name -> (module, short help). The help stands here so that `edgecell --help`
+# imports nothing heavy; a test compares it with the commands' own.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "train": ("edgecell.train.command", "Train a network on labelled cells."),
+    "evaluate": (
+        "edgecell.benchmarks.evaluate_command",
+        "Measure a model's accuracy, or the localiser's.",
+    ),
+    "convert": ("edgecell.convert.command", "Convert a trained model to TFLite."),
+    "run": ("edgecell.edge.run_command", "Find and classify cells in frames."),
+    "doctor": ("edgecell.edge.doctor_command", "Check this machine's set-up."),
+    "bench": ("edgecell.benchmarks.bench_command", "Measure a model's cost."),
+    "info": ("edgecell.convert.info_command", "Print the record in a model file."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when the command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all commands, in the order of work."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Imports the command ``name``; None if there is none."""
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(COMMANDS[name][0])
+        command = module.command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        """Lists the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs a command; our own errors become one line and exit status 1."""
+        try:
+            return super().invoke(ctx)
+        except EdgecellError as e:
+            raise click.ClickException(" ".join(str(e).split())) from e
+
+
+@click.group(cls=LazyGroup, epilog=RESEARCH_USE)
+@click.version_option(__version__, prog_name="edgecell")
+def cli() -> None:
+    """Classify blood cells on edge devices: train, convert, run, explain."""
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+
+
+def json_option(command: Any) -> Any:
+    """The option ``--json FILE`` that every reporting command has."""
+    return click.option(
+        "--json",
+        "json_file",
+        type=click.Path(dir_okay=False, allow_dash=True),
+        help="Write the result as JSON to FILE; '-' prints it instead of the report.",
+    )(command)
+
+
+def report(text: str, data: dict[str, Any], json_file: str | None) -> None:
+    """Prints a result for people, and writes it for machines if asked to.
+
+    Args:
+        text: the readable report.
+        data: the same as JSON-ready data.
+        json_file: where to write ``data``; '-' prints it and leaves ``text`` out.
+    """
+    dump = json.dumps(data, indent=1)
+    if json_file == "-":
+        click.echo(dump)
+        return
+    if json_file:
+        write_atomically(Path(json_file), dump + "\n")
+    click.echo(text)

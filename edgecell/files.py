@@ -1,0 +1,34 @@
+"""Writing files so that a power cut leaves the old one or the new one."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from edgecell.errors import OutputError
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Writes a file whole or not at all.
+
+    Args:
+        path: the file to write; its folder is made if need be.
+        content: the bytes, or text to be encoded as UTF-8.
+
+    Raises:
+        OutputError: the folder or disk does not take it.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    partial: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(fd, "wb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        os.chmod(partial, 0o644)
+        os.replace(partial, path)
+    except OSError as e:
+        if partial and os.path.exists(partial):
+            os.unlink(partial)
+        raise OutputError(f"cannot write {path}: {e.strerror}") from e

@@ -1,0 +1,154 @@
+"""From an image to the network's input: the one way, on every side.
+
+The numbers (input size, crop, mean, deviation, white reference) come from the
+record in the model file, never from here.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Image = npt.NDArray[np.uint8]
+"""uint8, shape (H, W, 3), RGB unless a name says BGR."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes an input tensor; travels inside the model file.
+
+    Attributes:
+        input_size: side of the square input, pixels.
+        crop_fraction: side of the crop as a share of a training image's shorter
+            side, in (0, 1].
+        crop_red_cells: side of the crop in red-cell diameters, which sets the
+            crop in a camera frame of unknown scale.
+        white_percentile: percentile of each channel that is taken for the
+            empty background, in (0, 100].
+        white_level: value that the background is scaled to, 1..255.
+        mean: per channel R, G, B, after white balance, pixel units.
+        std: per channel, pixel units, all > 0.
+    """
+
+    input_size: int
+    crop_fraction: float
+    crop_red_cells: float
+    white_percentile: float
+    white_level: float
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        if not (self.input_size > 0 and 0 < self.crop_fraction <= 1):
+            raise ValueError("input_size must be > 0 and crop_fraction in (0, 1]")
+        if self.crop_red_cells <= 0 or not 0 < self.white_percentile <= 100:
+            raise ValueError("crop_red_cells must be > 0, white_percentile in (0, 100]")
+        if not 0 < self.white_level <= 255 or min(self.std) <= 0:
+            raise ValueError("white_level must be in (0, 255] and every std > 0")
+
+
+def white_gains(
+    image: Image, percentile: float, level: float
+) -> npt.NDArray[np.float64]:
+    """Gains that bring the background of an image to a common white.
+
+    A blood film's background is empty glass: its colour is the lamp's and the
+    camera's, not the cell's. Dividing it out makes microscopes comparable.
+
+    Args:
+        image: uint8 (H, W, 3).
+        percentile: percentile of each channel taken for the background.
+        level: value that this percentile is brought to.
+
+    Returns:
+        float64 (3,), one gain a channel, in the image's channel order; at most 4,
+        so that a dark frame isn't blown up into noise.
+    """
+    histograms = [
+        cv2.calcHist([image], [c], None, [256], [0, 256]).ravel() for c in range(3)
+    ]
+    rank = percentile / 100 * image.shape[0] * image.shape[1]
+    background = [int(np.searchsorted(np.cumsum(h), rank)) for h in histograms]
+    return np.minimum(level / np.maximum(np.minimum(background, 255), 1), 4.0)
+
+
+def apply_gains(image: Image, gains: npt.NDArray[np.float64]) -> Image:
+    """Multiplies each channel by its gain, rounding and clipping to 0..255.
+
+    Args:
+        image: uint8 (H, W, 3).
+        gains: (3,), in the image's channel order.
+    """
+    ramp = np.arange(256, dtype=np.float64)[:, None] * gains
+    table = np.clip(np.rint(ramp), 0, 255).astype(np.uint8)
+    return np.asarray(cv2.LUT(image, table[None]), np.uint8)
+
+
+def crop_square(image: Image, centre: tuple[float, float], side: float) -> Image:
+    """Cuts a square around a point; beyond the border the edge is mirrored.
+
+    Args:
+        image: (H, W, 3).
+        centre: (x, y) in pixels.
+        side: side of the square, pixels; rounded, at least 1.
+
+    Returns:
+        (side, side, 3), a copy or a view.
+    """
+    n = max(1, round(side))
+    x, y = round(centre[0] - n / 2), round(centre[1] - n / 2)
+    h, w = image.shape[:2]
+    left, top = max(0, -x), max(0, -y)
+    right, bottom = max(0, x + n - w), max(0, y + n - h)
+    inner = image[max(0, y) : max(0, y + n), max(0, x) : max(0, x + n)]
+    if not (left or top or right or bottom):
+        return inner
+    if inner.size == 0:
+        raise ValueError("the crop lies outside the image")
+    return np.asarray(
+        cv2.copyMakeBorder(inner, top, bottom, left, right, cv2.BORDER_REFLECT),
+        np.uint8,
+    )
+
+
+def resize(image: Image, size: int) -> Image:
+    """Resizes to a square of ``size`` pixels, averaging areas when it shrinks."""
+    shrinks = image.shape[0] > size
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (size, size), interpolation=method), np.uint8)
+
+
+def cell_image(image: Image, prep: Preprocessing, margin: float = 1.0) -> Image:
+    """The network's view of an image that shows one cell in its middle.
+
+    Args:
+        image: uint8 RGB (H, W, 3), a training image: a whole small field.
+        prep: the model's preprocessing.
+        margin: widens the view around the crop at the same scale; training
+            keeps a margin to rotate and shift in.
+
+    Returns:
+        uint8 RGB (S, S, 3), S = round(input_size * margin).
+    """
+    gains = white_gains(image, prep.white_percentile, prep.white_level)
+    h, w = image.shape[:2]
+    side = prep.crop_fraction * margin * min(h, w)
+    crop = crop_square(image, (w / 2, h / 2), side)
+    return apply_gains(resize(crop, round(prep.input_size * margin)), gains)
+
+
+def standardise(
+    images: npt.NDArray[np.uint8], prep: Preprocessing
+) -> npt.NDArray[np.float32]:
+    """(pixel - mean) / std per channel.
+
+    Args:
+        images: uint8 RGB (..., 3).
+
+    Returns:
+        float32 of the same shape.
+    """
+    mean = np.asarray(prep.mean, np.float32)
+    std = np.asarray(prep.std, np.float32)
+    return np.asarray((images.astype(np.float32) - mean) / std, np.float32)

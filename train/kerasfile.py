@@ -1,0 +1,46 @@
+"""``.keras`` files that carry our record."""
+
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgecell.errors import ModelError
+from edgecell.files import write_atomically
+from edgecell.modelfile import METADATA_KERAS, ModelRecord, read_keras_record
+
+if TYPE_CHECKING:
+    import keras
+
+
+def save_keras(model: "keras.Model", path: Path, record: ModelRecord) -> None:
+    """Saves a Keras model and its record in one file, atomically.
+
+    Raises:
+        OutputError: the file can't be written.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        partial = Path(folder) / "model.keras"
+        model.save(partial)
+        with zipfile.ZipFile(partial, "a") as archive:
+            archive.writestr(METADATA_KERAS, record.to_json())
+        write_atomically(path, partial.read_bytes())
+
+
+def load_keras(path: Path) -> tuple["keras.Model", ModelRecord]:
+    """Loads what `save_keras` saved.
+
+    Raises:
+        ModelError: the file is missing, damaged, or not ours.
+    """
+    record = read_keras_record(path)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import keras
+
+    try:
+        return keras.models.load_model(path, compile=False), record
+    except (ValueError, OSError, KeyError) as e:
+        raise ModelError(
+            f"{path} cannot be loaded by Keras {keras.__version__}: {e}"
+        ) from e

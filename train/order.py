@@ -1,0 +1,35 @@
+"""The order in which training images are seen."""
+
+import numpy as np
+import numpy.typing as npt
+
+
+def epoch_order(
+    labels: npt.NDArray[np.int32], balance: float, seed: int, epoch: int
+) -> npt.NDArray[np.int64]:
+    """Draws the images of one epoch.
+
+    Each class takes a share in proportion to (its size)^(1 - balance), filled with
+    whole permutations of its images, so that none is seen k + 2 times while
+    another of its class is seen k times.
+
+    Args:
+        labels: int32 (N,), class indices.
+        balance: 0 for the classes as they come, 1 for equal classes.
+        seed: of the run.
+        epoch: number of the epoch; with the seed it fixes the order.
+
+    Returns:
+        int64 (N,), indices of images.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    classes, sizes = np.unique(labels, return_counts=True)
+    shares = sizes ** (1.0 - balance)
+    ends = np.rint(np.cumsum(shares) / shares.sum() * len(labels)).astype(int)
+    chosen = []
+    for label, count in zip(classes, np.diff(ends, prepend=0), strict=True):
+        members = np.flatnonzero(labels == label)
+        rounds = -(-count // len(members))
+        drawn = [rng.permutation(members) for _ in range(rounds)]
+        chosen.append(np.concatenate(drawn)[:count] if drawn else members[:0])
+    return rng.permutation(np.concatenate(chosen))
