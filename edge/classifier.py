@@ -81,9 +81,9 @@ def dequantise(
 ) -> npt.NDArray[np.float32]:
     """(q - zero point) * scale for integer tensors; float32 passes through."""
     if tensor.dtype == np.float32:
-        return tensor
+        return np.asarray(tensor, np.float32)
     scale, zero_point = details["quantization"]
-    return ((tensor.astype(np.float32) - zero_point) * scale).astype(np.float32)
+    return np.asarray((tensor.astype(np.float32) - zero_point) * scale, np.float32)
 
 
 class Classifier:

@@ -32,3 +32,19 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         if partial and os.path.exists(partial):
             os.unlink(partial)
         raise OutputError(f"cannot write {path}: {e.strerror}") from e
+
+
+def check_writable(path: Path) -> None:
+    """Finds out before long work whether its result can be written.
+
+    Raises:
+        OutputError: the folder can't be made or written to, or ``path`` is one.
+    """
+    if path.is_dir():
+        raise OutputError(f"cannot write {path}: it is a folder; name a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as e:
+        raise OutputError(f"cannot write {path}: {e.strerror}") from e

@@ -2,7 +2,7 @@
 
 A ``.tflite`` carries a ZIP archive behind its last byte (runtimes ignore it, ``unzip``
 reads it) with ``metadata.json`` and ``labels.txt``. A ``.keras`` file, a ZIP archive
-itself, carries the same ``metadata.json``.
+itself, carries the same record as ``edgecell.json``.
 """
 
 import hashlib
@@ -21,6 +21,7 @@ from edgecell.files import write_atomically
 from edgecell.preprocess import Preprocessing
 
 METADATA = "metadata.json"
+METADATA_KERAS = "edgecell.json"  # Keras keeps a metadata.json of its own
 LABELS = "labels.txt"
 FORMAT = 1
 BUNDLED = "bundled"
@@ -192,7 +193,3 @@ def read_keras_record(path: Path) -> ModelRecord:
             f"{path} is not a model that 'edgecell train' wrote ({e})"
         ) from e
     return ModelRecord.from_json(text, str(path))
-
-
-# Keras keeps a metadata.json of its own in a .keras file.
-METADATA_KERAS = "edgecell.json"

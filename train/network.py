@@ -8,11 +8,10 @@ kernel, ratio and expansion open; the presets say what was chosen.
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from edgecell.kerasfile import FEATURES_LAYER, HEAD_LAYER
+
 if TYPE_CHECKING:
     import keras
-
-CAM_LAYER = "features"
-HEAD_LAYER = "logits"
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def build(
 
     Returns:
         A functional Keras model from standardised float32 (N, S, S, 3) to logits
-        float32 (N, C). The layer ``CAM_LAYER`` is the last feature map, and
+        float32 (N, C). The layer ``FEATURES_LAYER`` is the last feature map, and
         ``HEAD_LAYER`` the one linear layer after global average pooling.
     """
     import keras
@@ -171,7 +170,7 @@ def build(
     for stage in spec.stages:
         for i in range(stage.blocks):
             x = bottleneck(x, stage.width, stage.stride if i == 0 else 1)
-    x = layers.ReLU(name=CAM_LAYER)(x)
+    x = layers.ReLU(name=FEATURES_LAYER)(x)
     x = layers.GlobalAveragePooling2D()(x)
     x = layers.Dropout(spec.dropout)(x)
     logits = layers.Dense(classes, name=HEAD_LAYER)(x)

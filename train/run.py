@@ -6,55 +6,32 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
-from edgecell.classes import CLASSES, CODES
-from edgecell.dataset import (
-    CellFile,
-    dataset_hash,
-    labels,
-    load_images,
-)
+from edgecell.classes import CLASSES
+from edgecell.dataset import CellFile, dataset_hash, decode, labels, load_images
 from edgecell.errors import InputError
 from edgecell.files import write_atomically
+from edgecell.kerasfile import HEAD_LAYER, save_keras
 from edgecell.modelfile import ModelRecord
-from edgecell.preprocess import Preprocessing, standardise
-from edgecell.train.augment import augment
+from edgecell.preprocess import Preprocessing
+from edgecell.red_cells import red_cell_diameter
 from edgecell.train.config import TrainConfig
-from edgecell.train.kerasfile import save_keras
-from edgecell.train.network import HEAD_LAYER, PRESETS, build
-from edgecell.train.order import epoch_order
-
-if TYPE_CHECKING:
-    import keras
-    import tensorflow as tf
+from edgecell.train.history import EpochResult, read_history, write_history
+from edgecell.train.network import PRESETS
+from edgecell.train.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
 INPUT_SIZE = 112
 WHITE_PERCENTILE = 95.0
 WHITE_LEVEL = 240.0
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """One row of history.csv."""
-
-    epoch: int
-    view_size: int
-    learning_rate: float
-    loss: float
-    accuracy: float
-    val_loss: float
-    val_accuracy: float
-    val_macro_recall: float
-    seconds: float
+SCALE_SAMPLE = 300
 
 
 def by_split(files: Sequence[CellFile]) -> dict[str, list[CellFile]]:
@@ -108,162 +85,32 @@ def channel_statistics(
     return (r, g, b), (sr, sg, sb)
 
 
-class Trainer:
-    """Trains one network; `train` is the way in.
+def crop_in_red_cells(files: Sequence[CellFile], crop_fraction: float) -> float:
+    """Side of the training crop in red-cell diameters: the scale a camera must match.
 
-    Attributes:
-        model: the network being trained.
-        averaged: exponential moving average of its weights (batch-normalisation
-            statistics included), evaluated and kept.
+    Args:
+        files: training images: small fields around a cell.
+        crop_fraction: side of the crop over an image's shorter side.
+
+    Returns:
+        Median over a sample of images in which red cells can be measured.
+
+    Raises:
+        InputError: in none of them, so a device could not know the scale.
     """
-
-    def __init__(
-        self, cfg: TrainConfig, prep: Preprocessing, steps_per_epoch: int
-    ) -> None:
-        import keras
-        import tensorflow as tf
-
-        keras.utils.set_random_seed(cfg.seed)
-        self.cfg, self.prep, self.steps = cfg, prep, steps_per_epoch
-        self.model = build(PRESETS[cfg.model], len(CODES), None)
-        self.averaged = build(PRESETS[cfg.model], len(CODES), None)
-        self.averaged.set_weights(self.model.get_weights())
-        total = cfg.epochs * steps_per_epoch
-        warmup = max(1, round(cfg.warmup_epochs * steps_per_epoch))
-        schedule = keras.optimizers.schedules.CosineDecay(
-            0.0,
-            max(1, total - warmup),
-            warmup_target=cfg.learning_rate,
-            warmup_steps=warmup,
+    sample = sorted(files, key=lambda f: f.sha256)[:SCALE_SAMPLE]
+    ratios = []
+    for file in sample:
+        image = cv2.cvtColor(decode(file.data, file.name), cv2.COLOR_RGB2BGR)
+        diameter = red_cell_diameter(np.asarray(image, np.uint8))
+        if diameter:
+            ratios.append(crop_fraction * min(image.shape[:2]) / diameter)
+    if not ratios:
+        raise InputError(
+            "no red cells were found around the training cells, so the crop's scale "
+            "is unknown; give images that show some of the field around each cell"
         )
-        self.optimizer = keras.optimizers.AdamW(
-            schedule, weight_decay=cfg.weight_decay, clipnorm=5.0
-        )
-        # Decay shrinks kernels; biases and batch-normalisation parameters are
-        # few and have no reason to be small.
-        self.optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-        self.optimizer.build(self.model.trainable_variables)
-        self.epoch = tf.Variable(0, dtype=tf.int64)
-        self.checkpoint = tf.train.Checkpoint(
-            model=self.model,
-            averaged=self.averaged,
-            optimizer=self.optimizer,
-            epoch=self.epoch,
-        )
-        self._step = tf.function(self._train_step, reduce_retracing=True)
-        self._forward = tf.function(
-            lambda x: self.averaged(x, training=False), reduce_retracing=True
-        )
-
-    def _train_step(
-        self, x: "tf.Tensor", y: "tf.Tensor"
-    ) -> tuple["tf.Tensor", "tf.Tensor"]:
-        import tensorflow as tf
-
-        smooth = self.cfg.label_smoothing
-        target = tf.one_hot(y, len(CODES)) * (1 - smooth) + smooth / len(CODES)
-        with tf.GradientTape() as tape:
-            logits = self.model(x, training=True)
-            loss = tf.reduce_mean(
-                tf.nn.softmax_cross_entropy_with_logits(target, logits)
-            )
-        variables = self.model.trainable_variables
-        self.optimizer.apply(tape.gradient(loss, variables), variables)
-        # A short memory at the start: early weights are worth forgetting.
-        step = tf.cast(self.optimizer.iterations, tf.float32)
-        keep = tf.minimum(self.cfg.ema, (1 + step) / (10 + step))
-        for average, value in zip(
-            self.averaged.variables, self.model.variables, strict=True
-        ):
-            if average.dtype == "float32":
-                average.assign(keep * average + (1 - keep) * value)
-        right = tf.equal(tf.argmax(logits, 1, tf.int32), y)
-        return loss, tf.reduce_mean(tf.cast(right, tf.float32))
-
-    def view_size(self, epoch: int) -> int:
-        """Side of the views in an epoch, pixels."""
-        small = epoch < self.cfg.small_epochs
-        return self.cfg.small_size if small else self.prep.input_size
-
-    def batches(
-        self, images: npt.NDArray[np.uint8], y: npt.NDArray[np.int32], epoch: int
-    ) -> "tf.data.Dataset":
-        """Augmented, standardised batches of one epoch.
-
-        Args:
-            images: uint8 (N, M, M, 3).
-            y: int32 (N,).
-            epoch: number of the epoch.
-
-        Returns:
-            A dataset of (float32 (B, S, S, 3), int32 (B,)).
-        """
-        import tensorflow as tf
-
-        cfg, size = self.cfg, self.view_size(epoch)
-        order = epoch_order(y, cfg.balance, cfg.seed, epoch)
-
-        def gather() -> Any:
-            for step in range(self.steps):
-                chosen = order[step * cfg.batch_size : (step + 1) * cfg.batch_size]
-                yield images[chosen], y[chosen], np.int32(step)
-
-        mean, std = (np.array(v, np.float32) for v in (self.prep.mean, self.prep.std))
-
-        def view(x: tf.Tensor, label: tf.Tensor, step: tf.Tensor) -> Any:
-            seed = tf.stack([cfg.seed, epoch * self.steps + step])
-            scale = self.prep.input_size / size
-            return (augment(x, size, scale, seed, cfg.augment) - mean) / std, label
-
-        side = images.shape[1]
-        return (
-            tf.data.Dataset.from_generator(
-                gather,
-                output_signature=(
-                    tf.TensorSpec((None, side, side, 3), tf.uint8),
-                    tf.TensorSpec((None,), tf.int32),
-                    tf.TensorSpec((), tf.int32),
-                ),
-            )
-            .map(view)
-            .prefetch(2)
-        )
-
-    def run_epoch(
-        self, images: npt.NDArray[np.uint8], y: npt.NDArray[np.int32]
-    ) -> tuple[float, float]:
-        """Trains one epoch.
-
-        Returns:
-            Mean loss and training accuracy (on augmented views, weights moving).
-        """
-        epoch = int(self.epoch)
-        name = f"epoch {epoch + 1}/{self.cfg.epochs}"
-        batches = self.batches(images, y, epoch)
-        loss_sum = right_sum = 0.0
-        with tqdm(batches, name, self.steps, disable=None, leave=False) as progress:
-            for i, (x, label) in enumerate(progress):
-                loss, right = self._step(x, label)
-                loss_sum += float(loss)
-                right_sum += float(right)
-                progress.set_postfix(loss=f"{loss_sum / (i + 1):.3f}")
-        self.epoch.assign_add(1)
-        return loss_sum / self.steps, right_sum / self.steps
-
-    def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Logits of the averaged weights.
-
-        Args:
-            images: uint8 (N, S, S, 3), cropped to the input size.
-
-        Returns:
-            float32 (N, C).
-        """
-        parts = [
-            self._forward(standardise(images[i : i + 64], self.prep)).numpy()
-            for i in range(0, len(images), 64)
-        ]
-        return np.concatenate(parts)
+    return float(np.median(ratios))
 
 
 def _validate(
@@ -278,21 +125,12 @@ def _validate(
     return float(loss), float(right.mean()), float(recall)
 
 
-def _final_model(trainer: Trainer) -> "keras.Model":
-    """The averaged network with its input size fixed, as converters want it."""
-    spec = PRESETS[trainer.cfg.model]
-    model = build(spec, len(CODES), trainer.prep.input_size)
-    model.set_weights(trainer.averaged.get_weights())
-    return model
-
-
 def train(
     files: Sequence[CellFile],
     cfg: TrainConfig,
     out: Path,
-    crop_red_cells: float,
     resume: bool = False,
-) -> Path:
+) -> EpochResult:
     """Trains a network and keeps the averaged weights of the best epoch.
 
     Args:
@@ -300,12 +138,11 @@ def train(
         cfg: the settings.
         out: folder for ``model.keras``, ``history.csv``, ``split.csv``,
             ``config.json`` and ``checkpoints/``.
-        crop_red_cells: side of the crop in red-cell diameters.
         resume: go on from the last checkpoint in ``out``.
 
     Returns:
-        Path of ``model.keras``: the epoch with the highest macro recall on the
-        validation split.
+        The epoch that ``model.keras`` holds: the one with the highest macro recall
+        on the validation split.
 
     Raises:
         InputError: too few images, or nothing to resume.
@@ -317,6 +154,7 @@ def train(
     parts = by_split(files)
     write_manifest(out / "split.csv", files)
     write_atomically(out / "config.json", json.dumps(cfg.to_dict(), indent=1))
+    crop_red_cells = crop_in_red_cells(parts["train"], cfg.crop_fraction)
     prep = Preprocessing(
         INPUT_SIZE,
         cfg.crop_fraction,
@@ -342,7 +180,7 @@ def train(
             raise InputError(f"{out} has no checkpoint to resume from")
         trainer.checkpoint.restore(manager.latest_checkpoint)
         history = read_history(out / "history.csv")[: int(trainer.epoch)]
-    best = max((h.val_macro_recall for h in history), default=-1.0)
+    best = max(history, key=lambda h: h.val_macro_recall, default=None)
     data = {
         "data_sha256": dataset_hash(files),
         "sources": sorted({f.source for f in files}),
@@ -374,9 +212,9 @@ def train(
             100 * val_accuracy,
             100 * val_recall,
         )
-        if val_recall >= best:
-            best = val_recall
-            model = _final_model(trainer)
+        if best is None or val_recall >= best.val_macro_recall:
+            best = history[-1]
+            model = trainer.final_model()
             record = ModelRecord(
                 classes=CLASSES,
                 preprocessing=prep,
@@ -391,25 +229,5 @@ def train(
         # The model first: a run that ends between the two repeats an epoch.
         write_history(out / "history.csv", history)
         manager.save()
-    return out / "model.keras"
-
-
-def write_history(path: Path, history: Sequence[EpochResult]) -> None:
-    """Writes one CSV row an epoch."""
-    text = io.StringIO()
-    names = list(EpochResult.__dataclass_fields__)
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(h) for h in history)
-    write_atomically(path, text.getvalue())
-
-
-def read_history(path: Path) -> list[EpochResult]:
-    """Reads what `write_history` wrote."""
-    with path.open() as f:
-        rows = list(csv.DictReader(f))
-    types = {k: f.type for k, f in EpochResult.__dataclass_fields__.items()}
-    return [
-        EpochResult(**{k: types[k](v) for k, v in row.items()})  # type: ignore[operator]
-        for row in rows
-    ]
+    assert best is not None  # cfg.epochs >= 1
+    return best

@@ -1,6 +1,5 @@
-"""``.keras`` files that carry our record."""
+"""``.keras`` files that carry our record: what training hands to conversion."""
 
-import os
 import tempfile
 import zipfile
 from pathlib import Path
@@ -9,9 +8,15 @@ from typing import TYPE_CHECKING
 from edgecell.errors import ModelError
 from edgecell.files import write_atomically
 from edgecell.modelfile import METADATA_KERAS, ModelRecord, read_keras_record
+from edgecell.optional import require
 
 if TYPE_CHECKING:
     import keras
+
+# Two layers that every network of ours has: the last feature map, and the one
+# linear layer after global average pooling. Class activation maps rest on them.
+FEATURES_LAYER = "features"
+HEAD_LAYER = "logits"
 
 
 def save_keras(model: "keras.Model", path: Path, record: ModelRecord) -> None:
@@ -35,8 +40,7 @@ def load_keras(path: Path) -> tuple["keras.Model", ModelRecord]:
         ModelError: the file is missing, damaged, or not ours.
     """
     record = read_keras_record(path)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import keras
+    keras = require("keras", "train")
 
     try:
         return keras.models.load_model(path, compile=False), record

@@ -1,0 +1,31 @@
+PYTHON ?= python3
+
+.PHONY: demo test clean
+
+# The device install alone: no TensorFlow.
+demo: .venv-demo/installed
+	.venv-demo/bin/edgecell run demo
+
+test: .venv/installed .venv-tflite-runtime/installed
+	scripts/check
+
+.venv-demo/installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv-demo
+	.venv-demo/bin/python -m pip install --quiet --disable-pip-version-check -e ".[edge]"
+	touch $@
+
+.venv/installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	touch $@
+
+# The older runtime needs numpy 1, so it has an environment of its own. It has
+# wheels up to Python 3.11; where it can't be installed its tests are skipped.
+.venv-tflite-runtime/installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv-tflite-runtime
+	-.venv-tflite-runtime/bin/python -m pip install --quiet --disable-pip-version-check \
+	  tflite-runtime==2.14.0 "numpy<2" "opencv-python-headless<4.12" tflite tqdm click pillow
+	touch $@
+
+clean:
+	rm -rf .venv .venv-demo .venv-tflite-runtime build *.egg-info

@@ -1,0 +1,177 @@
+"""``edgecell bench``: parameters, FLOPs, size, latency and memory against a budget."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgecell.cli import json_option, report
+from edgecell.modelfile import BUNDLED
+
+if TYPE_CHECKING:
+    from edgecell.benchmarks.budgets import BenchmarkRow
+    from edgecell.benchmarks.cost import Cost
+
+MAX_THREADS = 64
+_NAMES = {
+    "parameters": "parameters",
+    "flops": "FLOPs (2 x MACs)",
+    "file_bytes": "file, bytes",
+    "latency_ms": "latency, ms",
+    "peak_bytes": "peak memory, bytes",
+}
+
+
+def _thread_counts(
+    ctx: click.Context, param: click.Parameter, value: str
+) -> tuple[int, ...]:
+    """Parses '1,2' to (1, 2), each number once."""
+    parts = [part.strip() for part in value.split(",")]
+    if not all(p.isdecimal() and 0 < int(p) <= MAX_THREADS for p in parts):
+        raise click.BadParameter(
+            f"'{value}' is not a list like 1,2 of numbers from 1 to {MAX_THREADS}"
+        )
+    return tuple(dict.fromkeys(int(p) for p in parts))
+
+
+@click.command("bench", short_help="Measure a model's cost.")
+@click.argument("model", default=BUNDLED)
+@click.option(
+    "--threads",
+    callback=_thread_counts,
+    metavar="N,N...",
+    default="1,2",
+    show_default=True,
+    help="Numbers of threads to measure with.",
+)
+@click.option(
+    "--runs",
+    type=click.IntRange(1, 100_000),
+    default=100,
+    show_default=True,
+    help="Timed inferences for each number of threads.",
+)
+@click.option(
+    "--budgets",
+    "budgets_file",
+    type=click.Path(path_type=Path),
+    help="TOML file of limits, instead of the built-in one.",
+)
+@click.option("--layers", is_flag=True, help="List each layer with weights, too.")
+@json_option
+def command(
+    model: str,
+    threads: tuple[int, ...],
+    runs: int,
+    budgets_file: Path | None,
+    layers: bool,
+    json_file: str | None,
+) -> None:
+    """Measure a model's cost.
+
+    MODEL is a .tflite that 'edgecell convert' wrote, or 'bundled'. Parameters
+    and FLOPs are counted in the file; latency is that of one cell's image on
+    this machine, memory that of a process that only classifies. The exit status
+    is 1 when a figure exceeds the network's budget.
+    """
+    from dataclasses import asdict
+
+    from edgecell.benchmarks.budgets import (
+        Budget,
+        breaches,
+        bundled_budgets,
+        measure,
+        read_budgets,
+    )
+    from edgecell.errors import EdgecellError, InputError
+    from edgecell.modelfile import resolve
+
+    path = resolve(model)
+    budgets = read_budgets(budgets_file or bundled_budgets())
+    row = measure(path, threads, runs)
+    if budgets_file and row.network not in budgets:
+        raise InputError(
+            f"{budgets_file} has no table for '{row.network}', the network of {model}"
+        )
+    budget = budgets.get(row.network, Budget())
+    limits = budget.limits(row.scheme, row.machine.model)
+    exceeded = breaches(row.figures(), limits)
+    data = row.to_dict() | {
+        "limits": limits,
+        "breaches": [asdict(breach) for breach in exceeded],
+    }
+    text = _text(row, limits)
+    if layers:
+        data["layers"] = [asdict(layer) for layer in row.cost.layers]
+        text += "\n\n" + _layers_text(row.cost)
+    report(text, data, json_file)
+    if exceeded:
+        found = "; ".join(
+            f"{b.name} {_number(b.measured)}, limit {_number(b.limit)}"
+            for b in exceeded
+        )
+        raise EdgecellError(f"{model} exceeds the budget of '{row.network}': {found}")
+
+
+def _number(value: float) -> str:
+    """Whole numbers with separators, others with three decimals."""
+    return f"{value:,.3f}" if value % 1 else f"{value:,.0f}"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    """Aligns rows of equal length: the first column left, the others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _text(row: "BenchmarkRow", limits: Mapping[str, float]) -> str:
+    costs = [("", "measured", "limit")]
+    for name, measured in row.figures().items():
+        limit = _number(limits[name]) if name in limits else "-"
+        costs.append((_NAMES[name], _number(measured), limit))
+    times = [["one inference, ms", "median", "p95", "mean"]]
+    for latency in row.latencies:
+        threads = f"{latency.threads} thread" + "s" * (latency.threads > 1)
+        for what, t in (
+            ("network", latency.invoke),
+            ("image to prediction", latency.classify),
+        ):
+            numbers = [f"{x:.2f}" for x in (t.median_ms, t.p95_ms, t.mean_ms)]
+            times.append([f"{threads}, {what}", *numbers])
+    m = row.machine
+    ram = f", {m.ram_bytes / 1e9:.1f} GB" if m.ram_bytes else ""
+    lines = [
+        f"{row.model}: {row.network} {row.scheme}, sha256 {row.model_sha256[:12]}",
+        "",
+        _table(costs),
+        "",
+        _table(times),
+        "",
+        f"runtime: {row.runtime.name} {row.runtime.version}, numpy {m.numpy}",
+        f"machine: {m.model}, {m.architecture}, {m.cores} cores{ram}",
+        f"system: {m.system}, Python {m.python}",
+    ]
+    if row.memory:
+        growth = _number(row.memory.growth_bytes)
+        lines.append(f"memory: {growth} bytes of the peak are the runtime and model")
+    uncounted = ", ".join(f"{n} {op}" for op, n in row.cost.uncounted.items())
+    lines.append(f"not counted: {uncounted or 'nothing'}")
+    if not limits:
+        lines.append(f"no budget applies to '{row.network}'")
+    return "\n".join(lines)
+
+
+def _layers_text(cost: "Cost") -> str:
+    rows = [("layer", "output", "MACs", "parameters")]
+    for i, layer in enumerate(cost.layers):
+        shape = "x".join(map(str, layer.output))
+        macs, parameters = _number(layer.macs), _number(layer.parameters)
+        rows.append((f"{i} {layer.op}", shape, macs, parameters))
+    return _table(rows)

@@ -1,0 +1,117 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from edgecell.benchmarks.evaluation import figures
+from edgecell.classes import CODES
+from edgecell.cli import cli
+
+KEYS = (
+    "n accuracy macro_recall macro_f1 macro_auc per_class per_source confusion classes"
+)
+
+
+def test_figures_by_hand() -> None:
+    # True A A A B B C; A is called B once, C is called A, B is right.
+    y = np.array([0, 0, 0, 1, 1, 2], np.int32)
+    p = np.array(
+        [
+            [0.8, 0.1, 0.1, 0.0],
+            [0.7, 0.2, 0.1, 0.0],
+            [0.3, 0.6, 0.1, 0.0],
+            [0.1, 0.9, 0.0, 0.0],
+            [0.2, 0.5, 0.3, 0.0],
+            [0.5, 0.1, 0.4, 0.0],
+        ]
+    )
+    e = figures(y, p, ["x", "x", "x", "x", "y", "y"], ["A", "B", "C", "D"])
+    assert e.n == 6
+    assert e.accuracy == pytest.approx(4 / 6)
+    assert e.confusion == [[2, 1, 0, 0], [0, 2, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
+    a, b, c, d = (e.per_class[k] for k in "ABCD")
+    assert a.n == 3
+    assert a.precision == a.recall == pytest.approx(2 / 3)
+    assert b.precision == pytest.approx(2 / 3)
+    assert (b.recall, b.f1) == (1.0, 0.8)
+    assert (c.precision, c.recall) == (None, 0.0)
+    assert (d.n, d.recall, d.auc) == (0, None, None)
+    # Pairs in which a true C outranks another: 0.4 beats .1 .1 .1 .0 .3, all five.
+    assert c.auc == 1.0
+    # A scores .8 .7 .3 against .1 .2 .5: 8 of 9 pairs.
+    assert a.auc == pytest.approx(8 / 9)
+    # B scores .9 .5 against .1 .2 .6 .1: 7 of 8 pairs.
+    assert e.macro_auc == pytest.approx((8 / 9 + 7 / 8 + 1) / 3)
+    assert e.macro_recall == pytest.approx((2 / 3 + 1 + 0) / 3)
+    assert e.macro_f1 == pytest.approx((2 / 3 + 0.8 + 0) / 3)
+    assert e.per_source["x"] == {
+        "n": 4,
+        "accuracy": 0.75,
+        "macro_recall": pytest.approx((2 / 3 + 1) / 2),
+    }
+    assert e.per_source["y"]["accuracy"] == 0.5
+
+
+def invoke(*args: object):  # type: ignore[no-untyped-def]
+    result = CliRunner().invoke(cli, ["evaluate", *map(str, args)])
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result
+
+
+def test_keras_and_bundled_models_through_the_command(
+    tiny_run: Path, drawn_cells: Path, tmp_path: Path
+) -> None:
+    model = tiny_run / "model.keras"
+    out = tmp_path / "e.json"
+    text = invoke(model, drawn_cells, "--split", "test", "--json", out)
+    assert text.exit_code == 0, text.output
+    assert "confusion matrix" in text.output
+    written = json.loads(out.read_text())
+    assert list(written) == KEYS.split()
+    assert written["classes"] == list(CODES)
+    assert list(written["per_source"]) == ["drawn"]
+    piped = invoke("bundled", drawn_cells, "--json", "-")
+    assert json.loads(piped.stdout)["n"] == 240
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["bundled"], 2, "give a MODEL and DATA"),
+        (["bundled", "DATA", "--frames", "DATA"], 2, "--frames takes no MODEL"),
+        (["bundled", "none"], 1, "does not exist"),
+        (["none.tflite", "DATA"], 1, "does not exist"),
+        (["bundled", "ONE", "--split", "val"], 1, "no images to evaluate on"),
+        (["BROKEN", "DATA"], 1, "not a TFLite model"),
+    ],
+)
+def test_bad_input(
+    drawn_cells: Path, tmp_path: Path, args: list[str], code: int, message: str
+) -> None:
+    one = tmp_path / "EO"
+    one.mkdir()
+    content = next(
+        p.read_bytes()
+        for p in sorted((drawn_cells / "EO").iterdir())
+        if _split(p) != "val"
+    )
+    (one / "a.png").write_bytes(content)
+    (tmp_path / "broken.tflite").write_bytes(b"hello TFL")
+    names = {
+        "DATA": drawn_cells,
+        "ONE": one,
+        "BROKEN": tmp_path / "broken.tflite",
+    }
+    result = invoke(*(names.get(a, a) for a in args))
+    assert result.exit_code == code
+    assert message in result.output
+
+
+def _split(path: Path) -> str:
+    import hashlib
+
+    from edgecell.dataset import split_of
+
+    return split_of(hashlib.sha256(path.read_bytes()).hexdigest())

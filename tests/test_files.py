@@ -1,0 +1,48 @@
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgecell.errors import OutputError
+from edgecell.files import check_writable, write_atomically
+
+
+def test_writes_text_and_bytes_and_makes_the_folder(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "a" / "b.txt", "grüß")
+    assert (tmp_path / "a" / "b.txt").read_bytes() == "grüß".encode()
+    write_atomically(tmp_path / "a" / "b.txt", b"new")
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["b.txt"]
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "out.bin"
+    path.write_bytes(b"old")
+    # A limit on the size of files stands in for a disk that is full.
+    code = (
+        "import signal, sys; from pathlib import Path\n"
+        "from edgecell.errors import OutputError\n"
+        "from edgecell.files import write_atomically\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "try: write_atomically(Path(sys.argv[1]), b'x' * 100_000)\n"
+        "except OutputError as e: print(e)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)),
+    )
+    assert done.stdout.startswith(f"cannot write {path}")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_check_writable_finds_a_file_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot write"):
+        check_writable(tmp_path / "file" / "model.tflite")
+    with pytest.raises(OutputError, match="is a folder"):
+        check_writable(tmp_path)
