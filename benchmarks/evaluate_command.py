@@ -51,7 +51,7 @@ def frames_table(report: "FrameReport") -> str:
         "shares in %; centre error is a share of the cell's size",
         f"{'frames':<10}{'n':>6}{'white cells':>18}{'platelets':>18}"
         f"{'centre':>9}{'red-cell':>10}{'ms':>7}",
-        f"{'':<10}{'':>6}{"recall":>9}{"prec.":>9}{"recall":>9}{"prec.":>9}"
+        f"{'':<10}{'':>6}{'recall':>9}{'prec.':>9}{'recall':>9}{'prec.':>9}"
         f"{'error':>9}{'error':>10}{'':>7}",
     ]
     rows: dict[str, FrameFigures] = {"all": report} | report.per_frame_size

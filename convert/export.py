@@ -1,14 +1,15 @@
 """From a Keras network to the TFLite graph that devices run."""
 
-import contextlib
-import os
 import tempfile
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from edgecell.quiet import quiet_stderr
 
 if TYPE_CHECKING:
     import keras
@@ -71,20 +72,6 @@ def deployed(
     return keras.Model(image, outputs)
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    # The converter writes MLIR statistics to the C++ standard error, which no
-    # Python setting reaches.
-    saved = os.dup(2)
-    with open(os.devnull, "wb") as null:
-        os.dup2(null.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-
-
 def to_tflite(
     model: "keras.Model",
     scheme: QuantScheme,
@@ -105,7 +92,13 @@ def to_tflite(
     """
     import tensorflow as tf
 
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    # The converter prints statistics and warns of an interpreter that it uses itself.
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        quiet_stderr(),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
         model.export(folder, format="tf_saved_model", verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         if scheme.name == "int8":

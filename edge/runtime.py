@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from edgecell.errors import MissingPackageError
+from edgecell.quiet import quiet_stderr
 
 
 class Interpreter(Protocol):
@@ -40,10 +41,11 @@ class Runtime:
             threads: number of threads, at least 1.
         """
         module = importlib.import_module(_MODULES[self.name])
-        made: Interpreter = module.Interpreter(
-            model_content=flatbuffer, num_threads=threads
-        )
-        made.allocate_tensors()
+        with quiet_stderr():  # the runtimes announce their delegate there
+            made: Interpreter = module.Interpreter(
+                model_content=flatbuffer, num_threads=threads
+            )
+            made.allocate_tensors()
         return made
 
 

@@ -59,6 +59,8 @@ class Trainer:
             averaged=self.averaged,
             optimizer=self.optimizer,
             epoch=self.epoch,
+            # Keras keeps dropout's random state where checkpoints don't look.
+            dropout=[v.value for v in self.model.variables if "seed" in v.path],
         )
         self._step = tf.function(self._train_step, reduce_retracing=True)
         self._forward = tf.function(
