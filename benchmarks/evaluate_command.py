@@ -23,6 +23,10 @@ def table(e: "Evaluation") -> str:
         f"{e.n} images: accuracy {100 * e.accuracy:.1f} %, macro recall "
         f"{100 * e.macro_recall:.1f} %, macro F1 {100 * e.macro_f1:.1f} %, "
         f"macro AUC {auc}",
+        f"95 % interval of the accuracy {100 * e.accuracy_ci95[0]:.1f} to "
+        f"{100 * e.accuracy_ci95[1]:.1f} %, calibration error {100 * e.ece:.1f} %",
+        f"with BNE and SNE as one class, MMY, MY and PMY as another: "
+        f"{100 * e.grouped_accuracy:.1f} % right",
         "",
         f"{'class':<8}{'n':>6}{'precision':>11}{'recall':>9}{'F1':>9}{'AUC':>9}",
     ]

@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from edgecell.classes import GROUPS
 from edgecell.convert.predict import predict, read_record
 from edgecell.dataset import CellFile, labels, load_images
 from edgecell.edge.classifier import softmax
 from edgecell.errors import InputError
 from edgecell.optional import require
+
+ECE_BINS = 15
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,11 @@ class Evaluation:
         macro_recall: mean recall over classes.
         macro_f1: mean F1 over classes.
         macro_auc: mean one-against-rest AUC over classes; None with one class.
+        accuracy_ci95: 95 % interval of the accuracy, by the percentiles of 1,000
+            bootstrap samples.
+        grouped_accuracy: share that is right when the classes of each of `GROUPS`
+            count as one.
+        ece: expected calibration error of the top probability.
         per_class: figures by class code.
         per_source: n, accuracy and macro_recall by source.
         confusion: rows true class, columns predicted class.
@@ -56,6 +64,9 @@ class Evaluation:
     macro_recall: float
     macro_f1: float
     macro_auc: float | None
+    accuracy_ci95: tuple[float, float]
+    grouped_accuracy: float
+    ece: float
     per_class: dict[str, ClassFigures]
     per_source: dict[str, dict[str, float]]
     confusion: list[list[int]]
@@ -64,6 +75,30 @@ class Evaluation:
     def to_dict(self) -> dict[str, object]:
         """A JSON-ready copy."""
         return asdict(self)
+
+
+def expected_calibration_error(
+    confidence: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]
+) -> float:
+    """Mean gap between confidence and accuracy, over 15 bins of equal width.
+
+    Guo et al., On Calibration of Modern Neural Networks, ICML 2017, eq. 3.
+
+    Args:
+        confidence: float64 (N,), top probabilities in [0, 1].
+        right: bool (N,).
+    """
+    bins = np.minimum((confidence * ECE_BINS).astype(int), ECE_BINS - 1)
+    gap = np.bincount(bins, right.astype(np.float64) - confidence, ECE_BINS)
+    return float(np.abs(gap).sum() / len(right))
+
+
+def _bootstrap(right: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    rng = np.random.default_rng(0)
+    # The number that is right in a resample of N images is a binomial draw.
+    draws = rng.binomial(len(right), right.mean(), 1000) / len(right)
+    low, high = np.percentile(draws, (2.5, 97.5))
+    return float(low), float(high)
 
 
 def figures(
@@ -104,6 +139,8 @@ def figures(
     present = n > 0
     aucs = [f.auc for f in per_class.values() if f.auc is not None]
     right = predicted == y
+    groups = {code: name for name, members in GROUPS.items() for code in members}
+    group = np.array([groups.get(code, code) for code in codes])
     per_source = {}
     for source in sorted(set(sources)):
         here = np.array([s == source for s in sources])
@@ -119,6 +156,9 @@ def figures(
         macro_recall=float(recall[present].mean()),
         macro_f1=float(f1[present].mean()),
         macro_auc=float(np.mean(aucs)) if aucs else None,
+        accuracy_ci95=_bootstrap(right),
+        grouped_accuracy=float((group[predicted] == group[y]).mean()),
+        ece=expected_calibration_error(probabilities.max(1), right),
         per_class=per_class,
         per_source=per_source,
         confusion=confusion.tolist(),

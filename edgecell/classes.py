@@ -25,6 +25,12 @@ CLASSES: tuple[CellClass, ...] = (
     CellClass("PMY", "promyelocyte"),
     CellClass("SNE", "segmented neutrophil"),
 )
+# Neighbours in one line of maturation that laboratories report together: experts
+# themselves disagree on where one ends.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "neutrophils": ("BNE", "SNE"),
+    "immature granulocytes": ("MMY", "MY", "PMY"),
+}
 CODES: tuple[str, ...] = tuple(c.code for c in CLASSES)
 
 

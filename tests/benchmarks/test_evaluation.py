@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from edgecell.benchmarks.evaluation import figures
+from edgecell.benchmarks.evaluation import expected_calibration_error, figures
 from edgecell.classes import CODES
 from edgecell.cli import cli
 
 KEYS = (
-    "n accuracy macro_recall macro_f1 macro_auc per_class per_source confusion classes"
+    "n accuracy macro_recall macro_f1 macro_auc accuracy_ci95 grouped_accuracy ece "
+    "per_class per_source confusion classes"
 )
 
 
@@ -52,6 +53,27 @@ def test_figures_by_hand() -> None:
         "macro_recall": pytest.approx((2 / 3 + 1) / 2),
     }
     assert e.per_source["y"]["accuracy"] == 0.5
+
+
+def test_calibration_error_by_hand() -> None:
+    # Bins of 1/15: .95 and .97 share the last one, .5 stands alone.
+    confidence = np.array([0.95, 0.97, 0.5, 1.0])
+    right = np.array([True, False, True, True])
+    gap = abs((1 - 0.95) + (0 - 0.97) + (1 - 1)) + abs(1 - 0.5)
+    assert expected_calibration_error(confidence, right) == pytest.approx(gap / 4)
+
+
+def test_the_interval_covers_and_narrows() -> None:
+    p = np.eye(2)[[0] * 90 + [1] * 10]
+    y = np.zeros(100, np.int32)
+    small = figures(y, p, ["s"] * 100, ["BNE", "SNE"])
+    large = figures(
+        np.tile(y, 100), np.tile(p, (100, 1)), ["s"] * 10_000, ["BNE", "SNE"]
+    )
+    # 1.96 standard errors of 0.9 at n = 100 are 0.059, at n = 10,000 0.0059.
+    assert small.accuracy_ci95 == pytest.approx((0.841, 0.959), abs=0.015)
+    assert large.accuracy_ci95 == pytest.approx((0.894, 0.906), abs=0.002)
+    assert small.grouped_accuracy == 1.0  # both are neutrophils
 
 
 def invoke(*args: object):  # type: ignore[no-untyped-def]
