@@ -35,11 +35,11 @@ class LazyGroup(click.Group):
         """Names of all commands, in the order of work."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        """Imports the command ``name``; None if there is none."""
-        if name not in COMMANDS:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imports the command ``cmd_name``; None if there is none."""
+        if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(COMMANDS[name][0])
+        module = importlib.import_module(COMMANDS[cmd_name][0])
         command = module.command
         assert isinstance(command, click.Command)
         return command

@@ -20,23 +20,28 @@ class AugmentConfig:
     Attributes:
         zoom: scale is drawn log-uniformly from [1/(1+zoom), 1+zoom].
         shift: largest shift, as a share of the view's side.
-        gain: each channel is multiplied by 1 +- gain (lamp, stain).
+        density: optical density is scaled by up to (1+density) or its inverse, and
+            so is each channel's on its own: another stain, film or camera. The empty
+            background stays as it is.
+        gain: each channel is multiplied by 1 +- gain (lamp).
         offset: all channels are shifted by +- offset, pixel units.
         saturation: colour difference from grey is scaled by 1 +- saturation.
-        blur: share of images that are put slightly out of focus.
+        blur: share of images that are put out of focus, half of them more so.
     """
 
     zoom: float = 0.2
     shift: float = 0.06
-    gain: float = 0.12
-    offset: float = 15.0
+    density: float = 0.35
+    gain: float = 0.08
+    offset: float = 10.0
     saturation: float = 0.25
-    blur: float = 0.15
+    blur: float = 0.25
 
     def __post_init__(self) -> None:
         values = (
             self.zoom,
             self.shift,
+            self.density,
             self.gain,
             self.offset,
             self.saturation,
@@ -67,7 +72,7 @@ def augment(
     import tensorflow as tf
 
     n = tf.shape(images)[0]
-    seeds = tf.unstack(tf.random.split(seed, 9))
+    seeds = tf.unstack(tf.random.split(seed, 11))
 
     def uniform(i: int, shape: list[int], low: float, high: float) -> tf.Tensor:
         return tf.random.stateless_uniform(
@@ -99,9 +104,16 @@ def augment(
         fill_mode="REFLECT",
     )
     views = tf.reshape(views, [-1, size, size, 3])
-    blurred = tf.nn.avg_pool2d(views, 3, 1, "SAME")
-    pick = uniform(5, [1, 1, 1], 0.0, 1.0) < cfg.blur
-    views = tf.where(pick, blurred, views)
+    focus = uniform(5, [1, 1, 1], 0.0, 1.0)
+    for kernel, share in ((3, cfg.blur), (5, cfg.blur / 2)):
+        blurred = tf.nn.avg_pool2d(views, kernel, 1, "SAME")
+        views = tf.where(focus < share, blurred, views)
+    # Scaling the density -log(v / 255) by s raises the transmission to the power s.
+    limit = float(np.log1p(cfg.density))
+    scales = uniform(9, [1, 1, 1], -limit, limit) + uniform(
+        10, [1, 1, 3], -limit, limit
+    )
+    views = 255.0 * tf.pow(views / 255.0, tf.exp(scales))
     grey = tf.reduce_mean(views, -1, keepdims=True)
     saturation = uniform(6, [1, 1, 1], 1 - cfg.saturation, 1 + cfg.saturation)
     views = grey + (views - grey) * saturation
