@@ -2,11 +2,13 @@
 
 import hashlib
 import logging
+import os
+import re
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Literal
 
 import cv2
@@ -25,6 +27,12 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 SPLIT_SEED = 2025
 TEST_SHARE = 0.2
 VAL_SHARE = 0.1
+# Public sets come with folders for a split of their own, or of several classes that
+# the file names tell apart (NGS: neutrophil granulocyte, segmented).
+SPLIT_FOLDERS = ("train", "val", "valid", "validation", "test")
+MIXED_FOLDERS = ("ig", "neutrophil")
+FILE_PREFIXES = {c: c for c in CODES} | {"PLATELET": "PLT", "MYO": "MYE", "NGS": "SNE"}
+_NUMBERED = re.compile(r"([A-Z]+)_\d")
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,7 @@ class CellFile:
         name: where it came from, for messages: a path, or 'archive.zip:member'.
         code: class code.
         source: the data set it belongs to: the directory above its class's, or
-            the folder's or archive's own name.
+            the folder's or archive's own name; never 'train', 'val' or 'test'.
         sha256: hash of the file's bytes.
         data: the encoded bytes.
     """
@@ -50,6 +58,19 @@ class CellFile:
     def split(self) -> Split:
         """The part of the data that this image belongs to, for ever."""
         return split_of(self.sha256)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What lies below some folders.
+
+    Attributes:
+        files: the labelled images, each path once.
+        unlabelled: names of images whose class is not known.
+    """
+
+    files: tuple[CellFile, ...]
+    unlabelled: tuple[str, ...]
 
 
 def split_of(sha256: str) -> Split:
@@ -111,49 +132,82 @@ def _zip_members(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
         raise InputError(f"{path} is not a readable zip file ({e})") from e
 
 
-def scan(roots: Sequence[Path]) -> list[CellFile]:
-    """Reads all labelled images below folders or inside zip files.
+def _label(path: PurePath) -> tuple[str | None, str]:
+    """Class code and source of an image, from its absolute path."""
+    *above, folder = path.parts[:-1]
+    code = code_of(folder)
+    if code is None:
+        prefix = _NUMBERED.match(path.name)
+        code = FILE_PREFIXES.get(prefix[1]) if prefix else None
+        below_split = bool(above) and above[-1].lower() in SPLIT_FOLDERS
+        if folder.lower() not in MIXED_FOLDERS and not below_split:
+            above.append(folder)
+    names = (name for name in reversed(above) if name.lower() not in SPLIT_FOLDERS)
+    return code, next(names, folder)
+
+
+def read(roots: Sequence[Path]) -> Reading:
+    """Reads all images below folders or inside zip files.
 
     Args:
         roots: folders, or zip files. The directory above an image names its class
-            by code or English name; images elsewhere are passed over.
+            by code or English name; where it doesn't, a file name such as BA_12.jpg
+            does (see `FILE_PREFIXES`).
 
     Returns:
-        The images, byte-identical ones once; one content under two labels is left
-        out, with a warning.
+        All labelled images, duplicates and damaged ones too, and the names of those
+        without a label.
 
     Raises:
-        InputError: a root is missing or no image stands in a known class's folder.
+        InputError: a root is missing or has no labelled image.
     """
-    files: list[CellFile] = []
+    files: dict[str, CellFile] = {}
+    unlabelled: dict[str, None] = {}
     for root in roots:
         if not root.exists():
             raise InputError(f"{root} does not exist")
+        # With the root's own name in front, `edgecell train data/BA` works too.
+        above = PurePath(os.path.abspath(root))
         if root.is_dir():
             members, sep = _folder_members(root), "/"
         else:
-            members, sep = _zip_members(root), ":"
+            members, sep, above = _zip_members(root), ":", above.with_suffix("")
         found = 0
         for member, data in members:
-            # With the root's own name in front, `edgecell train data/BA` works too.
-            parts = (root.resolve().parent.name, root.stem, *member.parts)
-            code = code_of(parts[-2])
+            name = f"{root}{sep}{member}"
+            code, source = _label(above / member)
             if code is None:
+                unlabelled[name] = None
                 continue
             digest = hashlib.sha256(data).hexdigest()
-            files.append(
-                CellFile(f"{root}{sep}{member}", code, parts[-3], digest, data)
-            )
+            files[name] = CellFile(name, code, source, digest, data)
             found += 1
         if not found:
             raise InputError(
                 f"{root} has no image in a folder named after a class; known are "
                 f"{', '.join(CODES)} and their English names"
             )
-    return _without_duplicates(files)
+    return Reading(tuple(files.values()), tuple(unlabelled))
 
 
-def _without_duplicates(files: Iterable[CellFile]) -> list[CellFile]:
+def scan(roots: Sequence[Path]) -> list[CellFile]:
+    """Reads all labelled images below folders or inside zip files.
+
+    Args:
+        roots: see `read`.
+
+    Returns:
+        The images, byte-identical ones once; one content under two labels is left
+        out, with a warning.
+
+    Raises:
+        InputError: see `read`.
+    """
+    return without_duplicates(read(roots).files)
+
+
+def without_duplicates(files: Iterable[CellFile]) -> list[CellFile]:
+    """Keeps the first of byte-identical images, and none under two labels."""
     first: dict[str, CellFile] = {}
     conflicts: set[str] = set()
     for file in files:

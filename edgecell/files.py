@@ -38,13 +38,16 @@ def check_writable(path: Path) -> None:
     """Finds out before long work whether its result can be written.
 
     Raises:
-        OutputError: the folder can't be made or written to, or ``path`` is one.
+        OutputError: the nearest folder that exists takes no file, or ``path`` is a
+            folder.
     """
     if path.is_dir():
         raise OutputError(f"cannot write {path}: it is a folder; name a file")
+    folder = path.parent
+    while not folder.exists():  # it is made when there is something to put into it
+        folder = folder.parent
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as e:
         raise OutputError(f"cannot write {path}: {e.strerror}") from e

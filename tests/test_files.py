@@ -46,3 +46,8 @@ def test_check_writable_finds_a_file_in_the_way(tmp_path: Path) -> None:
         check_writable(tmp_path / "file" / "model.tflite")
     with pytest.raises(OutputError, match="is a folder"):
         check_writable(tmp_path)
+
+
+def test_check_writable_leaves_nothing(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "deep" / "model.tflite")
+    assert not list(tmp_path.iterdir())
