@@ -15,6 +15,7 @@ from edgecell.files import write_atomically
 # name -> (module, short help). The help stands here so that `edgecell --help`
 # imports nothing heavy; a test compares it with the commands' own.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "data": ("edgecell.data_command", "Look at training data before training."),
     "train": ("edgecell.train.command", "Train a network on labelled cells."),
     "evaluate": (
         "edgecell.benchmarks.evaluate_command",

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from edgecell.classes import CODES
-from edgecell.dataset import dataset_hash, decode, labels, load_images, scan, split_of
+from edgecell.dataset import (
+    dataset_hash,
+    decode,
+    labels,
+    load_images,
+    read,
+    scan,
+    split_of,
+)
 from edgecell.errors import InputError
 from edgecell.preprocess import Preprocessing
 
@@ -46,6 +54,64 @@ def test_english_names_and_nesting(drawn_cells: Path, tmp_path: Path) -> None:
     (tmp_path / "x" / "notes.png").write_bytes(b"not of any class")
     (file,) = scan([tmp_path / "x"])
     assert (file.code, file.source) == ("BNE", "microscope 2")
+
+
+def test_the_layout_of_the_barcelona_set(tmp_path: Path) -> None:
+    root = tmp_path / "PBC_dataset_normal_DIB"
+    expected = {
+        "basophil/BA_100102.jpg": "BA",
+        "erythroblast/ERB_100.jpg": "ERB",
+        "ig/MMY_1.jpg": "MMY",
+        "ig/MY_2.jpg": "MY",
+        "ig/PMY_3.jpg": "PMY",
+        "ig/IG_4.jpg": None,
+        "neutrophil/BNE_5.jpg": "BNE",
+        "neutrophil/SNE_6.jpg": "SNE",
+        "neutrophil/NEUTROPHIL_7.jpg": None,
+        "platelet/PLATELET_8.jpg": "PLT",
+        "monocyte/EO_9.jpg": "MO",
+    }
+    for name in expected:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+    reading = read([root])
+    found = {f.name.removeprefix(f"{root}/"): f.code for f in reading.files}
+    assert found == {n: c for n, c in expected.items() if c}
+    assert {f.source for f in reading.files} == {"PBC_dataset_normal_DIB"}
+    left_out = {n.removeprefix(f"{root}/") for n in reading.unlabelled}
+    assert left_out == {n for n, c in expected.items() if not c}
+    (one,) = read([root / "platelet"]).files
+    assert (one.code, one.source) == ("PLT", "PBC_dataset_normal_DIB")
+
+
+def test_the_layout_of_the_microscopic_blood_cell_set(tmp_path: Path) -> None:
+    root = tmp_path / "Microscopic Blood Cell"
+    expected = {
+        "train/myeloblast/MYO_0001.jpg": "MYE",
+        "val/Myeloblasts/MYO_0002.jpg": "MYE",
+        "test/seg_neutrophil/NGS_0014.jpg": "SNE",
+        "Test/monocyte/7.jpg": "MO",
+    }
+    for name in expected:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+    for roots in ([root], [root / "train", root / "val", root / "test", root / "Test"]):
+        files = read(roots).files
+        assert {f.name.removeprefix(f"{root}/"): f.code for f in files} == expected
+        assert {f.source for f in files} == {"Microscopic Blood Cell"}
+
+
+def test_one_folder_of_named_files(tmp_path: Path) -> None:
+    for name in ("BA_1.jpg", "MY_notes.jpg", "my_1.jpg", "12.jpg"):
+        (tmp_path / "cells" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "cells" / name).write_bytes(b"")
+    reading = read([tmp_path / "cells"])
+    assert [(f.code, f.source) for f in reading.files] == [("BA", "cells")]
+    assert len(reading.unlabelled) == 3
+
+
+def test_reading_keeps_duplicates_but_no_path_twice(drawn_cells: Path) -> None:
+    assert len(read([drawn_cells, drawn_cells / "EO"]).files) == 240
 
 
 def test_duplicates_count_once_and_conflicts_not_at_all(
