@@ -60,7 +60,7 @@ the name; it is the data set's, not ours.
   which a frame's size tells apart.
 - `clip.avi`: {n} frames at {fps:g} frames/s, Motion JPEG; a {w}x{h} window that pans
   over four BCCD frames laid side by side. The seams are not hidden.
-- `grsnet-lite-int8.tflite`: ours, see the model card.
+- `grsnet-lite-int8.tflite`: ours, see `MODEL_CARD.md`.
 
 | file | original | source | licence |
 |---|---|---|---|
