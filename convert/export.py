@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from edgecell.modelfile import LOGITS, MAPS
 from edgecell.quiet import quiet_stderr
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
 Scheme = Literal["float32", "int8"]
 IoType = Literal["int8", "uint8"]
-LOGITS = "logits"
-MAPS = "maps"
 
 
 @dataclass(frozen=True)

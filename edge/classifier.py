@@ -10,11 +10,8 @@ import numpy.typing as npt
 
 from edgecell.edge.runtime import open_interpreter
 from edgecell.errors import ModelError
-from edgecell.modelfile import read_tflite
+from edgecell.modelfile import LOGITS, MAPS, read_tflite
 from edgecell.preprocess import Image, Preprocessing, standardise
-
-LOGITS = "logits"
-MAPS = "maps"
 
 
 @dataclass(frozen=True)

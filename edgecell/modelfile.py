@@ -26,6 +26,10 @@ LABELS = "labels.txt"
 FORMAT = 1
 BUNDLED = "bundled"
 
+# Outputs of every TFLite graph of ours, named in its signature.
+LOGITS = "logits"
+MAPS = "maps"
+
 
 @dataclass(frozen=True)
 class ModelRecord:
