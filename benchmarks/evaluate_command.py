@@ -1,5 +1,7 @@
 """``edgecell evaluate``."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,12 +10,50 @@ import click
 from edgecell.cli import json_option, report
 
 if TYPE_CHECKING:
+    from edgecell.benchmarks.background import Transplant
     from edgecell.benchmarks.evaluation import Evaluation
+    from edgecell.benchmarks.robustness import Condition
     from edgecell.edge.frame_evaluation import FrameFigures, FrameReport
 
 
 def _percent(value: float | None, width: int = 9) -> str:
     return f"{100 * value:>{width}.1f}" if value is not None else f"{'-':>{width}}"
+
+
+def _review_lines(e: "Evaluation") -> list[str]:
+    if e.accepted is None:
+        return []
+    kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(e.review_reasons.items()))
+    return [
+        f"accepted without review: {_percent(e.accepted, 0)} %, of which "
+        f"{_percent(e.accepted_right, 0)} % right; for review: {kinds or 'none'}"
+    ]
+
+
+def robustness_table(rows: Sequence["Condition"]) -> str:
+    """Accuracy on changed images as text."""
+    lines = [f"{'change':<12}{'level':<28}{'accuracy':>9}{'macro recall':>14}"]
+    lines += [
+        f"{r.change:<12}{r.level:<28}{_percent(r.accuracy)}"
+        f"{_percent(r.macro_recall, 14)}"
+        for r in rows
+    ]
+    return "\n".join(lines)
+
+
+def background_table(rows: Sequence["Transplant"]) -> str:
+    """Cells on other backgrounds as text."""
+    lines = [
+        "cells cut out and laid over another background: share still called the same,",
+        "share called a class that only the background's source has",
+        f"{'class':<7}{'cells':<12}{'background':<12}{'n':>5}{'kept':>9}{'lured':>9}",
+    ]
+    lines += [
+        f"{r.code:<7}{r.cells:<12}{r.backgrounds:<12}{r.n:>5}{_percent(r.kept)}"
+        f"{_percent(r.lured)}"
+        for r in rows
+    ]
+    return "\n".join(lines)
 
 
 def table(e: "Evaluation") -> str:
@@ -27,6 +67,7 @@ def table(e: "Evaluation") -> str:
         f"{100 * e.accuracy_ci95[1]:.1f} %, calibration error {100 * e.ece:.1f} %",
         f"with BNE and SNE as one class, MMY, MY and PMY as another: "
         f"{100 * e.grouped_accuracy:.1f} % right",
+        *_review_lines(e),
         "",
         f"{'class':<8}{'n':>6}{'precision':>11}{'recall':>9}{'F1':>9}{'AUC':>9}",
     ]
@@ -92,12 +133,32 @@ def frames_table(report: "FrameReport") -> str:
     help="Instead: measure how well white cells are found in the frames of a folder "
     "or zip file with YOLO labels (0 white cell, 1 red cell, 2 platelet).",
 )
+@click.option(
+    "--manifest",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="split.csv of the training run: uses its images in its splits.",
+)
+@click.option(
+    "--robustness",
+    is_flag=True,
+    help="Also measure blurred, darker, otherwise stained and compressed images, and "
+    "cells on other backgrounds.",
+)
+@click.option(
+    "--pictures",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Also draw the confusion matrix, ROC curves and the misclassified cells.",
+)
 @json_option
 def command(
     model: str | None,
     data: tuple[Path, ...],
     split: str,
     frames: Path | None,
+    manifest: Path | None,
+    robustness: bool,
+    pictures: Path | None,
     json_file: str | None,
 ) -> None:
     """Measure how often MODEL is right on labelled cells.
@@ -110,16 +171,39 @@ def command(
             raise click.UsageError("--frames takes no MODEL: it measures the localiser")
         from edgecell.edge.frame_evaluation import evaluate_frames
 
-        found = evaluate_frames(frames, None if split == "all" else split)
-        report(frames_table(found), found.to_dict(), json_file)
+        of_frames = evaluate_frames(frames, None if split == "all" else split)
+        report(frames_table(of_frames), of_frames.to_dict(), json_file)
         return
     if not model or not data:
         raise click.UsageError("give a MODEL and DATA to measure it on, or --frames")
-    from edgecell.benchmarks.evaluation import evaluate
-    from edgecell.dataset import scan
+    from edgecell.benchmarks.evaluation import draw, evaluate
+    from edgecell.convert.predict import read_record
+    from edgecell.files import check_writable
+    from edgecell.manifest import check_split, scan_split
     from edgecell.modelfile import resolve
 
     path = resolve(model)
-    files = [f for f in scan(data) if split in ("all", f.split)]
-    e = evaluate(path, files)
-    report(f"{path.name}, split {split}\n{table(e)}", e.to_dict(), json_file)
+    if pictures:
+        check_writable(pictures / "confusion.png")
+    found = scan_split(data, manifest)
+    if split != "all":
+        check_split(read_record(path), found)
+    files = [f for f in found if split in ("all", f.split)]
+    answers = evaluate(path, files)
+    texts = [f"{path.name}, split {split}\n{table(answers.figures)}"]
+    result = answers.figures.to_dict()
+    if robustness:
+        from edgecell.benchmarks.background import transplants
+        from edgecell.benchmarks.robustness import robustness as measure
+
+        conditions = measure(path, files)
+        texts.append(robustness_table(conditions))
+        result["robustness"] = [asdict(c) for c in conditions]
+        if len({f.source for f in files}) > 1:
+            rows = transplants(path, files)
+            texts.append(background_table(rows))
+            result["backgrounds"] = [asdict(r) for r in rows]
+    if pictures:
+        draw(answers, pictures)
+        texts.append(f"pictures: {pictures}")
+    report("\n\n".join(texts), result, json_file)

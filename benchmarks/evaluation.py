@@ -1,5 +1,6 @@
 """How right a model is on labelled images."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,11 +11,15 @@ import numpy.typing as npt
 from edgecell.classes import GROUPS
 from edgecell.convert.predict import predict, read_record
 from edgecell.dataset import CellFile, labels, load_images
-from edgecell.edge.classifier import softmax
+from edgecell.edge.decision import review_reasons
 from edgecell.errors import InputError
+from edgecell.modelfile import ModelRecord
 from edgecell.optional import require
+from edgecell.plots import cell_sheet, confusion_matrix, roc_curves
+from edgecell.probabilities import softmax
 
 ECE_BINS = 15
+SHEET_CELLS = 64
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,9 @@ class Evaluation:
         grouped_accuracy: share that is right when the classes of each of `GROUPS`
             count as one.
         ece: expected calibration error of the top probability.
+        accepted: share that the model file's review rule accepts; None without one.
+        accepted_right: share of those that is right.
+        review_reasons: cells by the kind of reason why a person should look.
         per_class: figures by class code.
         per_source: n, accuracy and macro_recall by source.
         confusion: rows true class, columns predicted class.
@@ -67,6 +75,9 @@ class Evaluation:
     accuracy_ci95: tuple[float, float]
     grouped_accuracy: float
     ece: float
+    accepted: float | None
+    accepted_right: float | None
+    review_reasons: dict[str, int]
     per_class: dict[str, ClassFigures]
     per_source: dict[str, dict[str, float]]
     confusion: list[list[int]]
@@ -106,6 +117,7 @@ def figures(
     probabilities: npt.NDArray[np.float64],
     sources: Sequence[str],
     codes: Sequence[str],
+    reasons: Sequence[tuple[str, ...]] | None = None,
 ) -> Evaluation:
     """Computes the figures, with scikit-learn's metrics.
 
@@ -114,6 +126,7 @@ def figures(
         probabilities: float64 (N, C).
         sources: N names.
         codes: C class codes.
+        reasons: what `review_reasons` says of each cell; None without a rule.
     """
     metrics = require("sklearn.metrics", "train")
     predicted = probabilities.argmax(1)
@@ -150,6 +163,8 @@ def figures(
             "accuracy": float(right[here].mean()),
             "macro_recall": float(np.mean(recalls)),
         }
+    taken = np.array([reasons is not None and not reasons[i] for i in range(len(y))])
+    kinds = Counter(kind.partition(":")[0] for cell in reasons or () for kind in cell)
     return Evaluation(
         n=len(y),
         accuracy=float(right.mean()),
@@ -159,6 +174,11 @@ def figures(
         accuracy_ci95=_bootstrap(right),
         grouped_accuracy=float((group[predicted] == group[y]).mean()),
         ece=expected_calibration_error(probabilities.max(1), right),
+        accepted=float(taken.mean()) if reasons is not None else None,
+        accepted_right=float(right[: len(taken)][taken].mean())
+        if taken.any()
+        else None,
+        review_reasons=dict(kinds),
         per_class=per_class,
         per_source=per_source,
         confusion=confusion.tolist(),
@@ -166,7 +186,28 @@ def figures(
     )
 
 
-def evaluate(path: Path, files: Sequence[CellFile]) -> Evaluation:
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a model says of a set of labelled images.
+
+    Attributes:
+        record: the model's.
+        files: N images.
+        images: uint8 RGB (N, S, S, 3), as the network sees them.
+        y: int32 (N,), true class indices.
+        probabilities: float64 (N, C).
+        figures: computed from these.
+    """
+
+    record: ModelRecord
+    files: Sequence[CellFile]
+    images: npt.NDArray[np.uint8]
+    y: npt.NDArray[np.int32]
+    probabilities: npt.NDArray[np.float64]
+    figures: Evaluation
+
+
+def evaluate(path: Path, files: Sequence[CellFile]) -> Answers:
     """Evaluates a model file on labelled images.
 
     Raises:
@@ -178,5 +219,32 @@ def evaluate(path: Path, files: Sequence[CellFile]) -> Evaluation:
     record = read_record(path)
     y = labels(files, record.codes)
     images = load_images(files, record.preprocessing)
-    probabilities = softmax(predict(path, images), record.temperature)
-    return figures(y, probabilities, [f.source for f in files], record.codes)
+    logits = predict(path, images)
+    probabilities = softmax(logits, record.temperature)
+    reasons = [review_reasons(x, record) for x in logits] if record.review else None
+    sources = [f.source for f in files]
+    found = figures(y, probabilities, sources, record.codes, reasons)
+    return Answers(record, files, images, y, probabilities, found)
+
+
+def draw(answers: Answers, folder: Path) -> None:
+    """Draws what the figures can't say.
+
+    Args:
+        answers: of a model.
+        folder: gets ``confusion.png``, ``roc.png`` and, if there are any,
+            ``misclassified.png``: the wrong answers that were surest of themselves,
+            under true class, answer and confidence.
+
+    Raises:
+        OutputError: the folder can't be written.
+    """
+    codes = answers.record.codes
+    confusion_matrix(answers.figures.confusion, codes, folder / "confusion.png")
+    roc_curves(answers.y, answers.probabilities, codes, folder / "roc.png")
+    called, sure = answers.probabilities.argmax(1), answers.probabilities.max(1)
+    wrong = np.flatnonzero(called != answers.y)
+    worst = wrong[np.argsort(-sure[wrong], kind="stable")][:SHEET_CELLS]
+    titles = [f"{codes[answers.y[i]]}: {codes[called[i]]} {sure[i]:.0%}" for i in worst]
+    if len(worst):
+        cell_sheet(answers.images[worst], titles, folder / "misclassified.png")

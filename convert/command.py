@@ -25,6 +25,10 @@ class ManyCalibrationData(click.Command):
         return super().parse_args(ctx, spread)
 
 
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
 @click.command(
     "convert",
     cls=ManyCalibrationData,
@@ -51,6 +55,11 @@ class ManyCalibrationData(click.Command):
     "calibration set, its validation split the figures.",
 )
 @click.option(
+    "--manifest",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="split.csv of the training run: uses its images in its splits.",
+)
+@click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="File to write."
 )
 @click.option(
@@ -75,6 +84,7 @@ def command(
     model: Path,
     scheme: str,
     calibration: tuple[Path, ...],
+    manifest: Path | None,
     out: Path,
     io: str,
     calibration_size: int,
@@ -91,8 +101,8 @@ def command(
     require("tensorflow", "train")
     from edgecell.convert.convert import convert
     from edgecell.convert.export import QuantScheme
-    from edgecell.dataset import scan
     from edgecell.files import check_writable
+    from edgecell.manifest import scan_split
     from edgecell.modelfile import read_keras_record
 
     read_keras_record(model)
@@ -100,7 +110,7 @@ def command(
     made = convert(
         model,
         QuantScheme(scheme, io),  # type: ignore[arg-type]
-        scan(calibration),
+        scan_split(calibration, manifest),
         out,
         calibration_size,
         seed,
@@ -111,6 +121,7 @@ def command(
         f"on {made.n} validation images: accuracy {100 * made.accuracy_before:.1f} % "
         f"before, {100 * made.accuracy_after:.1f} % after; "
         f"same class {100 * made.agreement:.1f} %\n"
-        f"temperature {made.temperature:.3f}"
+        f"temperature {made.temperature:.3f}; {100 * made.accepted:.1f} % of the cells "
+        f"accepted, {_percent(made.accepted_right)} of them right"
     )
     report(text, asdict(made) | {"path": str(made.path)}, json_file)

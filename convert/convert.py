@@ -10,10 +10,13 @@ import numpy as np
 from edgecell.convert.calibration import calibration_set
 from edgecell.convert.export import QuantScheme, deployed, to_tflite
 from edgecell.convert.predict import predict
+from edgecell.convert.review import fit_review
 from edgecell.convert.temperature import fit_temperature
 from edgecell.dataset import CellFile, dataset_hash, labels, load_images
+from edgecell.edge.decision import review_reasons
 from edgecell.errors import InputError
 from edgecell.kerasfile import FEATURES_LAYER, HEAD_LAYER, load_keras
+from edgecell.manifest import check_split
 from edgecell.modelfile import write_tflite
 from edgecell.preprocess import standardise
 
@@ -32,6 +35,9 @@ class Conversion:
         accuracy_after: accuracy of the file on the runtime here.
         agreement: share of images on which both name the same class.
         temperature: fitted on the logits of the file.
+        alpha: miss rate of the review rule.
+        accepted: share of the validation cells that the rule accepts.
+        accepted_right: share of those that is right; None if it accepts none.
     """
 
     path: Path
@@ -43,6 +49,9 @@ class Conversion:
     accuracy_after: float
     agreement: float
     temperature: float
+    alpha: float
+    accepted: float
+    accepted_right: float | None
 
 
 def convert(
@@ -73,6 +82,7 @@ def convert(
         OutputError: ``out`` can't be written.
     """
     keras_model, record = load_keras(model)
+    check_split(record, files)
     prep = record.preprocessing
     chosen: list[CellFile] = []
     calibration = None
@@ -103,11 +113,14 @@ def convert(
     accuracy = float(np.mean(after == y))
     recalls = [float(np.mean(after[y == c] == c)) for c in np.unique(y)]
     figures = {"accuracy": accuracy, "macro_recall": float(np.mean(recalls))}
+    review = fit_review(logits, y, temperature)
     record = replace(
         record,
         temperature=temperature,
+        review=review,
         metrics={"val": {"n": len(y), **figures}},
     )
+    taken = np.array([not review_reasons(row, record) for row in logits])
     write_tflite(out, flatbuffer, record)
     return Conversion(
         path=out,
@@ -119,4 +132,7 @@ def convert(
         accuracy_after=accuracy,
         agreement=float(np.mean(before == after)),
         temperature=temperature,
+        alpha=review.alpha,
+        accepted=float(taken.mean()),
+        accepted_right=float((after == y)[taken].mean()) if taken.any() else None,
     )

@@ -12,6 +12,7 @@ from edgecell.edge.runtime import open_interpreter
 from edgecell.errors import ModelError
 from edgecell.modelfile import LOGITS, MAPS, read_tflite
 from edgecell.preprocess import Image, Preprocessing, standardise
+from edgecell.probabilities import softmax
 
 
 @dataclass(frozen=True)
@@ -40,15 +41,6 @@ class Prediction:
         """The k most probable classes: (code, probability), best first."""
         order = np.argsort(-self.probabilities, kind="stable")[:k]
         return [(self.codes[i], float(self.probabilities[i])) for i in order]
-
-
-def softmax(
-    logits: npt.NDArray[np.float32], temperature: float
-) -> npt.NDArray[np.float64]:
-    """softmax(logits / temperature) over the last axis, in float64."""
-    scaled = logits.astype(np.float64) / temperature
-    e = np.exp(scaled - scaled.max(-1, keepdims=True))
-    return np.asarray(e / e.sum(-1, keepdims=True), np.float64)
 
 
 def input_table(prep: Preprocessing, details: dict[str, Any]) -> npt.NDArray[Any]:

@@ -1,5 +1,6 @@
 """What is wrong with a set of labelled images, and which of them to train on."""
 
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,8 @@ from edgecell.dataset import CellFile, Split, decode
 from edgecell.errors import InputError
 from edgecell.near_duplicates import Thumbnail, groups, near_duplicates, thumbnail
 from edgecell.preprocess import Image
+
+logger = logging.getLogger(__name__)
 
 MIN_SIDE = 64
 # Spread of the channels at the most coloured hundredth of an image, of 255. Stained
@@ -267,3 +270,11 @@ def select(files: Sequence[CellFile], findings: Audit) -> Selection:
         tuple(f for f in files if f.name not in reasons),
         tuple(LeftOut(f, reasons[f.name]) for f in files if f.name in reasons),
     )
+
+
+def audited(files: Sequence[CellFile]) -> Selection:
+    """Audits images and decides which of them to use; warns of those left out."""
+    selection = select(files, audit(files))
+    for left_out in selection.left_out:
+        logger.warning("left out: %s: %s", left_out.file.name, left_out.reason)
+    return selection

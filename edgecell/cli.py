@@ -64,7 +64,9 @@ class LazyGroup(click.Group):
 @click.version_option(__version__, prog_name="edgecell")
 def cli() -> None:
     """Classify blood cells on edge devices: train, convert, run, explain."""
-    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    # Ours speak from INFO on; libraries only to warn.
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("edgecell").setLevel(logging.INFO)
 
 
 def json_option(command: Any) -> Any:

@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
@@ -46,6 +46,7 @@ class CellFile:
             the folder's or archive's own name; never 'train', 'val' or 'test'.
         sha256: hash of the file's bytes.
         data: the encoded bytes.
+        assigned: the split that a manifest gives it; None leaves it to its content.
     """
 
     name: str
@@ -53,11 +54,12 @@ class CellFile:
     source: str
     sha256: str
     data: bytes
+    assigned: Split | None = None
 
     @property
     def split(self) -> Split:
         """The part of the data that this image belongs to, for ever."""
-        return split_of(self.sha256)
+        return self.assigned or split_of(self.sha256)
 
 
 @dataclass(frozen=True)
@@ -252,7 +254,10 @@ def labels(
 
 
 def load_images(
-    files: Sequence[CellFile], prep: Preprocessing, margin: float = 1.0
+    files: Sequence[CellFile],
+    prep: Preprocessing,
+    margin: float = 1.0,
+    change: Callable[[Image], Image] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Decodes and crops images on all cores.
 
@@ -260,6 +265,7 @@ def load_images(
         files: N images.
         prep: the model's preprocessing.
         margin: see `cell_image`.
+        change: applied to each image as it was decoded, before the crop.
 
     Returns:
         uint8 RGB (N, S, S, 3), S = round(input_size * margin).
@@ -268,7 +274,8 @@ def load_images(
     images = np.empty((len(files), side, side, 3), np.uint8)
 
     def load(i: int) -> None:
-        images[i] = cell_image(decode(files[i].data, files[i].name), prep, margin)
+        image = decode(files[i].data, files[i].name)
+        images[i] = cell_image(change(image) if change else image, prep, margin)
 
     with ThreadPoolExecutor() as pool:
         done = pool.map(load, range(len(files)))

@@ -32,6 +32,22 @@ MAPS = "maps"
 
 
 @dataclass(frozen=True)
+class ReviewRule:
+    """When a cell is accepted, and when a person is asked; fitted at conversion.
+
+    Attributes:
+        alpha: share of each class's cells whose true class the rule may miss.
+        least_probability: for each class, the probability from which on it counts
+            as possible: class-conditional split-conformal thresholds.
+        least_energy: cells with a lower energy are unlike the training data.
+    """
+
+    alpha: float
+    least_probability: tuple[float, ...]
+    least_energy: float
+
+
+@dataclass(frozen=True)
 class ModelRecord:
     """What every user of a model has to know about it.
 
@@ -42,6 +58,7 @@ class ModelRecord:
         head_bias: bias of each logit: mean(map) + bias = logit.
         temperature: divides the logits before the softmax (Guo et al., On
             Calibration of Modern Neural Networks, ICML 2017), > 0.
+        review: when a person has to look; None before conversion.
         scheme: number format: 'keras', 'int8', ...
         training: where the weights come from: hash of the data, seed, sources.
         calibration_set: number and hash of the images that set the int8 ranges.
@@ -56,6 +73,7 @@ class ModelRecord:
     network: dict[str, Any]
     head_bias: tuple[float, ...]
     temperature: float = 1.0
+    review: ReviewRule | None = None
     scheme: str = "keras"
     training: dict[str, Any] = field(default_factory=dict)
     calibration_set: dict[str, Any] = field(default_factory=dict)
@@ -67,6 +85,8 @@ class ModelRecord:
     def __post_init__(self) -> None:
         if len(self.head_bias) != len(self.classes) or self.temperature <= 0:
             raise ValueError("one bias a class and a temperature > 0 are needed")
+        if self.review and len(self.review.least_probability) != len(self.classes):
+            raise ValueError("one threshold a class is needed")
 
     @property
     def codes(self) -> tuple[str, ...]:
@@ -100,10 +120,15 @@ class ModelRecord:
                 raise ValueError(f"unknown keys {sorted(unknown)}")
             prep = d.pop("preprocessing")
             prep |= {k: tuple(prep[k]) for k in ("mean", "std")}
+            review = d.pop("review", None)
+            if review:
+                least = tuple(review["least_probability"])
+                review = ReviewRule(**review | {"least_probability": least})
             return cls(
                 classes=tuple(CellClass(**c) for c in d.pop("classes")),
                 preprocessing=Preprocessing(**prep),
                 head_bias=tuple(d.pop("head_bias")),
+                review=review,
                 **d,
             )
         except (ValueError, KeyError, TypeError) as e:

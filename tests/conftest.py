@@ -49,12 +49,13 @@ def tiny_run(
     drawn_cells: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
     """A finished run of the tiny network on the drawn cells."""
-    from edgecell.dataset import scan
+    from edgecell.audit import audited
+    from edgecell.dataset import read
     from edgecell.train.network import PRESETS
     from edgecell.train.run import train
 
     out = tmp_path_factory.mktemp("runs") / "tiny"
     PRESETS[TINY.name] = TINY
-    train(scan([drawn_cells]), TINY_CONFIG, out)
+    train(audited(read([drawn_cells]).files), TINY_CONFIG, out)
     yield out
     del PRESETS[TINY.name]

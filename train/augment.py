@@ -1,16 +1,15 @@
-"""Random views of a batch of cells: geometry, stain, lamp and focus.
+"""Random views of a batch of cells: geometry, focus, stain and lamp.
 
-All draws are stateless functions of (seed, step): a run that is resumed sees the
-images that the uninterrupted run would have seen.
+A batch's views are a function of its seed alone: a run that is resumed sees the
+views that the uninterrupted run would have seen.
 """
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
 
+import cv2
 import numpy as np
-
-if TYPE_CHECKING:
-    import tensorflow as tf
+import numpy.typing as npt
 
 
 @dataclass(frozen=True)
@@ -18,6 +17,10 @@ class AugmentConfig:
     """How far a view may stray from the image.
 
     Attributes:
+        rotation: largest turn either way, as a share of a full turn. At 0.5, any
+            angle, half of the views are turned by quarter turns alone, which need
+            no interpolation and so keep the chromatin's texture sharp.
+        flip: share of views that are mirrored.
         zoom: scale is drawn log-uniformly from [1/(1+zoom), 1+zoom].
         shift: largest shift, as a share of the view's side.
         density: optical density is scaled by up to (1+density) or its inverse, and
@@ -29,6 +32,8 @@ class AugmentConfig:
         blur: share of images that are put out of focus, half of them more so.
     """
 
+    rotation: float = 0.5
+    flip: float = 0.5
     zoom: float = 0.2
     shift: float = 0.06
     density: float = 0.35
@@ -38,85 +43,77 @@ class AugmentConfig:
     blur: float = 0.25
 
     def __post_init__(self) -> None:
-        values = (
-            self.zoom,
-            self.shift,
-            self.density,
-            self.gain,
-            self.offset,
-            self.saturation,
-            self.blur,
-        )
-        if min(values) < 0:
-            raise ValueError("augmentation strengths must not be negative")
+        if min(astuple(self)) < 0 or self.rotation > 0.5:
+            raise ValueError("strengths must not be negative, rotation at most 0.5")
 
 
 def augment(
-    images: "tf.Tensor", size: int, scale: float, seed: "tf.Tensor", cfg: AugmentConfig
-) -> "tf.Tensor":
+    images: npt.NDArray[np.uint8],
+    size: int,
+    scale: float,
+    seed: Sequence[int],
+    cfg: AugmentConfig,
+) -> npt.NDArray[np.uint8]:
     """Draws one view of each image.
-
-    Rotations are by any angle and mirror images are included: a cell on a slide
-    has no upright position.
 
     Args:
         images: uint8 (N, M, M, 3), the crop with a margin around it.
         size: side of the view, pixels.
         scale: image pixels per view pixel at zoom 1.
-        seed: int32 (2,).
+        seed: fixes the views.
         cfg: strengths.
 
     Returns:
-        float32 (N, size, size, 3), 0..255.
+        uint8 (N, size, size, 3).
     """
-    import tensorflow as tf
+    n = len(images)
+    rng = np.random.default_rng(seed)
+    angle = rng.uniform(-1, 1, n) * 2 * np.pi * cfg.rotation
+    if cfg.rotation == 0.5:
+        quarter = np.rint(angle / (np.pi / 2)) * (np.pi / 2)
+        angle = np.where(rng.random(n) < 0.5, quarter, angle)
+    mirror = np.where(rng.random(n) < cfg.flip, -1.0, 1.0)
+    log_zoom = np.log1p(cfg.zoom)
+    per_pixel = scale * np.exp(rng.uniform(-log_zoom, log_zoom, n))
+    shift = rng.uniform(-cfg.shift, cfg.shift, (n, 2)) * size * scale
+    # Rows of the map from view (x, y, 1) to image, about both centres.
+    a, b = per_pixel * np.cos(angle), per_pixel * np.sin(angle)
+    linear = np.stack([a * mirror, -b, b * mirror, a], 1).reshape(n, 2, 2)
+    centre = (images.shape[1] - 1) / 2 + shift
+    origin = centre - linear @ np.full(2, (size - 1) / 2)
+    maps = np.concatenate([linear, origin[..., None]], 2)
 
-    n = tf.shape(images)[0]
-    seeds = tf.unstack(tf.random.split(seed, 11))
-
-    def uniform(i: int, shape: list[int], low: float, high: float) -> tf.Tensor:
-        return tf.random.stateless_uniform(
-            tf.concat([[n], shape], 0) if shape else [n], seeds[i], low, high
+    focus = rng.random(n)
+    saturation = 1 + cfg.saturation * rng.uniform(-1, 1, (n, 1, 1))
+    mixing = saturation * np.eye(3) + (1 - saturation) / 3
+    curves = _curves(rng, n, cfg)
+    views = np.empty((n, size, size, 3), np.uint8)
+    for i in range(n):
+        view = cv2.warpAffine(
+            images[i],
+            maps[i],
+            (size, size),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REFLECT_101,
         )
+        if focus[i] < cfg.blur:
+            view = cv2.blur(view, (3, 3))
+        if focus[i] < cfg.blur / 2:
+            view = cv2.blur(view, (5, 5))
+        views[i] = cv2.LUT(cv2.transform(view, mixing[i]), curves[i])
+    return views
 
-    log_zoom = float(np.log1p(cfg.zoom))
-    # Half of the views are turned by quarter turns alone, which need no
-    # interpolation and so keep the chromatin's texture sharp.
-    quarter = tf.floor(uniform(0, [], 0.0, 4.0)) * (np.pi / 2)
-    angle = quarter + tf.maximum(uniform(1, [], -1.0, 1.0), 0.0) * (np.pi / 2)
-    per_pixel = scale * tf.exp(uniform(2, [], -log_zoom, log_zoom))
-    mirror = tf.sign(uniform(3, [], -1.0, 1.0))
-    a, b = per_pixel * tf.cos(angle), per_pixel * tf.sin(angle)
-    middle = (tf.cast(tf.shape(images)[1], tf.float32) - 1) / 2
-    shift = uniform(4, [2], -cfg.shift, cfg.shift) * size * scale + middle
-    half = (size - 1) / 2
-    # Rows of the map from view (x, y) to image, about both centres.
-    x0 = shift[:, 0] - a * mirror * half + b * half
-    y0 = shift[:, 1] - b * mirror * half - a * half
-    zero = tf.zeros_like(a)
-    transforms = tf.stack([a * mirror, -b, x0, b * mirror, a, y0, zero, zero], 1)
-    views = tf.raw_ops.ImageProjectiveTransformV3(
-        images=tf.cast(images, tf.float32),
-        transforms=transforms,
-        output_shape=[size, size],
-        fill_value=0.0,
-        interpolation="BILINEAR",
-        fill_mode="REFLECT",
-    )
-    views = tf.reshape(views, [-1, size, size, 3])
-    focus = uniform(5, [1, 1, 1], 0.0, 1.0)
-    for kernel, share in ((3, cfg.blur), (5, cfg.blur / 2)):
-        blurred = tf.nn.avg_pool2d(views, kernel, 1, "SAME")
-        views = tf.where(focus < share, blurred, views)
+
+def _curves(
+    rng: np.random.Generator, n: int, cfg: AugmentConfig
+) -> npt.NDArray[np.uint8]:
+    """Tone curves of density, gain and offset: uint8 (N, 1, 256, 3)."""
+    limit = np.log1p(cfg.density)
+    together = rng.uniform(-limit, limit, (n, 1, 1))
+    apart = rng.uniform(-limit, limit, (n, 1, 3))
+    gain = 1 + cfg.gain * rng.uniform(-1, 1, (n, 1, 3))
+    offset = cfg.offset * rng.uniform(-1, 1, (n, 1, 1))
     # Scaling the density -log(v / 255) by s raises the transmission to the power s.
-    limit = float(np.log1p(cfg.density))
-    scales = uniform(9, [1, 1, 1], -limit, limit) + uniform(
-        10, [1, 1, 3], -limit, limit
-    )
-    views = 255.0 * tf.pow(views / 255.0, tf.exp(scales))
-    grey = tf.reduce_mean(views, -1, keepdims=True)
-    saturation = uniform(6, [1, 1, 1], 1 - cfg.saturation, 1 + cfg.saturation)
-    views = grey + (views - grey) * saturation
-    views = views * uniform(7, [1, 1, 3], 1 - cfg.gain, 1 + cfg.gain)
-    views = views + uniform(8, [1, 1, 1], -cfg.offset, cfg.offset)
-    return tf.clip_by_value(views, 0.0, 255.0)
+    transmission = np.linspace(0.0, 1.0, 256)[:, None] ** np.exp(together + apart)
+    curves = np.rint(255.0 * transmission * gain + offset)
+    return np.clip(curves, 0, 255).astype(np.uint8)[:, None]

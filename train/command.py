@@ -1,91 +1,183 @@
 """``edgecell train``."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from edgecell.cli import json_option, report
+
+if TYPE_CHECKING:
+    from edgecell.train.config import TrainConfig
+
+INTERRUPTED = 130
+SMALL_SHARE = 0.4
+
+
+def make_config(recipe: str, given: dict[str, Any]) -> "TrainConfig":
+    """A recipe with some settings changed.
+
+    Args:
+        recipe: a key of `RECIPES`.
+        given: settings by name.
+
+    Raises:
+        click.UsageError: a setting makes no sense.
+    """
+    from edgecell.train.config import RECIPES
+    from edgecell.train.models import FIXED_SIZE
+
+    base = RECIPES[recipe]
+    epochs = given.get("epochs", base.epochs)
+    small = recipe == "default" and given.get("model") not in FIXED_SIZE
+    try:
+        small_epochs = round(SMALL_SHARE * epochs) if small else 0
+        settings: dict[str, Any] = {"small_epochs": small_epochs} | given
+        return replace(base, **settings)
+    except ValueError as e:
+        raise click.UsageError(str(e)) from e
 
 
 @click.command("train", short_help="Train a network on labelled cells.")
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
-    "--model",
-    default="grsnet-lite",
-    show_default=True,
-    help="Network: grsnet-lite, or grsnet with the paper's size.",
-)
-@click.option(
     "--out",
     required=True,
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for the model, its history and its checkpoints.",
+    help="Folder for the model, its history, pictures and checkpoints.",
 )
 @click.option(
-    "--epochs", default=20, show_default=True, help="Passes over the training split."
+    "--recipe",
+    type=click.Choice(["default", "paper"]),
+    default="default",
+    show_default=True,
+    help="Settings to start from: ours, or the paper's.",
+)
+@click.option(
+    "--model",
+    metavar="NAME",
+    help="Network: grsnet-lite, grsnet with the paper's size, or one to compare with: "
+    "mobilenet-v2, resnet50, efficientnet-v2m, vit-b16, efficientnet-lite0.  "
+    "[default: grsnet-lite; the paper's recipe: grsnet]",
+)
+@click.option(
+    "--epochs", type=int, help="Passes over the training split.  [default: 20]"
 )
 @click.option(
     "--small-epochs",
     type=click.IntRange(min=0),
-    help="First epochs on 80-pixel views, which cost half.  [default: 40 %]",
+    help="First epochs on 80-pixel views, which cost half.  [default: 40 % of the "
+    "epochs; the paper's recipe, and vit-b16: none]",
 )
-@click.option("--batch-size", default=32, show_default=True, help="Images a step.")
+@click.option("--batch-size", type=int, help="Images a step.  [default: 32]")
 @click.option(
-    "--learning-rate", default=2e-3, show_default=True, help="Peak learning rate."
+    "--learning-rate",
+    type=float,
+    help="Highest learning rate.  [default: 0.002; the paper's recipe: 0.0001]",
 )
 @click.option(
     "--crop",
-    default=0.66,
-    show_default=True,
-    help="Side of the crop as a share of an image's shorter side.",
+    "crop_fraction",
+    type=float,
+    help="Side of the crop as a share of an image's shorter side.  [default: 0.66; "
+    "the paper's recipe: 1]",
 )
-@click.option("--seed", default=1, show_default=True, help="Seed of the whole run.")
-@click.option("--resume", is_flag=True, help="Go on from the last checkpoint in OUT.")
+@click.option("--seed", type=int, help="Seed of the whole run.  [default: 1]")
+@click.option(
+    "--init",
+    metavar="FILE",
+    help="First weights: a .keras file of the same network, or 'imagenet' for "
+    "efficientnet-lite0.  [default: random]",
+)
+@click.option(
+    "--teacher",
+    metavar="FILE",
+    help=".keras file of a network to learn from beside the labels.",
+)
+@click.option(
+    "--manifest",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="CSV file with the columns sha256 and split: a split of your own, such as by "
+    "patient, in place of the one by content.",
+)
+@click.option(
+    "--strategy",
+    type=click.Choice(["single", "mirrored", "multiworker"]),
+    default="single",
+    show_default=True,
+    help="Devices: one, all of this machine, or the machines that TF_CONFIG names.",
+)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on from the last checkpoint in OUT, with the settings of that run.",
+)
 @json_option
+@click.pass_context
 def command(
+    ctx: click.Context,
+    /,
     data: tuple[Path, ...],
-    model: str,
     out: Path,
-    epochs: int,
-    small_epochs: int | None,
-    batch_size: int,
-    learning_rate: float,
-    crop: float,
-    seed: int,
+    recipe: str,
+    manifest: Path | None,
+    strategy: str,
     resume: bool,
     json_file: str | None,
+    **settings: Any,
 ) -> None:
     """Train a network on DATA: folders or zip files of cell images.
 
     The directory above an image names its class by code (BNE) or English name
     (band neutrophil). One image in five is set aside for testing and one in ten for
-    validation, by content, so that the split is the same in every run.
+    validation, by content, so that the split is the same in every run. Of duplicate
+    images one is kept; split.csv in OUT names them all.
+
+    Ctrl-C ends a run; the best epoch's weights are kept, and --resume goes on.
     """
     from edgecell.optional import require
 
     require("tensorflow", "train")
-    from edgecell.dataset import scan
+    from edgecell.audit import audited
+    from edgecell.dataset import read
     from edgecell.errors import InputError
     from edgecell.files import check_writable
-    from edgecell.train.config import TrainConfig
-    from edgecell.train.run import train
+    from edgecell.manifest import apply_manifest
+    from edgecell.train.history import read_history
+    from edgecell.train.run import best_epoch, read_config, train
+    from edgecell.train.strategy import open_strategy
 
+    given = {k: v for k, v in settings.items() if v is not None}
     check_writable(out / "model.keras")
-    if not resume and (out / "checkpoints").exists():
+    if resume:
+        from_recipe = ctx.get_parameter_source("recipe") is ParameterSource.COMMANDLINE
+        if given or from_recipe:
+            raise click.UsageError(
+                "--resume takes its settings from the run; leave out "
+                + ", ".join(f"--{k.replace('_', '-')}" for k in given or ("recipe",))
+            )
+        cfg = read_config(out)
+        manifest = manifest or out / "split.csv"
+    else:
+        cfg = make_config(recipe, given)
+    spread, writes = open_strategy(strategy)
+    if writes and not resume and (out / "checkpoints").exists():
         raise InputError(f"{out} holds a run; add --resume, or name another --out")
+    files = read(data).files
+    selection = audited(apply_manifest(files, manifest) if manifest else files)
     try:
-        cfg = TrainConfig(
-            model=model,
-            epochs=epochs,
-            small_epochs=round(0.4 * epochs) if small_epochs is None else small_epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            crop_fraction=crop,
-            seed=seed,
-        )
-    except ValueError as e:
-        raise click.UsageError(str(e)) from e
-    best = train(scan(data), cfg, out, resume)
+        best = train(selection, cfg, out, resume, spread, writes)
+    except KeyboardInterrupt:
+        history = out / "history.csv"
+        done = read_history(history) if history.exists() else []
+        kept = "no epoch was finished, so there is no model"
+        if done:
+            best = best_epoch(done)
+            kept = f"{out / 'model.keras'} holds epoch {best.epoch}; --resume goes on"
+        click.echo(f"Stopped after {len(done)} epochs: {kept}", err=True)
+        ctx.exit(INTERRUPTED)
     text = (
         f"{out / 'model.keras'}: epoch {best.epoch}, validation accuracy "
         f"{100 * best.val_accuracy:.1f} %, macro recall "

@@ -2,16 +2,24 @@
 
 import csv
 import io
+import resource
+import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from edgecell.files import write_atomically
+from edgecell.optional import require
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One row of history.csv; accuracies and recalls are shares, seconds wall time."""
+    """One row of history.csv.
+
+    Accuracies and recalls are shares, seconds wall time; the peak of the memory is
+    the process's so far, MB of resident pages.
+    """
 
     epoch: int
     view_size: int
@@ -22,6 +30,7 @@ class EpochResult:
     val_accuracy: float
     val_macro_recall: float
     seconds: float
+    peak_memory_mb: float
 
 
 def write_history(path: Path, history: Sequence[EpochResult]) -> None:
@@ -43,3 +52,35 @@ def read_history(path: Path) -> list[EpochResult]:
         EpochResult(**{k: int(v) if k in whole else float(v) for k, v in row.items()})  # type: ignore[arg-type]
         for row in rows
     ]
+
+
+def peak_memory_mb() -> float:
+    """The most memory that this process has had, MB of resident pages."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
+
+
+class TensorBoardLog:
+    """The history as TensorBoard reads it: one event file."""
+
+    def __init__(self, folder: Path, history: Sequence[EpochResult]) -> None:
+        """Writes the epochs so far in place of an earlier log.
+
+        Args:
+            folder: for the event file.
+            history: epochs of a run that is resumed.
+        """
+        tf = require("tensorflow", "train")
+        shutil.rmtree(folder, ignore_errors=True)
+        self._tf, self._writer = tf, tf.summary.create_file_writer(str(folder))
+        for result in history:
+            self.add(result)
+
+    def add(self, result: EpochResult) -> None:
+        """Adds an epoch."""
+        row = asdict(result)
+        step = row.pop("epoch")
+        with self._writer.as_default():
+            for name, value in row.items():
+                self._tf.summary.scalar(name, value, step)
+        self._writer.flush()

@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 
 def epoch_order(
-    labels: npt.NDArray[np.int32], balance: float, seed: int, epoch: int
+    labels: npt.NDArray[np.int32], balance: float, size: int, seed: int, epoch: int
 ) -> npt.NDArray[np.int64]:
     """Draws the images of one epoch.
 
@@ -16,16 +16,17 @@ def epoch_order(
     Args:
         labels: int32 (N,), class indices.
         balance: 0 for the classes as they come, 1 for equal classes.
+        size: number of images to draw.
         seed: of the run.
         epoch: number of the epoch; with the seed it fixes the order.
 
     Returns:
-        int64 (N,), indices of images.
+        int64 (size,), indices of images.
     """
     rng = np.random.default_rng([seed, epoch])
     classes, sizes = np.unique(labels, return_counts=True)
     shares = sizes ** (1.0 - balance)
-    ends = np.rint(np.cumsum(shares) / shares.sum() * len(labels)).astype(int)
+    ends = np.rint(np.cumsum(shares) / shares.sum() * size).astype(int)
     chosen = []
     for label, count in zip(classes, np.diff(ends, prepend=0), strict=True):
         members = np.flatnonzero(labels == label)

@@ -1,30 +1,51 @@
 """A training run: data in, a folder with model, history and checkpoints out."""
 
-import csv
-import io
 import json
 import logging
+import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edgecell.classes import CLASSES
-from edgecell.dataset import CellFile, dataset_hash, decode, labels, load_images
+from edgecell.audit import Selection
+from edgecell.classes import CLASSES, CODES
+from edgecell.dataset import (
+    CellFile,
+    dataset_hash,
+    decode,
+    labels,
+    load_images,
+    split_of,
+)
 from edgecell.errors import InputError
 from edgecell.files import write_atomically
 from edgecell.kerasfile import HEAD_LAYER, save_keras
+from edgecell.manifest import manifest_rows, split_hash, write_manifest
 from edgecell.modelfile import ModelRecord
+from edgecell.optional import require
+from edgecell.plots import confusion_matrix, learning_curves, roc_curves
 from edgecell.preprocess import Preprocessing
+from edgecell.probabilities import softmax
 from edgecell.red_cells import red_cell_diameter
 from edgecell.train.config import TrainConfig
-from edgecell.train.history import EpochResult, read_history, write_history
-from edgecell.train.network import PRESETS
+from edgecell.train.history import (
+    EpochResult,
+    TensorBoardLog,
+    peak_memory_mb,
+    read_history,
+    write_history,
+)
+from edgecell.train.models import FIXED_SIZE, description, model_names
 from edgecell.train.trainer import Trainer
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 logger = logging.getLogger(__name__)
 
@@ -49,16 +70,6 @@ def by_split(files: Sequence[CellFile]) -> dict[str, list[CellFile]]:
             "validation and two for testing"
         )
     return parts
-
-
-def write_manifest(path: Path, files: Sequence[CellFile]) -> None:
-    """Writes which image is in which split: CSV with sha256, class, source, split."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("sha256", "class", "source", "split", "name"))
-    for f in sorted(files, key=lambda f: f.sha256):
-        writer.writerow((f.sha256, f.code, f.source, f.split, f.name))
-    write_atomically(path, text.getvalue())
 
 
 def channel_statistics(
@@ -113,47 +124,88 @@ def crop_in_red_cells(files: Sequence[CellFile], crop_fraction: float) -> float:
     return float(np.median(ratios))
 
 
-def _validate(
-    trainer: Trainer, images: npt.NDArray[np.uint8], y: npt.NDArray[np.int32]
-) -> tuple[float, float, float]:
-    logits = trainer.logits(images).astype(np.float64)
-    peak = logits.max(1, keepdims=True)
-    log_p = logits - peak - np.log(np.exp(logits - peak).sum(1, keepdims=True))
-    loss = -log_p[np.arange(len(y)), y].mean()
-    right = logits.argmax(1) == y
-    recall = np.mean([right[y == c].mean() for c in np.unique(y)])
-    return float(loss), float(right.mean()), float(recall)
+def _losses(
+    logits: npt.NDArray[np.float32], y: npt.NDArray[np.int32]
+) -> npt.NDArray[np.float64]:
+    probabilities = softmax(logits, 1.0)[np.arange(len(y)), y]
+    return -np.log(np.maximum(probabilities, 1e-12))
+
+
+def best_epoch(history: Sequence[EpochResult]) -> EpochResult:
+    """The epoch with the highest macro recall on the validation split."""
+    # The later of equals: its weights were averaged for longer.
+    return max(history, key=lambda h: (h.val_macro_recall, h.epoch))
+
+
+def read_config(out: Path) -> TrainConfig:
+    """The settings of a run.
+
+    Raises:
+        InputError: the folder holds no run, or one of another version.
+    """
+    path = out / "config.json"
+    if not path.exists():
+        raise InputError(f"{out} holds no run to resume")
+    try:
+        return TrainConfig.from_dict(json.loads(path.read_text()))
+    except (ValueError, TypeError, KeyError) as e:
+        raise InputError(f"{path} is not of this version ({e}); train anew") from e
+
+
+def _same_data(path: Path, files: Sequence[CellFile]) -> bool:
+    """Whether a run's manifest is of these images, labels and splits."""
+    return manifest_rows(path) == {(f.sha256, f.code, f.split) for f in files}
 
 
 def train(
-    files: Sequence[CellFile],
+    selection: Selection,
     cfg: TrainConfig,
     out: Path,
     resume: bool = False,
+    strategy: "tf.distribute.Strategy | None" = None,
+    writes: bool = True,
 ) -> EpochResult:
     """Trains a network and keeps the averaged weights of the best epoch.
 
     Args:
-        files: labelled images; their content decides their split.
+        selection: labelled images, and those that the audit left out; their content,
+            or a manifest, decides their split.
         cfg: the settings.
         out: folder for ``model.keras``, ``history.csv``, ``split.csv``,
-            ``config.json`` and ``checkpoints/``.
+            ``config.json``, pictures, ``tensorboard/`` and ``checkpoints/``.
         resume: go on from the last checkpoint in ``out``.
+        strategy: see `open_strategy`; None for one device.
+        writes: whether this process writes the run's files.
 
     Returns:
         The epoch that ``model.keras`` holds: the one with the highest macro recall
         on the validation split.
 
     Raises:
-        InputError: too few images, or nothing to resume.
+        InputError: too few images, settings that don't go together, nothing to
+            resume, or other data than the run began with.
     """
     import tensorflow as tf
 
-    if cfg.model not in PRESETS:
-        raise InputError(f"no network '{cfg.model}'; there are {', '.join(PRESETS)}")
+    if cfg.model not in model_names():
+        raise InputError(
+            f"no network '{cfg.model}'; there are {', '.join(model_names())}"
+        )
+    if cfg.model in FIXED_SIZE and cfg.small_epochs:
+        raise InputError(f"{cfg.model} takes views of one size; give --small-epochs 0")
+    files = selection.kept
     parts = by_split(files)
-    write_manifest(out / "split.csv", files)
-    write_atomically(out / "config.json", json.dumps(cfg.to_dict(), indent=1))
+    if resume and not (out / "checkpoints" / "checkpoint").exists():
+        raise InputError(f"{out} has no checkpoint to resume from")
+    if resume and not _same_data(out / "split.csv", files):
+        raise InputError(
+            f"the data are not those that the run in {out} began with (its split.csv "
+            "names them); give the same, or start a new run"
+        )
+    if writes and not resume:
+        left_out = [(x.file, x.reason) for x in selection.left_out]
+        write_manifest(out / "split.csv", files, left_out)
+        write_atomically(out / "config.json", json.dumps(cfg.to_dict(), indent=1))
     crop_red_cells = crop_in_red_cells(parts["train"], cfg.crop_fraction)
     prep = Preprocessing(
         INPUT_SIZE,
@@ -170,64 +222,94 @@ def train(
     prep = replace(prep, mean=mean, std=std)
     val_images, val_y = load_images(parts["val"], prep), labels(parts["val"])
 
-    trainer = Trainer(cfg, prep, steps_per_epoch=max(1, len(y) // cfg.batch_size))
-    manager = tf.train.CheckpointManager(
-        trainer.checkpoint, str(out / "checkpoints"), max_to_keep=2
-    )
+    trainer = Trainer(cfg, prep, y, strategy or tf.distribute.get_strategy())
     history: list[EpochResult] = []
-    if resume:
-        if manager.latest_checkpoint is None:
-            raise InputError(f"{out} has no checkpoint to resume from")
-        trainer.checkpoint.restore(manager.latest_checkpoint)
-        history = read_history(out / "history.csv")[: int(trainer.epoch)]
-    best = max(history, key=lambda h: h.val_macro_recall, default=None)
-    data = {
-        "data_sha256": dataset_hash(files),
-        "sources": sorted({f.source for f in files}),
-        "images": {k: len(v) for k, v in parts.items()},
-        "config": cfg.to_dict(),
-    }
-    while int(trainer.epoch) < cfg.epochs:
-        epoch, start = int(trainer.epoch), time.monotonic()
-        loss, accuracy = trainer.run_epoch(images, y)
-        val_loss, val_accuracy, val_recall = _validate(trainer, val_images, val_y)
-        history.append(
-            EpochResult(
+    with tempfile.TemporaryDirectory() as elsewhere:
+        # All workers take part in saving, as some variables live on each; what
+        # the others write is of no use.
+        manager = tf.train.CheckpointManager(
+            trainer.checkpoint,
+            str(out / "checkpoints") if writes else elsewhere,
+            max_to_keep=2,
+        )
+        if resume:
+            path = tf.train.latest_checkpoint(str(out / "checkpoints"))
+            trainer.checkpoint.restore(path).assert_existing_objects_matched()
+            history = read_history(out / "history.csv")[: int(trainer.epoch)]
+        log = TensorBoardLog(out / "tensorboard", history) if writes else None
+        data = {
+            "data_sha256": dataset_hash(files),
+            "split_sha256": split_hash(files),
+            "own_split": any(f.split != split_of(f.sha256) for f in files),
+            "sources": sorted({f.source for f in files}),
+            "images": {k: len(v) for k, v in parts.items()},
+            "config": cfg.to_dict(),
+        }
+        while int(trainer.epoch) < cfg.epochs:
+            epoch, began = int(trainer.epoch), time.monotonic()
+            trainer.set_rate([h.val_loss for h in history])
+            loss, accuracy = trainer.run_epoch(images, y)
+            logits = trainer.logits(val_images)
+            right = logits.argmax(1) == val_y
+            recall = np.mean([right[val_y == c].mean() for c in np.unique(val_y)])
+            result = EpochResult(
+                epoch=epoch + 1,
+                view_size=trainer.view_size(epoch),
+                learning_rate=float(trainer.optimizer.learning_rate),
+                loss=loss,
+                accuracy=accuracy,
+                val_loss=float(_losses(logits, val_y).mean()),
+                val_accuracy=float(right.mean()),
+                val_macro_recall=float(recall),
+                seconds=time.monotonic() - began,
+                peak_memory_mb=peak_memory_mb(),
+            )
+            history.append(result)
+            logger.info(
+                "epoch %d/%d: loss %.3f, validation accuracy %.1f %%, "
+                "macro recall %.1f %%",
                 epoch + 1,
-                trainer.view_size(epoch),
-                float(trainer.optimizer.learning_rate),
+                cfg.epochs,
                 loss,
-                accuracy,
-                val_loss,
-                val_accuracy,
-                val_recall,
-                time.monotonic() - start,
+                100 * result.val_accuracy,
+                100 * result.val_macro_recall,
             )
-        )
-        logger.info(
-            "epoch %d/%d: loss %.3f, validation accuracy %.1f %%, macro recall %.1f %%",
-            epoch + 1,
-            cfg.epochs,
-            loss,
-            100 * val_accuracy,
-            100 * val_recall,
-        )
-        if best is None or val_recall >= best.val_macro_recall:
-            best = history[-1]
-            model = trainer.final_model()
-            record = ModelRecord(
-                classes=CLASSES,
-                preprocessing=prep,
-                network=PRESETS[cfg.model].to_dict(),
-                head_bias=tuple(
-                    float(b) for b in model.get_layer(HEAD_LAYER).get_weights()[1]
-                ),
-                training=data | {"epoch": epoch + 1},
-                metrics={"val": {"accuracy": val_accuracy, "macro_recall": val_recall}},
-            )
-            save_keras(model, out / "model.keras", record)
-        # The model first: a run that ends between the two repeats an epoch.
-        write_history(out / "history.csv", history)
-        manager.save()
-    assert best is not None  # cfg.epochs >= 1
-    return best
+            if log:
+                if best_epoch(history) is result:
+                    model = trainer.final_model()
+                    metrics = {
+                        "accuracy": result.val_accuracy,
+                        "macro_recall": result.val_macro_recall,
+                    }
+                    record = ModelRecord(
+                        classes=CLASSES,
+                        preprocessing=prep,
+                        network=description(cfg.model),
+                        head_bias=tuple(
+                            float(b)
+                            for b in model.get_layer(HEAD_LAYER).get_weights()[1]
+                        ),
+                        training=data | {"epoch": epoch + 1},
+                        metrics={"val": metrics},
+                    )
+                    save_keras(model, out / "model.keras", record)
+                    draw_validation(logits, val_y, out)
+                # The model first: a run that ends between the two repeats an epoch.
+                write_history(out / "history.csv", history)
+                learning_curves(
+                    [asdict(h) for h in history], out / "learning-curves.png"
+                )
+                log.add(result)
+            manager.save()
+    return best_epoch(history)
+
+
+def draw_validation(
+    logits: npt.NDArray[np.float32], y: npt.NDArray[np.int32], out: Path
+) -> None:
+    """Draws confusion matrix and ROC curves of the validation split into a folder."""
+    metrics = require("sklearn.metrics", "train")
+    every = list(range(len(CODES)))
+    confusion = metrics.confusion_matrix(y, logits.argmax(1), labels=every)
+    confusion_matrix(confusion, CODES, out / "confusion.png")
+    roc_curves(y, softmax(logits, 1.0), CODES, out / "roc.png")

@@ -1,5 +1,7 @@
 """One network in training: its steps, its averaged weights, its checkpoint."""
 
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,49 +12,101 @@ from edgecell.classes import CODES
 from edgecell.preprocess import Preprocessing, standardise
 from edgecell.train.augment import augment
 from edgecell.train.config import TrainConfig
-from edgecell.train.network import PRESETS, build
+from edgecell.train.models import FIXED_SIZE, build_model
 from edgecell.train.order import epoch_order
+from edgecell.train.weights import load_teacher, set_first_weights
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
+
+# Keras' defaults.
+PLATEAU_FACTOR, PLATEAU_EPOCHS, PLATEAU_LEAST = 0.1, 10, 1e-4
+
+
+def _standardised(x: "tf.Tensor", prep: Preprocessing) -> "tf.Tensor":
+    """`standardise` for views inside the graph: uint8 to float32."""
+    import tensorflow as tf
+
+    mean, std = (np.array(v, np.float32) for v in (prep.mean, prep.std))
+    return (tf.cast(x, tf.float32) - mean) / std
+
+
+def plateau_rate(rate: float, val_losses: Sequence[float]) -> float:
+    """The learning rate after some epochs, as Keras' ReduceLROnPlateau sets it.
+
+    Args:
+        rate: the first.
+        val_losses: validation loss of each epoch so far.
+    """
+    best, waited = np.inf, 0
+    for loss in val_losses:
+        waited += 1
+        if loss < best - PLATEAU_LEAST:
+            best, waited = loss, 0
+        elif waited == PLATEAU_EPOCHS:
+            rate, waited = rate * PLATEAU_FACTOR, 0
+    return rate
 
 
 class Trainer:
     """Trains one network, an epoch at a time.
 
     Attributes:
+        strategy: how the work is spread over devices and machines.
         model: the network being trained.
         averaged: exponential moving average of its weights (batch-normalisation
             statistics included), evaluated and kept.
+        steps: batches an epoch.
     """
 
     def __init__(
-        self, cfg: TrainConfig, prep: Preprocessing, steps_per_epoch: int
+        self,
+        cfg: TrainConfig,
+        prep: Preprocessing,
+        y: npt.NDArray[np.int32],
+        strategy: "tf.distribute.Strategy",
     ) -> None:
+        """Makes the network.
+
+        Args:
+            cfg: the settings.
+            prep: how an image becomes an input.
+            y: int32 (N,), classes of the training images.
+            strategy: how to spread the work; `tf.distribute.get_strategy()` for
+                one device.
+        """
         import keras
         import tensorflow as tf
 
         keras.utils.set_random_seed(cfg.seed)
-        self.cfg, self.prep, self.steps = cfg, prep, steps_per_epoch
-        self.model = build(PRESETS[cfg.model], len(CODES), None)
-        self.averaged = build(PRESETS[cfg.model], len(CODES), None)
-        self.averaged.set_weights(self.model.get_weights())
-        total = cfg.epochs * steps_per_epoch
-        warmup = max(1, round(cfg.warmup_epochs * steps_per_epoch))
-        schedule = keras.optimizers.schedules.CosineDecay(
-            0.0,
-            max(1, total - warmup),
-            warmup_target=cfg.learning_rate,
-            warmup_steps=warmup,
-        )
-        self.optimizer = keras.optimizers.AdamW(
-            schedule, weight_decay=cfg.weight_decay, clipnorm=5.0
-        )
-        # Decay shrinks kernels; biases and batch-normalisation parameters are
-        # few and have no reason to be small.
-        self.optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-        self.optimizer.build(self.model.trainable_variables)
+        self.cfg, self.prep, self.strategy = cfg, prep, strategy
+        present = len(np.unique(y))
+        self.images = cfg.images_per_class * present or len(y)
+        self.steps = max(1, self.images // cfg.batch_size)
+        size = prep.input_size if cfg.model in FIXED_SIZE else None
+        with strategy.scope():
+            self.teacher = (
+                load_teacher(Path(cfg.teacher), prep) if cfg.teacher else None
+            )
+            self.model = build_model(cfg.model, len(CODES), size)
+            self.averaged = build_model(cfg.model, len(CODES), size)
+            set_first_weights(self.model, cfg.model, cfg.init, prep)
+            self.averaged.set_weights(self.model.get_weights())
+            if strategy.num_replicas_in_sync > 1:
+                # Statistics over the whole batch, as on one device.
+                for layer in self.model.layers:
+                    if isinstance(layer, keras.layers.BatchNormalization):
+                        layer.synchronized = True
+            self.optimizer = keras.optimizers.AdamW(
+                self._rate(), weight_decay=cfg.weight_decay, clipnorm=5.0
+            )
+            # Decay shrinks kernels; biases and batch-normalisation parameters are
+            # few and have no reason to be small.
+            self.optimizer.exclude_from_weight_decay(
+                var_names=["bias", "gamma", "beta"]
+            )
+            self.optimizer.build(self.model.trainable_variables)
         self.epoch = tf.Variable(0, dtype=tf.int64)
         self.checkpoint = tf.train.Checkpoint(
             model=self.model,
@@ -67,20 +121,58 @@ class Trainer:
             lambda x: self.averaged(x, training=False), reduce_retracing=True
         )
 
+    def _rate(self) -> Any:
+        import keras
+
+        cfg = self.cfg
+        if cfg.schedule == "plateau":
+            return cfg.learning_rate
+        warmup = max(1, round(cfg.warmup_epochs * self.steps))
+        return keras.optimizers.schedules.CosineDecay(
+            0.0,
+            max(1, cfg.epochs * self.steps - warmup),
+            warmup_target=cfg.learning_rate,
+            warmup_steps=warmup,
+        )
+
+    def _replica_step(
+        self, x: "tf.Tensor", y: "tf.Tensor"
+    ) -> tuple["tf.Tensor", "tf.Tensor"]:
+        """One replica's share of a batch: sums of loss and right answers."""
+        import tensorflow as tf
+
+        cfg = self.cfg
+        smooth = cfg.label_smoothing
+        target = tf.one_hot(y, len(CODES)) * (1 - smooth) + smooth / len(CODES)
+        with tf.GradientTape() as tape:
+            logits = self.model(_standardised(x, self.prep), training=True)
+            loss = tf.nn.softmax_cross_entropy_with_logits(target, logits)
+            if self.teacher:
+                network, prep = self.teacher
+                t = cfg.distillation_temperature
+                soft = tf.nn.softmax(
+                    network(_standardised(x, prep), training=False) / t
+                )
+                taught = tf.nn.softmax_cross_entropy_with_logits(soft, logits / t)
+                # t^2 keeps the gradients' size whatever the temperature.
+                loss += cfg.distillation * (t**2 * taught - loss)
+            # Replicas' gradients are summed by the optimizer.
+            mean = tf.reduce_sum(loss) / cfg.batch_size
+        variables = self.model.trainable_variables
+        self.optimizer.apply(tape.gradient(mean, variables), variables)
+        right = tf.equal(tf.argmax(logits, 1, tf.int32), y)
+        return tf.reduce_sum(loss), tf.reduce_sum(tf.cast(right, tf.float32))
+
     def _train_step(
         self, x: "tf.Tensor", y: "tf.Tensor"
     ) -> tuple["tf.Tensor", "tf.Tensor"]:
+        """One batch on all replicas: sums of loss and right answers."""
         import tensorflow as tf
 
-        smooth = self.cfg.label_smoothing
-        target = tf.one_hot(y, len(CODES)) * (1 - smooth) + smooth / len(CODES)
-        with tf.GradientTape() as tape:
-            logits = self.model(x, training=True)
-            loss = tf.reduce_mean(
-                tf.nn.softmax_cross_entropy_with_logits(target, logits)
-            )
-        variables = self.model.trainable_variables
-        self.optimizer.apply(tape.gradient(loss, variables), variables)
+        loss, right = (
+            self.strategy.reduce("SUM", sums, axis=None)
+            for sums in self.strategy.run(self._replica_step, (x, y))
+        )
         # A short memory at the start: early weights are worth forgetting.
         step = tf.cast(self.optimizer.iterations, tf.float32)
         keep = tf.minimum(self.cfg.ema, (1 + step) / (10 + step))
@@ -89,8 +181,18 @@ class Trainer:
         ):
             if average.dtype == "float32":
                 average.assign(keep * average + (1 - keep) * value)
-        right = tf.equal(tf.argmax(logits, 1, tf.int32), y)
-        return loss, tf.reduce_mean(tf.cast(right, tf.float32))
+        return loss, right
+
+    def set_rate(self, val_losses: Sequence[float]) -> None:
+        """Sets an epoch's learning rate where the past decides it.
+
+        Args:
+            val_losses: validation loss of each epoch so far.
+        """
+        if self.cfg.schedule == "plateau":
+            self.optimizer.learning_rate = plateau_rate(
+                self.cfg.learning_rate, val_losses
+            )
 
     def view_size(self, epoch: int) -> int:
         """Side of the views in an epoch, pixels."""
@@ -100,7 +202,7 @@ class Trainer:
     def batches(
         self, images: npt.NDArray[np.uint8], y: npt.NDArray[np.int32], epoch: int
     ) -> "tf.data.Dataset":
-        """Augmented, standardised batches of one epoch.
+        """Augmented batches of one epoch.
 
         Args:
             images: uint8 (N, M, M, 3).
@@ -108,38 +210,27 @@ class Trainer:
             epoch: number of the epoch.
 
         Returns:
-            A dataset of (float32 (B, S, S, 3), int32 (B,)).
+            A dataset of (uint8 (B, S, S, 3), int32 (B,)).
         """
         import tensorflow as tf
 
         cfg, size = self.cfg, self.view_size(epoch)
-        order = epoch_order(y, cfg.balance, cfg.seed, epoch)
+        order = epoch_order(y, cfg.balance, self.images, cfg.seed, epoch)
 
-        def gather() -> Any:
+        def views() -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[np.int32]]]:
+            scale = self.prep.input_size / size
             for step in range(self.steps):
                 chosen = order[step * cfg.batch_size : (step + 1) * cfg.batch_size]
-                yield images[chosen], y[chosen], np.int32(step)
+                seed = (cfg.seed, epoch, step)
+                yield augment(images[chosen], size, scale, seed, cfg.augment), y[chosen]
 
-        mean, std = (np.array(v, np.float32) for v in (self.prep.mean, self.prep.std))
-
-        def view(x: tf.Tensor, label: tf.Tensor, step: tf.Tensor) -> Any:
-            seed = tf.stack([cfg.seed, epoch * self.steps + step])
-            scale = self.prep.input_size / size
-            return (augment(x, size, scale, seed, cfg.augment) - mean) / std, label
-
-        side = images.shape[1]
-        return (
-            tf.data.Dataset.from_generator(
-                gather,
-                output_signature=(
-                    tf.TensorSpec((None, side, side, 3), tf.uint8),
-                    tf.TensorSpec((None,), tf.int32),
-                    tf.TensorSpec((), tf.int32),
-                ),
-            )
-            .map(view)
-            .prefetch(2)
-        )
+        return tf.data.Dataset.from_generator(
+            views,
+            output_signature=(
+                tf.TensorSpec((None, size, size, 3), tf.uint8),
+                tf.TensorSpec((None,), tf.int32),
+            ),
+        ).prefetch(2)
 
     def run_epoch(
         self, images: npt.NDArray[np.uint8], y: npt.NDArray[np.int32]
@@ -153,14 +244,29 @@ class Trainer:
         name = f"epoch {epoch + 1}/{self.cfg.epochs}"
         batches = self.batches(images, y, epoch)
         loss_sum = right_sum = 0.0
+        seen = 0
         with tqdm(batches, name, self.steps, disable=None, leave=False) as progress:
-            for i, (x, label) in enumerate(progress):
-                loss, right = self._step(x, label)
+            for x, label in progress:
+                loss, right = self._step(*self._shares(x, label))
                 loss_sum += float(loss)
                 right_sum += float(right)
-                progress.set_postfix(loss=f"{loss_sum / (i + 1):.3f}")
+                seen += len(label)
+                progress.set_postfix(loss=f"{loss_sum / seen:.3f}")
         self.epoch.assign_add(1)
-        return loss_sum / self.steps, right_sum / self.steps
+        return loss_sum / seen, right_sum / seen
+
+    def _shares(self, *batch: "tf.Tensor") -> tuple[Any, ...]:
+        """A batch dealt out to the replicas."""
+        if self.strategy.num_replicas_in_sync == 1:
+            return batch
+        return tuple(
+            self.strategy.experimental_distribute_values_from_function(
+                lambda replica, x=x: x[
+                    replica.replica_id_in_sync_group :: replica.num_replicas_in_sync
+                ]
+            )
+            for x in batch
+        )
 
     def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Logits of the averaged weights.
@@ -179,6 +285,6 @@ class Trainer:
 
     def final_model(self) -> "keras.Model":
         """The averaged network with its input size fixed, as converters want it."""
-        model = build(PRESETS[self.cfg.model], len(CODES), self.prep.input_size)
+        model = build_model(self.cfg.model, len(CODES), self.prep.input_size)
         model.set_weights(self.averaged.get_weights())
         return model

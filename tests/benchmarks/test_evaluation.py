@@ -1,6 +1,8 @@
 import json
+import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -8,10 +10,12 @@ from click.testing import CliRunner
 from edgecell.benchmarks.evaluation import expected_calibration_error, figures
 from edgecell.classes import CODES
 from edgecell.cli import cli
+from edgecell.dataset import scan
+from tests.conftest import SAMPLES
 
 KEYS = (
     "n accuracy macro_recall macro_f1 macro_auc accuracy_ci95 grouped_accuracy ece "
-    "per_class per_source confusion classes"
+    "accepted accepted_right review_reasons per_class per_source confusion classes"
 )
 
 
@@ -137,3 +141,57 @@ def _split(path: Path) -> str:
     from edgecell.dataset import split_of
 
     return split_of(hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def test_accepted_cells_by_hand() -> None:
+    y = np.array([0, 0, 1, 1], np.int32)
+    p = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.1, 0.9]])
+    reasons = [(), (), ("several classes possible: A, B", "out of distribution"), ()]
+    e = figures(y, p, ["x"] * 4, ["A", "B"], reasons)
+    assert e.accepted == 0.75
+    assert e.accepted_right == pytest.approx(2 / 3)
+    assert e.review_reasons == {
+        "several classes possible": 1,
+        "out of distribution": 1,
+    }
+    without = figures(y, p, ["x"] * 4, ["A", "B"])
+    assert (without.accepted, without.accepted_right) == (None, None)
+
+
+def test_pictures_robustness_and_backgrounds(tmp_path: Path) -> None:
+    for path in (SAMPLES / "cells").iterdir():
+        code = path.name.split("_")[0]
+        source = tmp_path / ("munich" if code == "MYE" else "pbc")
+        (source / code).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, source / code)
+    folder, out = tmp_path / "pictures", tmp_path / "e.json"
+    result = invoke(
+        "bundled",
+        tmp_path / "pbc",
+        tmp_path / "munich",
+        *("--pictures", folder, "--robustness", "--json", out),
+    )
+    assert result.exit_code == 0, result.output
+    written = json.loads(out.read_text())
+    assert {r["change"] for r in written["robustness"]} > {"none", "blur"}
+    assert {r["backgrounds"] for r in written["backgrounds"]} == {"pbc", "munich"}
+    wrong = written["n"] - sum(row[i] for i, row in enumerate(written["confusion"]))
+    names = {"confusion.png", "roc.png"} | ({"misclassified.png"} if wrong else set())
+    assert {p.name for p in folder.iterdir()} == names
+    for path in folder.iterdir():
+        image = cv2.imread(str(path))
+        assert image is not None
+        assert image.std() > 10  # something is drawn
+    assert "lured" in result.output
+
+
+def test_a_manifest_decides_what_is_evaluated(tmp_path: Path) -> None:
+    files = scan([SAMPLES / "cells"])
+    manifest = tmp_path / "split.csv"
+    rows = [f"{f.sha256},{'test' if f.code == 'BA' else 'train'}" for f in files]
+    manifest.write_text("\n".join(["sha256,split", *rows]))
+    result = invoke(
+        "bundled", SAMPLES / "cells", "--split", "test", "--manifest", manifest
+    )
+    assert result.exit_code == 0, result.output
+    assert "2 images" in result.output

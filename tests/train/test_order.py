@@ -16,12 +16,12 @@ LABELS = np.repeat(np.array([0, 1, 2], np.int32), [10, 40, 160])
     ],
 )
 def test_class_shares(balance: float, counts: list[int]) -> None:
-    order = epoch_order(LABELS, balance, seed=1, epoch=0)
+    order = epoch_order(LABELS, balance, len(LABELS), seed=1, epoch=0)
     assert np.bincount(LABELS[order]).tolist() == counts
 
 
 def test_images_of_a_class_are_seen_equally_often() -> None:
-    order = epoch_order(LABELS, 1.0, seed=1, epoch=0)
+    order = epoch_order(LABELS, 1.0, len(LABELS), seed=1, epoch=0)
     seen = np.bincount(order, minlength=len(LABELS))
     assert set(seen[LABELS == 0]) == {7}
     assert set(seen[LABELS == 1]) == {1, 2}
@@ -29,7 +29,15 @@ def test_images_of_a_class_are_seen_equally_often() -> None:
 
 
 def test_seed_and_epoch_fix_the_order() -> None:
-    first = epoch_order(LABELS, 0.5, 1, 0)
-    assert np.array_equal(first, epoch_order(LABELS, 0.5, 1, 0))
-    assert not np.array_equal(first, epoch_order(LABELS, 0.5, 1, 1))
-    assert not np.array_equal(first, epoch_order(LABELS, 0.5, 2, 0))
+    first = epoch_order(LABELS, 0.5, len(LABELS), 1, 0)
+    assert np.array_equal(first, epoch_order(LABELS, 0.5, len(LABELS), 1, 0))
+    assert not np.array_equal(first, epoch_order(LABELS, 0.5, len(LABELS), 1, 1))
+    assert not np.array_equal(first, epoch_order(LABELS, 0.5, len(LABELS), 2, 0))
+
+
+def test_an_epoch_may_be_larger_than_the_split() -> None:
+    order = epoch_order(LABELS, 1.0, 600, seed=1, epoch=0)
+    assert np.bincount(LABELS[order]).tolist() == [200, 200, 200]
+    seen = np.bincount(order, minlength=len(LABELS))
+    assert set(seen[LABELS == 0]) == {20}
+    assert set(seen[LABELS == 2]) == {1, 2}

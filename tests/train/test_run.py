@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecell.dataset import CellFile, scan
+from edgecell.audit import Selection, audited
+from edgecell.dataset import CellFile, read, scan
 from edgecell.errors import InputError
 from edgecell.kerasfile import load_keras
 from edgecell.train.config import TrainConfig
@@ -56,12 +57,13 @@ def test_what_a_run_leaves(tiny_run: Path, drawn_cells: Path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from edgecell.dataset import scan
+from edgecell.audit import audited
+from edgecell.dataset import read
 from edgecell.train.network import PRESETS
 from edgecell.train.run import train
 from tests.tiny import TINY, TINY_CONFIG
 PRESETS[TINY.name] = TINY
-train(scan([Path(sys.argv[1])]), TINY_CONFIG, Path(sys.argv[2]))
+train(audited(read([Path(sys.argv[1])]).files), TINY_CONFIG, Path(sys.argv[2]))
 """
 
 
@@ -84,7 +86,7 @@ def test_a_killed_run_resumes_to_the_same_result(
     done = len(read_history(tmp_path / "history.csv"))
     assert 1 <= done <= 3
     monkeypatch.setitem(PRESETS, TINY.name, TINY)
-    train(scan([drawn_cells]), TINY_CONFIG, tmp_path, resume=True)
+    train(audited(read([drawn_cells]).files), TINY_CONFIG, tmp_path, resume=True)
     again, whole = (read_history(p / "history.csv") for p in (tmp_path, tiny_run))
     # Sums over threads come in any order, so weights agree to rounding alone.
     for a, b in zip(again, whole, strict=True):
@@ -96,20 +98,22 @@ def test_bad_requests(
     drawn_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = scan([drawn_cells])
+    whole = Selection(tuple(files), ())
     with pytest.raises(InputError, match="no network 'resnet'"):
-        train(files, replace(TINY_CONFIG, model="resnet"), tmp_path)
+        train(whole, replace(TINY_CONFIG, model="resnet"), tmp_path)
     monkeypatch.setitem(PRESETS, TINY.name, TINY)
+    only_train = tuple(f for f in files if f.split == "train")
     with pytest.raises(InputError, match="too few"):
-        train([f for f in files if f.split == "train"], TINY_CONFIG, tmp_path)
+        train(Selection(only_train, ()), TINY_CONFIG, tmp_path)
     with pytest.raises(InputError, match="no checkpoint to resume"):
-        train(files, TINY_CONFIG, tmp_path / "new", resume=True)
+        train(whole, TINY_CONFIG, tmp_path / "new", resume=True)
     grey = np.zeros((8, 8, 3), np.uint8)
     import cv2
 
     data = cv2.imencode(".png", grey)[1].tobytes()
     bare = [CellFile(f.name, f.code, f.source, f.sha256, data) for f in files]
     with pytest.raises(InputError, match="no red cells were found"):
-        train(bare, TINY_CONFIG, tmp_path / "bare")
+        train(Selection(tuple(bare), ()), TINY_CONFIG, tmp_path / "bare")
 
 
 @pytest.mark.parametrize(

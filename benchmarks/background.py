@@ -1,0 +1,192 @@
+"""Does a network know a cell, or the microscope behind it? Cells on other backgrounds.
+
+A class that comes from one microscope alone (MYE in the project's data) can be learned
+by its background. Here each cell is cut out, laid over the background of another image,
+of its own source as a control or of another source, and classified again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from edgecell.convert.predict import predict, read_record
+from edgecell.dataset import CellFile, decode
+from edgecell.errors import InputError
+from edgecell.preprocess import Image, Preprocessing, cell_image, crop_square, resize
+from edgecell.red_cells import FOREGROUND_DENSITY, stain_maps
+
+_FAINT = 0.35
+"""Stain of cytoplasm as a share of the nuclear threshold; red cells are below."""
+
+_EDGE = 0.02
+"""Width of the soft edge of a cut-out, as a share of the image's side."""
+
+
+_MOST = 100
+"""Cells of a class and source that are moved: the first by content."""
+
+
+@dataclass(frozen=True)
+class Transplant:
+    """Cells of one class and source on backgrounds of a source.
+
+    Attributes:
+        code: class of the cells.
+        cells: their source.
+        backgrounds: source of the backgrounds; the same as ``cells`` for the control.
+        n: cells that are called right in their own image.
+        kept: share of those that are called the same on the new background.
+        lured: share of those that are called a class that only the source of the
+            backgrounds has, and not theirs: the pull of the background.
+    """
+
+    code: str
+    cells: str
+    backgrounds: str
+    n: int
+    kept: float
+    lured: float
+
+
+def cell_mask(image: Image) -> npt.NDArray[np.float32]:
+    """Where the cell in the middle of an image lies.
+
+    Args:
+        image: uint8 RGB (H, W, 3).
+
+    Returns:
+        float32 (H, W), 1 on the cell, 0 around it, soft in between.
+    """
+    maps = stain_maps(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), np.uint8))
+    stained = (maps.stain > _FAINT * maps.stain_threshold) & (
+        maps.density > FOREGROUND_DENSITY
+    )
+    height, width = stained.shape
+    side = min(height, width)
+    step = max(3, round(0.03 * side)) | 1
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (step, step))
+    joined = cv2.morphologyEx(stained.astype(np.uint8), cv2.MORPH_CLOSE, kernel)
+    opened = cv2.morphologyEx(joined, cv2.MORPH_OPEN, kernel)
+    n, labels, stats, centroids = cv2.connectedComponentsWithStats(opened)
+    mask = np.zeros((height, width), np.uint8)
+    if n > 1:
+        # The cell is the piece that is large and near the middle.
+        away = np.hypot(*(centroids[1:] - (width / 2, height / 2)).T) / side
+        area = stats[1:, cv2.CC_STAT_AREA] / side**2
+        best = 1 + int(np.argmax(area * np.exp(-((away / 0.15) ** 2))))
+        mask[labels == best] = 1
+        contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(mask, contours, -1, 1, cv2.FILLED)
+    grown = cv2.dilate(mask, kernel).astype(np.float32)
+    soft = cv2.GaussianBlur(grown, (0, 0), _EDGE * side / 2)
+    return np.asarray(soft, np.float32)
+
+
+def _view(file: CellFile, prep: Preprocessing) -> tuple[Image, npt.NDArray[np.float32]]:
+    """What the network sees of a cell, and the cell's mask in it: (S, S, 1)."""
+    image = decode(file.data, file.name)
+    mask = np.rint(255 * cell_mask(image)).astype(np.uint8)
+    height, width = image.shape[:2]
+    side = prep.crop_fraction * min(height, width)
+    there = crop_square(np.repeat(mask[..., None], 3, 2), (width / 2, height / 2), side)
+    alpha = resize(there, prep.input_size)[..., :1].astype(np.float32) / np.float32(255)
+    return cell_image(image, prep), alpha
+
+
+def transplant(
+    cell: Image,
+    alpha: npt.NDArray[np.float32],
+    around: Image,
+    around_alpha: npt.NDArray[np.float32],
+) -> Image:
+    """Lays a cell over the background of another image.
+
+    Args:
+        cell: uint8 (S, S, 3).
+        alpha: float32 (S, S, 1), the cell's mask.
+        around: uint8 (S, S, 3), whose own cell is first filled with its glass.
+        around_alpha: float32 (S, S, 1), that cell's mask.
+
+    Returns:
+        uint8 (S, S, 3).
+    """
+    # Most of what is not a cell is glass, and brighter than the red cells on it.
+    outside = around[around_alpha[..., 0] < 0.5]
+    glass = np.percentile(outside, 75, axis=0) if len(outside) else np.full(3, 240.0)
+    empty = around * (1 - around_alpha) + glass * around_alpha
+    mixed = cell * alpha + empty * (1 - alpha)
+    return np.asarray(np.rint(mixed), np.uint8)
+
+
+def transplants(path: Path, files: Sequence[CellFile]) -> list[Transplant]:
+    """Moves cells onto backgrounds of each source and counts what is called the same.
+
+    Args:
+        path: a model file.
+        files: labelled images, of two or more sources.
+
+    Returns:
+        One row for each class and source of cells and each source of backgrounds.
+
+    Raises:
+        InputError: the images come from one source.
+    """
+    record = read_record(path)
+    sources = sorted({f.source for f in files})
+    if len(sources) < 2:
+        raise InputError("all images come from one source; backgrounds need two")
+    groups: dict[tuple[str, str], list[CellFile]] = {}
+    for file in sorted(files, key=lambda f: f.sha256):
+        groups.setdefault((file.code, file.source), []).append(file)
+    groups = {key: members[:_MOST] for key, members in sorted(groups.items())}
+    views = {
+        f.name: _view(f, record.preprocessing)
+        for f in tqdm(
+            [f for members in groups.values() for f in members],
+            "cutting out",
+            disable=None,
+            leave=False,
+        )
+    }
+    of_source = {
+        s: [f.name for key, members in groups.items() for f in members if key[1] == s]
+        for s in sources
+    }
+    alone = {
+        s: [c for c in record.codes if {x for k, x in groups if k == c} == {s}]
+        for s in sources
+    }
+    rng = np.random.default_rng(0)
+    rows = []
+    for (code, source), members in groups.items():
+        own = np.stack([views[f.name][0] for f in members])
+        here = predict(path, own).argmax(1) == record.codes.index(code)
+        for other in sources:
+            drawn = rng.choice(of_source[other], len(members))
+            moved = np.stack(
+                [
+                    transplant(*views[f.name], *views[str(b)])
+                    for f, b in zip(members, drawn, strict=True)
+                ]
+            )
+            called = predict(path, moved).argmax(1)[here]
+            lures = [record.codes.index(c) for c in alone[other] if c != code]
+            n = int(here.sum())
+            kept = called == record.codes.index(code)
+            lured = np.isin(called, lures)
+            rows.append(
+                Transplant(
+                    code,
+                    source,
+                    other,
+                    n,
+                    float(kept.mean()) if n else 0.0,
+                    float(lured.mean()) if n else 0.0,
+                )
+            )
+    return rows

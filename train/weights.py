@@ -1,0 +1,87 @@
+"""Where a run's weights start, and whom it learns from."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgecell.classes import CODES
+from edgecell.errors import InputError
+from edgecell.kerasfile import load_keras
+from edgecell.preprocess import Preprocessing
+from edgecell.train.imagenet import imagenet_weights, load_imagenet
+from edgecell.train.models import FIXED_SIZE, build_model
+
+if TYPE_CHECKING:
+    import keras
+
+IMAGENET = "imagenet"
+RANDOM = "random"
+IMAGENET_MODEL = "efficientnet-lite0"
+
+
+def set_first_weights(
+    model: "keras.Model", name: str, init: str, prep: Preprocessing
+) -> None:
+    """Puts the first weights into a network.
+
+    Args:
+        model: the network, from `build_model`.
+        name: which one it is.
+        init: see `TrainConfig`.
+        prep: what its inputs are standardised with.
+
+    Raises:
+        InputError: the weights are another network's.
+        ModelError: the file is none of ours.
+        MissingPackageError: the ImageNet weights are not installed.
+    """
+    if init == RANDOM:
+        return
+    if init == IMAGENET:
+        if name != IMAGENET_MODEL:
+            raise InputError(
+                f"ImageNet weights are to be had for {IMAGENET_MODEL}, not for {name}"
+            )
+        load_imagenet(model, imagenet_weights(), prep)
+        return
+    other, record = load_keras(Path(init))
+    if record.network["name"] != name or record.codes != CODES:
+        raise InputError(
+            f"{init} holds {record.network['name']} with {len(record.classes)} "
+            f"classes, not {name} with {len(CODES)}; --init needs the same network"
+        )
+    model.set_weights(other.get_weights())
+
+
+def load_teacher(
+    path: Path, prep: Preprocessing
+) -> tuple["keras.Model", Preprocessing]:
+    """Loads a network to learn from.
+
+    Args:
+        path: a ``.keras`` file.
+        prep: the student's preprocessing.
+
+    Returns:
+        The network, for inputs of any size if it can, and what its inputs are
+        standardised with.
+
+    Raises:
+        InputError: the teacher sees cells in another way than the student.
+        ModelError: the file is none of ours.
+    """
+    model, record = load_keras(path)
+    other = record.preprocessing
+    seen = (other.input_size, other.crop_fraction)
+    if seen != (prep.input_size, prep.crop_fraction) or record.codes != CODES:
+        raise InputError(
+            f"the teacher {path} was trained with a crop of {other.crop_fraction:g} at "
+            f"{other.input_size} pixels and {len(record.classes)} classes, the student "
+            f"has {prep.crop_fraction:g} at {prep.input_size} and {len(CODES)}; train "
+            "one of them again"
+        )
+    name = record.network["name"]
+    size = prep.input_size if name in FIXED_SIZE else None
+    teacher = build_model(name, len(CODES), size)
+    teacher.set_weights(model.get_weights())
+    teacher.trainable = False
+    return teacher, other
