@@ -116,7 +116,7 @@ class Trainer:
             # Keras keeps dropout's random state where checkpoints don't look.
             dropout=[v.value for v in self.model.variables if "seed" in v.path],
         )
-        self._step = tf.function(self._train_step, reduce_retracing=True)
+        self.step = tf.function(self._train_step, reduce_retracing=True)
         self._forward = tf.function(
             lambda x: self.averaged(x, training=False), reduce_retracing=True
         )
@@ -247,7 +247,7 @@ class Trainer:
         seen = 0
         with tqdm(batches, name, self.steps, disable=None, leave=False) as progress:
             for x, label in progress:
-                loss, right = self._step(*self._shares(x, label))
+                loss, right = self.step(*self._shares(x, label))
                 loss_sum += float(loss)
                 right_sum += float(right)
                 seen += len(label)

@@ -1,0 +1,44 @@
+"""What GRsNet and the networks that it is compared with cost, counted the same way.
+
+python -m edgecell.benchmarks.peers benchmarks/results/peers.csv
+"""
+
+import csv
+import io
+import sys
+from pathlib import Path
+
+from edgecell.files import write_atomically
+from edgecell.train.cost import count
+from edgecell.train.models import build_model, model_names
+
+# From the paper (CMES 2025, 145(2), 2435-2456), as far as it is known here: its
+# Table 4 counts 2 x multiply-accumulates at 112x112.
+PAPER_MPARAMETERS = {"grsnet": 4.82}
+PAPER_GFLOPS = {"grsnet": 1.80, "resnet50": 2.08}
+
+
+def main(out: Path) -> None:
+    """Counts each network for 12 classes at 112x112 and writes CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ("network", "mparameters", "gflops", "paper_mparameters", "paper_gflops")
+    )
+    for name in model_names():
+        cost = count(build_model(name))
+        writer.writerow(
+            (
+                name,
+                f"{cost.parameters / 1e6:.2f}",
+                f"{cost.flops / 1e9:.2f}",
+                PAPER_MPARAMETERS.get(name, ""),
+                PAPER_GFLOPS.get(name, ""),
+            )
+        )
+    write_atomically(out, text.getvalue())
+    print(text.getvalue(), end="")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

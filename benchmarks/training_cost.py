@@ -1,0 +1,91 @@
+"""What the input pipeline costs beside the bare training step.
+
+    python -m edgecell.benchmarks.training_cost benchmarks/results/training-cost.json
+
+Random images at the size of training; epochs of 30 steps of 32, after one to warm up.
+"""
+
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from edgecell.benchmarks.latency import this_machine
+from edgecell.files import write_atomically
+from edgecell.optional import require
+from edgecell.preprocess import Preprocessing
+from edgecell.train.config import TrainConfig
+from edgecell.train.trainer import Trainer
+
+STEPS = 30
+PREP = Preprocessing(112, 0.66, 3.0, 95.0, 240.0, (128.0,) * 3, (64.0,) * 3)
+
+
+@dataclass(frozen=True)
+class TrainingCost:
+    """Time of a training step at one view size.
+
+    Attributes:
+        view_size: side of the views, pixels.
+        bare_ms: a step on a batch that is there already.
+        whole_ms: a step with drawing, augmenting and handing over its batch.
+        pipeline_share: (whole - bare) / bare.
+        images_per_second: of the whole.
+    """
+
+    view_size: int
+    bare_ms: float
+    whole_ms: float
+    pipeline_share: float
+    images_per_second: float
+
+
+def measure(view_size: int) -> TrainingCost:
+    """Measures the default network with the default recipe."""
+    small = {"small_epochs": 9} if view_size < PREP.input_size else {}
+    cfg = replace(TrainConfig(epochs=9), small_size=view_size, **small)
+    n = STEPS * cfg.batch_size
+    rng = np.random.default_rng(0)
+    side = round(PREP.input_size * cfg.margin)
+    images = rng.integers(0, 256, (n, side, side, 3), np.uint8)
+    y = rng.integers(0, 12, n).astype(np.int32)
+    tf = require("tensorflow", "train")
+    trainer = Trainer(cfg, PREP, y, tf.distribute.get_strategy())
+    trainer.run_epoch(images, y)
+    start = time.perf_counter()
+    trainer.run_epoch(images, y)
+    whole = (time.perf_counter() - start) / STEPS
+    batch = next(iter(trainer.batches(images, y, 0)))
+    start = time.perf_counter()
+    for _ in range(STEPS):
+        loss, _ = trainer.step(*batch)
+        float(loss)
+    bare = (time.perf_counter() - start) / STEPS
+    return TrainingCost(
+        view_size,
+        round(1e3 * bare, 1),
+        round(1e3 * whole, 1),
+        round(whole / bare - 1, 4),
+        round(cfg.batch_size / whole, 1),
+    )
+
+
+def main(out: Path) -> None:
+    """Measures both view sizes of the default recipe and writes JSON."""
+    rows = [asdict(measure(size)) for size in (80, 112)]
+    machine = asdict(this_machine())
+    result = {"machine": machine, "steps": STEPS, "rows": rows}
+    write_atomically(out, json.dumps(result, indent=1) + "\n")
+    for row in rows:
+        print(
+            f"{row['view_size']} px: bare step {row['bare_ms']} ms, with the input "
+            f"pipeline {row['whole_ms']} ms ({row['pipeline_share']:+.1%}), "
+            f"{row['images_per_second']} images/s"
+        )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
