@@ -25,6 +25,15 @@ def command(model: str, json_file: str | None) -> None:
         for c, m, s in zip("RGB", prep.mean, prep.std, strict=True)
     )
     data = json.loads(record.to_json())
+    review = "no rule: every cell is for review"
+    if record.review:
+        least = zip(record.codes, record.review.least_probability, strict=True)
+        review = (
+            f"a class is possible from "
+            f"{', '.join(f'{code} {p:.2f}' for code, p in least)} "
+            f"(miss rate {record.review.alpha:g}); energy below "
+            f"{record.review.least_energy:.2f} is out of distribution"
+        )
     lines = {
         "file": f"{path} ({path.stat().st_size / 1e6:.2f} MB)",
         "network": record.network["name"],
@@ -34,6 +43,7 @@ def command(model: str, json_file: str | None) -> None:
         "standardised by": rgb,
         "crop": f"{prep.crop_red_cells:.2f} red-cell diameters",
         "temperature": f"{record.temperature:.3f}",
+        "review": review,
         "trained on": json.dumps(data["training"].get("images", {})),
         "from": ", ".join(data["training"].get("sources", [])),
         "metrics": json.dumps(data["metrics"]),
