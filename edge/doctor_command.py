@@ -144,7 +144,7 @@ def _try_model(problems: list[str]) -> dict[str, Any]:
 
 def _cameras() -> dict[str, str]:
     """Asks each camera for a frame."""
-    from edgecell.edge.sources_camera import grab, open_camera
+    from edgecell.edge.sources_camera import open_camera, retrieve
 
     if sys.platform == "linux":
         names = [path.name for path in Path("/dev").glob("video*")]
@@ -153,8 +153,8 @@ def _cameras() -> dict[str, str]:
         numbers = list(range(_INDICES_TRIED))
     answers: dict[str, str] = {}
     for number in numbers:
-        capture = open_camera(number, wait_s=1)
-        image = grab(capture) if capture else None
+        capture = open_camera(str(number), wait_s=1)
+        image = retrieve(capture) if capture and capture.grab() else None
         if capture:
             capture.release()
         # A board's video nodes are codecs, too; elsewhere most numbers are nothing.

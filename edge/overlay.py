@@ -18,6 +18,7 @@ Colour = tuple[int, int, int]
 WHITE_CELL: Colour = (0, 159, 230)
 PLATELET: Colour = (233, 180, 86)
 CUT: Colour = (190, 190, 190)
+"""Also of cells that could not be judged."""
 _INK: Colour = (20, 20, 20)
 _PAPER: Colour = (245, 245, 245)
 
@@ -59,15 +60,17 @@ def annotate(frame: Image, cells: Sequence[FoundCell], caption: str) -> Image:
 
 
 def label_of(cell: FoundCell) -> str:
-    """'SNE 97%', with 'cut' if the border cuts the cell."""
-    best = cell.record.top[0]
+    """'SNE 97%', with 'cut' if the border cuts the cell; or why it has no class."""
     cut = " cut" if cell.record.cut_by_border else ""
+    if cell.record.gate is not None:
+        return f"{cell.record.gate}{cut}"
+    best = cell.record.top[0]
     return f"{best.code} {best.probability:.0%}{cut}"
 
 
 def colour_of(cell: FoundCell) -> Colour:
     """Colour of a cell's box: by what the localiser took it for."""
-    if cell.record.cut_by_border:
+    if cell.record.cut_by_border or cell.record.gate is not None:
         return CUT
     return PLATELET if cell.record.kind == "platelet" else WHITE_CELL
 
@@ -113,6 +116,8 @@ def heat_layer(
     height, width = shape
     layer = np.zeros(shape, np.float32)
     for cell in cells:
+        if cell.heat is None:
+            continue
         crop = cell.crop
         side = (crop.width, crop.height)
         heat = cv2.resize(cell.heat, side, interpolation=cv2.INTER_LINEAR)

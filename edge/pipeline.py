@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from edgecell.edge.classifier import Classifier, Prediction
 from edgecell.edge.localise import Detection, locate, red_cell_diameter
+from edgecell.edge.quality import cell_gate, frame_gate
 from edgecell.edge.sources_base import Frame
 from edgecell.errors import InputError
 from edgecell.explain.cam import class_activation
@@ -63,10 +64,13 @@ class CellRecord:
         frame: the frame's number within the source.
         name: the frame's file, or camera.
         time_s: seconds since the source's start; None for a still image.
+        age_ms: the frame's age when this cell was classified, milliseconds.
         box: the cell, in pixels of the frame.
         kind: what the localiser took it for: 'white' or 'platelet'.
         cut_by_border: it touches the frame's edge; left out of counts.
-        top: the most probable classes, best first.
+        gate: why the cell is too poor to be classified, as `quality.cell_gate` says;
+            None if it was classified.
+        top: the most probable classes, best first; empty if it wasn't classified.
         locate_ms: time spent on finding the frame's cells.
         classify_ms: time spent on cropping and classifying this one.
         model_sha256: hash of the model.
@@ -78,9 +82,11 @@ class CellRecord:
     frame: int
     name: str
     time_s: float | None
+    age_ms: float
     box: Box
     kind: str
     cut_by_border: bool
+    gate: str | None
     top: tuple[ClassScore, ...]
     locate_ms: float
     classify_ms: float
@@ -95,9 +101,11 @@ class CellRecord:
             "frame": self.frame,
             "name": self.name,
             "time_s": None if self.time_s is None else round(self.time_s, 3),
+            "age_ms": round(self.age_ms, 1),
             "box": [box.x0, box.y0, box.x1, box.y1],
             "kind": self.kind,
             "cut_by_border": self.cut_by_border,
+            "gate": self.gate,
             "top": [
                 {"code": s.code, "probability": round(s.probability, 6)}
                 for s in self.top
@@ -118,20 +126,33 @@ class FoundCell:
         record: the record.
         crop: the square that the network saw, in pixels of the frame; it may reach
             beyond the frame, where the network saw the edge mirrored.
-        heat: float32 (h, w) in [0, 1]: Grad-CAM of the most probable class.
+        seen: uint8 RGB (S, S, 3), what the network saw.
+        heat: float32 (h, w) in [0, 1]: Grad-CAM of the most probable class; None if
+            the cell wasn't classified.
+        logits: float32 (C,), likewise.
     """
 
     record: CellRecord
     crop: Box
-    heat: npt.NDArray[np.float32]
+    seen: Image
+    heat: npt.NDArray[np.float32] | None
+    logits: npt.NDArray[np.float32] | None
 
 
 @dataclass(frozen=True)
 class FrameResult:
-    """A frame and the cells in it, in reading order."""
+    """A frame and the cells in it.
+
+    Attributes:
+        frame: the frame.
+        cells: its cells, in reading order.
+        gate: why the frame is too poor to be looked at, as `quality.frame_gate`
+            says; None if it was.
+    """
 
     frame: Frame
     cells: tuple[FoundCell, ...]
+    gate: str | None = None
 
 
 class ScaleEstimator:
@@ -213,39 +234,65 @@ class FrameAnalyser:
         Args:
             frame: the frame; those of one video or camera in their order.
         """
-        record = self._classifier.record
+        gate = frame_gate(frame.image)
+        if gate is not None:
+            return FrameResult(frame, (), gate)
         start = time.perf_counter()
         detections = locate(frame.image, self._red_cell_px)
         if not detections:
             return FrameResult(frame, ())
         red_cell_px = self._red_cell_px or self._scale.update(frame, detections)
         locate_ms = (time.perf_counter() - start) * 1e3
-        prep = record.preprocessing
+        prep = self._classifier.record.preprocessing
         gains = white_gains(frame.image, prep.white_percentile, prep.white_level)
-        cells = []
-        for found in sorted(detections, key=lambda d: (d.box.y0, d.box.x0)):
-            start = time.perf_counter()
-            crop = crop_box(found.box.centre, prep.crop_red_cells * red_cell_px)
-            seen = network_view(frame.image, crop, gains, prep)
-            prediction = self._classifier.classify(seen)
-            classify_ms = (time.perf_counter() - start) * 1e3
-            cell = CellRecord(
-                frame=frame.index,
-                name=frame.name,
-                time_s=frame.time_s,
-                box=found.box,
-                kind=found.kind,
-                cut_by_border=found.cut_by_border,
-                top=tuple(ClassScore(*pair) for pair in prediction.top(TOP)),
-                locate_ms=locate_ms,
-                classify_ms=classify_ms,
-                model_sha256=record.model_sha256,
-                red_cell_px=red_cell_px,
-                integrity=map_residual(prediction, record.head_bias),
-            )
-            heat = class_activation(prediction.maps, prediction.index)
-            cells.append(FoundCell(cell, crop, heat))
+        cells = [
+            self._examine(frame, found, gains, red_cell_px, locate_ms)
+            for found in sorted(detections, key=lambda d: (d.box.y0, d.box.x0))
+        ]
         return FrameResult(frame, tuple(cells))
+
+    def _examine(
+        self,
+        frame: Frame,
+        found: Detection,
+        gains: npt.NDArray[np.float64],
+        red_cell_px: float,
+        locate_ms: float,
+    ) -> FoundCell:
+        """Crops and classifies one cell, unless its picture is too poor."""
+        model = self._classifier.record
+        prep = model.preprocessing
+        start = time.perf_counter()
+        crop = crop_box(found.box.centre, prep.crop_red_cells * red_cell_px)
+        seen = network_view(frame.image, crop, gains, prep)
+        gate = cell_gate(seen)
+        prediction = self._classifier.classify(seen) if gate is None else None
+        record = CellRecord(
+            frame=frame.index,
+            name=frame.name,
+            time_s=frame.time_s,
+            age_ms=frame.age_s * 1e3,
+            box=found.box,
+            kind=found.kind,
+            cut_by_border=found.cut_by_border,
+            gate=gate,
+            top=_top(prediction),
+            locate_ms=locate_ms,
+            classify_ms=(time.perf_counter() - start) * 1e3,
+            model_sha256=model.model_sha256,
+            red_cell_px=red_cell_px,
+            integrity=map_residual(prediction, model.head_bias) if prediction else 0.0,
+        )
+        if prediction is None:
+            return FoundCell(record, crop, seen, None, None)
+        heat = class_activation(prediction.maps, prediction.index)
+        return FoundCell(record, crop, seen, heat, prediction.logits)
+
+
+def _top(prediction: Prediction | None) -> tuple[ClassScore, ...]:
+    if prediction is None:
+        return ()
+    return tuple(ClassScore(*pair) for pair in prediction.top(TOP))
 
 
 def crop_box(centre: tuple[float, float], side: float) -> Box:

@@ -75,6 +75,7 @@ def test_records_of_real_frames_hold_together(
         assert record["integrity"] <= 2 * classifier.logit_step + 1e-3
         assert record["locate_ms"] > 0
         assert record["classify_ms"] > 0
+        assert cell.heat is not None
         assert cell.heat.min() >= 0
         assert cell.heat.max() <= 1
         sides = classifier.record.preprocessing.crop_red_cells * record["red_cell_px"]
@@ -118,6 +119,8 @@ def test_the_network_sees_rgb(monkeypatch: pytest.MonkeyPatch) -> None:
     image = np.full((200, 200, 3), 240, np.uint8)
     image[60:140, 60:140] = (200, 100, 50)  # B, G, R
     monkeypatch.setattr(pipeline, "locate", lambda *_: [detection(60, 60, 140, 140)])
+    for gate in ("frame_gate", "cell_gate"):
+        monkeypatch.setattr(pipeline, gate, lambda _: None)
     FrameAnalyser(fake, 30.0).analyse(Frame(0, None, image, "f"))
     assert seen[0].shape == (64, 64, 3)
     assert tuple(seen[0][32, 32]) == (50, 100, 200)
