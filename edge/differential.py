@@ -160,7 +160,8 @@ class Differential:
         per_100 = self.erythroblasts_per_100
         nucleated = "-" if per_100 is None else f"{per_100:.1f}"
         return [
-            f"White cells: {self.white_cells}{aim}, erythroblasts per 100: {nucleated}, "
+            f"White cells: {self.white_cells}{aim}, "
+            f"erythroblasts per 100: {nucleated}, "
             f"platelets: {self.platelets}, to review: {self.to_review} "
             f"({self.unclassified} unclassified)",
             f"{'class':<28}{'count':>6}{'%':>7}  {'95 % interval':<14}{'to review':>9}",

@@ -38,7 +38,9 @@ def test_wilson_intervals_as_published(
 
 
 def test_erythroblasts_and_platelets_are_outside_of_the_denominator() -> None:
-    differential = Differential({"SNE": 30, "BNE": 10, "LY": 10, "ERB": 5, "PLT": 99}, {})
+    differential = Differential(
+        {"SNE": 30, "BNE": 10, "LY": 10, "ERB": 5, "PLT": 99}, {}
+    )
     assert differential.white_cells == 50
     assert differential.erythroblasts_per_100 == 10.0
     assert differential.platelets == 99
