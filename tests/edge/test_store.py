@@ -314,7 +314,7 @@ def test_keep_drops_the_oldest_pixels_and_no_figure(tmp_path: Path) -> None:
             first.write([tracked(n)])
             first.write_picture(n, NOISE)
     size = disk_use(tmp_path / "first")
-    bound = round(1.5 * size)
+    bound = round(1.7 * size)
     with Store(tmp_path / "second", SESSION, bound) as second:
         for n in range(60):
             second.write([tracked(n)])
