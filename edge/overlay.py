@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecell import RESEARCH_USE
-from edgecell.edge.pipeline import FoundCell
+from edgecell.edge.pipeline import FoundCell, FrameResult
 from edgecell.preprocess import Image
 from edgecell.records import Box
 
@@ -57,6 +57,15 @@ def annotate(frame: Image, cells: Sequence[FoundCell], caption: str) -> Image:
     for cell, text, place in zip(cells, texts, places, strict=True):
         _write(picture, text, place, scale, colour_of(cell))
     return _with_caption(picture, caption, scale)
+
+
+def caption(result: FrameResult) -> str:
+    """Which frame a picture shows; other letters than ASCII can't be drawn."""
+    frame = result.frame
+    time = "" if frame.time_s is None else f", {frame.time_s:.1f} s"
+    gate = "" if result.gate is None else f", not judged: {result.gate}"
+    text = f"{frame.name}, frame {frame.index}{time}{gate}"
+    return text.encode("ascii", "replace").decode()
 
 
 def label_of(cell: FoundCell) -> str:

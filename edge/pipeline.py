@@ -126,6 +126,7 @@ class FoundCell:
         record: the record.
         crop: the square that the network saw, in pixels of the frame; it may reach
             beyond the frame, where the network saw the edge mirrored.
+        pixels: uint8 BGR (n, n, 3), a copy of that square.
         seen: uint8 RGB (S, S, 3), what the network saw.
         heat: float32 (h, w) in [0, 1]: Grad-CAM of the most probable class; None if
             the cell wasn't classified.
@@ -134,6 +135,7 @@ class FoundCell:
 
     record: CellRecord
     crop: Box
+    pixels: Image
     seen: Image
     heat: npt.NDArray[np.float32] | None
     logits: npt.NDArray[np.float32] | None
@@ -264,7 +266,8 @@ class FrameAnalyser:
         prep = model.preprocessing
         start = time.perf_counter()
         crop = crop_box(found.box.centre, prep.crop_red_cells * red_cell_px)
-        seen = network_view(frame.image, crop, gains, prep)
+        pixels = crop_square(frame.image, crop.centre, crop.width).copy()
+        seen = network_view(pixels, gains, prep)
         gate = cell_gate(seen)
         prediction = self._classifier.classify(seen) if gate is None else None
         record = CellRecord(
@@ -284,9 +287,9 @@ class FrameAnalyser:
             integrity=map_residual(prediction, model.head_bias) if prediction else 0.0,
         )
         if prediction is None:
-            return FoundCell(record, crop, seen, None, None)
+            return FoundCell(record, crop, pixels, seen, None, None)
         heat = class_activation(prediction.maps, prediction.index)
-        return FoundCell(record, crop, seen, heat, prediction.logits)
+        return FoundCell(record, crop, pixels, seen, heat, prediction.logits)
 
 
 def _top(prediction: Prediction | None) -> tuple[ClassScore, ...]:
@@ -303,21 +306,19 @@ def crop_box(centre: tuple[float, float], side: float) -> Box:
 
 
 def network_view(
-    frame: Image, crop: Box, gains: npt.NDArray[np.float64], prep: Preprocessing
+    pixels: Image, gains: npt.NDArray[np.float64], prep: Preprocessing
 ) -> Image:
     """What the network sees of a cell, made in the order of `cell_image`.
 
     Args:
-        frame: uint8 BGR (H, W, 3).
-        crop: square of the frame.
+        pixels: uint8 BGR (n, n, 3), the square around the cell.
         gains: float64 (3,), B, G, R: the whole frame's white balance.
         prep: the model's preprocessing.
 
     Returns:
         uint8 RGB (S, S, 3), S the model's input size.
     """
-    square = crop_square(frame, crop.centre, crop.width)
-    balanced = apply_gains(resize(square, prep.input_size), gains)
+    balanced = apply_gains(resize(pixels, prep.input_size), gains)
     return np.asarray(cv2.cvtColor(balanced, cv2.COLOR_BGR2RGB), np.uint8)
 
 

@@ -69,10 +69,10 @@ def frame_gate(frame: Image) -> str | None:
     glass = np.median(sample[sample[..., 1] >= level], axis=0)
     if glass[1] < _LEAST_GLASS:
         return DARK
-    if _share(green < _STAINED_LEVEL * glass[1]) < _LEAST_STAINED:
-        return EMPTY
     if _share(green >= _CLIPPED_LEVEL) > _MOST_CLIPPED:
         return BRIGHT
+    if _share(green < _STAINED_LEVEL * glass[1]) < _LEAST_STAINED:
+        return EMPTY
     if glass.max() > _MOST_CAST * max(glass.min(), 1.0):
         return CAST
     sharpness, detail = focus(green)

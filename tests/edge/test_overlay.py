@@ -38,7 +38,8 @@ def cell(
     record = CellRecord(**(values | changes))  # type: ignore[arg-type]
     seen = np.zeros((112, 112, 3), np.uint8)
     heat_map = np.full((7, 7), heat, np.float32)
-    return FoundCell(record, crop or box, seen, heat_map, np.zeros(12, np.float32))
+    logits = np.zeros(12, np.float32)
+    return FoundCell(record, crop or box, seen, seen, heat_map, logits)
 
 
 def test_the_frame_keeps_its_pixels_outside_of_what_is_drawn() -> None:
