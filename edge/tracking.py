@@ -36,7 +36,8 @@ _NEW_FIELD = 0.25
 """Shift, as a part of the frame, after which another field becomes the reference."""
 
 _REACH = 0.5
-"""How far from its place a cell may be seen, as a part of its longer side."""
+"""How far from its place a cell may be seen, as a part of its longer side: its own or
+the sighting's, whichever is less, for a cell and its neighbour may be found as one."""
 
 _LEAST_REACH = 0.25
 """The same in red cells, for platelets: a box of few pixels is hit by less."""
@@ -181,7 +182,8 @@ class Tracker:
             none = (None,) * len(found)
             return TrackedFrame(result, none, (False,) * len(found), ())
         self._anchor(small, image.shape, place)
-        for i in self._new_cells(found, known, place, image.shape):
+        new = self._new_cells(found, known, place, image.shape)
+        for i in new:
             view = views[i] if i in views else _view(image, found[i])
             known[i] = self._start(found[i], place, view)
         votes = tuple(
@@ -189,8 +191,8 @@ class Tracker:
             for cell, sighting in zip(known, found, strict=True)
         )
         changed = {decision.cell: decision for decision in united}
-        for cell, voted in zip(known, votes, strict=True):
-            if cell is not None and (voted or cell.sightings == 1):
+        for i, cell in enumerate(known):
+            if cell is not None and (votes[i] or i in new):
                 changed[cell.number] = self._decision(cell)
         numbers = tuple(None if cell is None else cell.number for cell in known)
         return TrackedFrame(result, numbers, votes, tuple(changed.values()))
@@ -406,7 +408,7 @@ def _sight(cell: _Cell, sighting: FoundCell) -> bool:
 
 def _reach(cell: _Cell, sighting: FoundCell) -> float:
     box = sighting.record.box
-    side = max(cell.width, cell.height, box.width, box.height)
+    side = min(max(cell.width, cell.height), max(box.width, box.height))
     return max(_REACH * side, _LEAST_REACH * sighting.record.red_cell_px)
 
 
