@@ -369,14 +369,15 @@ class Store:
 def _kept_crops(tracked: TrackedFrame) -> dict[int, tuple[bytes, bytes]]:
     """PNG of the network's view and JPEG of the frame, by the cell's place.
 
-    Kept are the sightings that vote, and the first one of a cell that can't be
-    classified: all that a decision rests on.
+    Kept is what a decision rests on: the sightings that vote, and the first one of a
+    cell that can't be classified.
     """
     changed = {decision.cell for decision in tracked.changed}
     kept = {}
     for i, found in enumerate(tracked.result.cells):
         cell = tracked.cells[i]
-        if cell is None or not (tracked.votes[i] or cell in changed):
+        first_poor = found.logits is None and cell in changed
+        if cell is None or not (tracked.votes[i] or first_poor):
             continue
         seen = cv2.cvtColor(found.seen, cv2.COLOR_RGB2BGR)
         quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
