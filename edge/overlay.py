@@ -97,17 +97,11 @@ def blend_heat(frame: Image, cells: Sequence[FoundCell]) -> Image:
     Returns:
         uint8 BGR (H, W, 3).
     """
-    picture = frame.copy()
     heat = heat_layer(frame.shape[:2], cells)
-    hot = heat > 0
-    if not hot.any():
-        return picture
-    levels = np.rint(heat[hot] * 255).astype(np.uint8)
-    colours = cv2.applyColorMap(levels[:, None], cv2.COLORMAP_VIRIDIS)[:, 0]
-    alpha = heat[hot][:, None] * np.float32(_HEAT_OPACITY)
-    mixed = picture[hot] * (1 - alpha) + colours * alpha
-    picture[hot] = np.rint(mixed).astype(np.uint8)
-    return picture
+    levels = cv2.convertScaleAbs(heat, alpha=255)
+    colours = cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS)
+    opacity = heat * np.float32(_HEAT_OPACITY)
+    return np.asarray(cv2.blendLinear(frame, colours, 1 - opacity, opacity), np.uint8)
 
 
 def heat_layer(

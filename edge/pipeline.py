@@ -119,6 +119,27 @@ class CellRecord:
 
 
 @dataclass(frozen=True)
+class FoundFrame:
+    """A frame in which the cells are found and not yet classified.
+
+    Attributes:
+        frame: the frame.
+        gate: why it is too poor to be looked at; None if it isn't.
+        detections: its cells, in reading order.
+        red_cell_px: red-cell diameter, pixels; 0 without cells.
+        gains: float64 (3,), B, G, R: its white balance.
+        locate_ms: time spent so far, milliseconds.
+    """
+
+    frame: Frame
+    gate: str | None
+    detections: tuple[Detection, ...]
+    red_cell_px: float
+    gains: npt.NDArray[np.float64]
+    locate_ms: float
+
+
+@dataclass(frozen=True)
 class FoundCell:
     """A record with what is needed to draw it.
 
@@ -236,38 +257,43 @@ class FrameAnalyser:
         Args:
             frame: the frame; those of one video or camera in their order.
         """
-        gate = frame_gate(frame.image)
-        if gate is not None:
-            return FrameResult(frame, (), gate)
+        return self.classify(self.find(frame))
+
+    def find(self, frame: Frame) -> FoundFrame:
+        """The first half: whether the frame is fit, where its cells are, its scale.
+
+        One thread may find in the next frame while another classifies in this one.
+
+        Args:
+            frame: the frame; those of one video or camera in their order.
+        """
         start = time.perf_counter()
-        detections = locate(frame.image, self._red_cell_px)
+        gate = frame_gate(frame.image)
+        detections = [] if gate else locate(frame.image, self._red_cell_px)
         if not detections:
-            return FrameResult(frame, ())
+            return FoundFrame(frame, gate, (), 0.0, np.ones(3), 0.0)
         red_cell_px = self._red_cell_px or self._scale.update(frame, detections)
-        locate_ms = (time.perf_counter() - start) * 1e3
         prep = self._classifier.record.preprocessing
         gains = white_gains(frame.image, prep.white_percentile, prep.white_level)
-        cells = [
-            self._examine(frame, found, gains, red_cell_px, locate_ms)
-            for found in sorted(detections, key=lambda d: (d.box.y0, d.box.x0))
-        ]
-        return FrameResult(frame, tuple(cells))
+        in_order = sorted(detections, key=lambda d: (d.box.y0, d.box.x0))
+        locate_ms = (time.perf_counter() - start) * 1e3
+        return FoundFrame(frame, None, tuple(in_order), red_cell_px, gains, locate_ms)
 
-    def _examine(
-        self,
-        frame: Frame,
-        found: Detection,
-        gains: npt.NDArray[np.float64],
-        red_cell_px: float,
-        locate_ms: float,
-    ) -> FoundCell:
+    def classify(self, found: FoundFrame) -> FrameResult:
+        """The second half: classifies what was found."""
+        cells = [self._examine(found, detection) for detection in found.detections]
+        return FrameResult(found.frame, tuple(cells), found.gate)
+
+    def _examine(self, found: FoundFrame, detection: Detection) -> FoundCell:
         """Crops and classifies one cell, unless its picture is too poor."""
+        frame = found.frame
         model = self._classifier.record
         prep = model.preprocessing
         start = time.perf_counter()
-        crop = crop_box(found.box.centre, prep.crop_red_cells * red_cell_px)
+        side = prep.crop_red_cells * found.red_cell_px
+        crop = crop_box(detection.box.centre, side)
         pixels = crop_square(frame.image, crop.centre, crop.width).copy()
-        seen = network_view(pixels, gains, prep)
+        seen = network_view(pixels, found.gains, prep)
         gate = cell_gate(seen)
         prediction = self._classifier.classify(seen) if gate is None else None
         record = CellRecord(
@@ -275,15 +301,15 @@ class FrameAnalyser:
             name=frame.name,
             time_s=frame.time_s,
             age_ms=frame.age_s * 1e3,
-            box=found.box,
-            kind=found.kind,
-            cut_by_border=found.cut_by_border,
+            box=detection.box,
+            kind=detection.kind,
+            cut_by_border=detection.cut_by_border,
             gate=gate,
             top=_top(prediction),
-            locate_ms=locate_ms,
+            locate_ms=found.locate_ms,
             classify_ms=(time.perf_counter() - start) * 1e3,
             model_sha256=model.model_sha256,
-            red_cell_px=red_cell_px,
+            red_cell_px=found.red_cell_px,
             integrity=map_residual(prediction, model.head_bias) if prediction else 0.0,
         )
         if prediction is None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgecell.edge.differential import Decision
 from edgecell.edge.film import Film
 from edgecell.edge.overlay import annotate, caption
 from edgecell.edge.store import Store
@@ -73,6 +74,7 @@ class Recorder:
         self._patient = patient
         self._jobs: queue.Queue[_Job | None] = queue.Queue(_FRAMES_WAITING)
         self._images = threading.Semaphore(_IMAGES_WAITING)
+        self._unwritten: dict[int, Decision] = {}
         self._opened = threading.Event()
         self._reason: str | None = None
         self._last_job = False
@@ -112,10 +114,15 @@ class Recorder:
         if draw and not self._images.acquire(blocking=self._patient):
             self.undrawn += 1
             draw = False
+        # A cell that is decided on in a frame that isn't recorded is still to be known.
+        decisions = self._unwritten | {d.cell: d for d in tracked.changed}
+        tracked = replace(tracked, changed=tuple(decisions.values()))
         job = _Job(tracked if draw else without_image(tracked), picture and draw, draw)
         try:
             self._jobs.put(job, block=self._patient)
+            self._unwritten = {}
         except queue.Full:
+            self._unwritten = decisions
             if not self.overflowed:
                 logger.warning("the disk is too slow: not every frame is recorded")
             self.overflowed += 1

@@ -3,6 +3,7 @@
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from edgecell.edge.capture import Capture
 from edgecell.edge.differential import CellCount
 from edgecell.edge.health import Health
-from edgecell.edge.pipeline import FrameAnalyser, FrameResult
+from edgecell.edge.pipeline import FoundFrame, FrameAnalyser, FrameResult
 from edgecell.edge.recorder import Recorder
 from edgecell.edge.sources_base import Frame
 from edgecell.edge.tracking import Tracker
@@ -163,6 +164,7 @@ class Loop:
         self._tracker = tracker
         self._recorder = recorder
         self._limits = limits
+        self._rule = PictureRule()
         self._start_s = time.monotonic()
 
     def run(
@@ -178,24 +180,32 @@ class Loop:
             SourceError: a source that isn't live fails.
             InputError: likewise.
         """
-        rule = PictureRule()
-        tally, recorder = self.tally, self._recorder
-        while not tally.ended:
-            result = None
-            frame = self._reader.next(_WAIT_S)
-            if frame is not None:
-                result = self._analyser.analyse(frame)
-                tracked = self._tracker.update(result)
-                if tracked.changed:
-                    self.count.put(tracked.changed)
-                    self.differential = self.count.differential()
-                recorder.put(tracked, rule.takes(result))
-                tally.add(result)
-            tally.ended = self._end(stopped())
-            turn(result)
+        tally = self.tally
+        with ThreadPoolExecutor(1, "edgecell-find") as pool:
+            ahead: Future[FoundFrame] | None = None
+            while not tally.ended:
+                # Cells are found in the next frame while they are classified here.
+                frame = self._reader.next(0.0 if ahead else _WAIT_S)
+                found, ahead = ahead, None
+                if frame is not None:
+                    ahead = pool.submit(self._analyser.find, frame)
+                result = self._take(found.result()) if found else None
+                tally.ended = self._end(stopped(), ahead is None)
+                turn(result)
         tally.seconds = time.monotonic() - self._start_s
 
-    def _end(self, stopped: bool) -> str:
+    def _take(self, found: FoundFrame) -> FrameResult:
+        """Classifies, follows and counts a frame's cells, and has them recorded."""
+        result = self._analyser.classify(found)
+        tracked = self._tracker.update(result)
+        if tracked.changed:
+            self.count.put(tracked.changed)
+            self.differential = self.count.differential()
+        self._recorder.put(tracked, self._rule.takes(result))
+        self.tally.add(result)
+        return result
+
+    def _end(self, stopped: bool, idle: bool) -> str:
         """Why to end now; '' to go on."""
         limits = self._limits
         if stopped:
@@ -207,7 +217,7 @@ class Loop:
             and self.differential.white_cells >= limits.white_cells
         ):
             return TARGET
-        return END_OF_SOURCE if self._reader.ended else ""
+        return END_OF_SOURCE if idle and self._reader.ended else ""
 
     def health(self) -> Health:
         """How it does; may be called on another thread."""

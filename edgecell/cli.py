@@ -23,6 +23,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "convert": ("edgecell.convert.command", "Convert a trained model to TFLite."),
     "run": ("edgecell.edge.run_command", "Find, classify and count cells in frames."),
+    "session": (
+        "edgecell.edge.session_command",
+        "Show recorded sessions and trace their figures.",
+    ),
     "service": (
         "edgecell.edge.service_command",
         "Run at a camera for good, as a systemd service.",

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from edgecell.edge import recorder as module
+from edgecell.edge.differential import Decision
 from edgecell.edge.pipeline import FrameResult
 from edgecell.edge.recorder import Recorder
 from edgecell.edge.sources_base import Frame
@@ -24,8 +25,10 @@ IMAGE = np.full((60, 80, 3), 200, np.uint8)
 
 
 def tracked(index: int) -> TrackedFrame:
+    """A frame that decides on a cell of its own number."""
     frame = Frame(index, index / 10, IMAGE, "camera-0")
-    return TrackedFrame(FrameResult(frame, ()), (), (), ())
+    decision = Decision(index, "SNE", 0.9, (), 1, None, None)
+    return TrackedFrame(FrameResult(frame, ()), (), (), (decision,))
 
 
 def real_store(folder: Path) -> Store:
@@ -37,6 +40,7 @@ class FakeStore:
 
     def __init__(self, write: Any = lambda frames: None) -> None:
         self.frames: list[Frame] = []
+        self.cells: list[int] = []
         self.reason = ""
         self.failed: object = None
         self._write = write
@@ -49,6 +53,7 @@ class FakeStore:
         self.failed = kind
 
     def write(self, frames: list[TrackedFrame]) -> None:
+        self.cells += [d.cell for t in frames for d in t.changed]
         assert threading.current_thread() is self.thread
         self._write(frames)
         self.frames += [t.result.frame for t in frames]
@@ -95,11 +100,14 @@ def test_a_slow_disk_holds_nobody_up_and_what_is_left_out_is_counted(
             writer.put(tracked(i), picture=True)
             slowest = max(slowest, time.monotonic() - start)
             time.sleep(0.002)
+        time.sleep(0.3)
+        writer.put(tracked(200), picture=False)
         writer.end("stopped", hurried=False)
+    assert slow.cells == list(range(201)), "decisions go with the next frame"
     assert slowest < 0.1
     assert writer.overflowed > 0
     assert writer.undrawn > 0
-    assert len(slow.frames) == writer.frames == 200 - writer.overflowed
+    assert len(slow.frames) == writer.frames == 201 - writer.overflowed
     assert sum("too slow" in r.getMessage() for r in caplog.records) == 1
 
 
