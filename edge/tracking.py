@@ -8,6 +8,7 @@ the session, and the surroundings must agree. A place that nothing links to the 
 starts a chart of its own, which joins another one as soon as a cell links them.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -142,6 +143,7 @@ class Tracker:
         self._decide = decide
         self._fields: list[_Field] = []
         self._reference: _Field | None = None
+        self._here: _Place | None = None
         self._charts = 0
         self._numbers = 0
 
@@ -167,14 +169,10 @@ class Tracker:
         views = {i: _view(image, found[i]) for i in doubtful}
         elsewhere = self._recognise(small, image.shape, found, views, place)
         if elsewhere is not None:
-            if place is not None and place.chart != elsewhere.chart:
+            if place is not None:
                 united = self._join(place, elsewhere)
             place = elsewhere
-            before = known
             known = self._associate(found, place, image.shape)
-            for one, other in zip(before, known, strict=True):
-                if one is not None and other is not None and one is not other:
-                    united += self._unite(one, other)
         elif place is None and views:
             self._charts += 1
             place = _Place(self._charts, 0.0, 0.0)
@@ -199,13 +197,14 @@ class Tracker:
 
     def _follow(self, small: Image, shape: tuple[int, ...]) -> _Place | None:
         """The frame's place, from the field that was last in sight."""
-        last = self._reference
-        if last is None or last.shape != shape:
-            return None
-        offset = register(last.image, small)
-        if offset is None:
+        last, here = self._reference, self._here
+        if last is None or here is None or last.shape != shape:
             return None
         scale = shape[1] / small.shape[1]
+        guess = (here.x - last.x) / scale, (here.y - last.y) / scale
+        offset = register(last.image, small, guess)
+        if offset is None:
+            return None
         return _Place(last.chart, last.x + scale * offset.x, last.y + scale * offset.y)
 
     def _recognise(
@@ -216,14 +215,12 @@ class Tracker:
         views: dict[int, npt.NDArray[np.float32]],
         place: _Place | None,
     ) -> _Place | None:
-        """The frame's place, from one of its cells that is known from elsewhere."""
-        height, width = shape[:2]
-        scale = width / small.shape[1]
+        """The frame's place, from a cell on any chart but the one that it is on."""
+        scale = shape[1] / small.shape[1]
         cells = [
             cell
             for kept in self._fields
-            if kept.shape == shape
-            and (place is None or not _overlap(kept, place, width, height))
+            if kept.shape == shape and (place is None or kept.chart != place.chart)
             for cell in kept.cells
         ]
         if not cells or not views:
@@ -264,7 +261,7 @@ class Tracker:
             self._fields.remove(nearest)
         self._fields.append(nearest)  # the last one in sight is the last to go
         del self._fields[:-MOST_FIELDS]
-        self._reference = nearest
+        self._reference, self._here = nearest, place
 
     def _near(self, place: _Place, width: int, height: int) -> Iterable[_Cell]:
         """The cells that a frame may show."""
@@ -285,7 +282,7 @@ class Tracker:
             cx, cy = cell.place()
             for i, sighting in enumerate(found):
                 x, y = sighting.record.box.centre
-                away = np.hypot(place.x + x - cx, place.y + y - cy)
+                away = math.hypot(place.x + x - cx, place.y + y - cy)
                 if away < _reach(cell, sighting):
                     pairs.append((away, cell.number, i, cell))
         taken: set[int] = set()
@@ -354,7 +351,7 @@ class Tracker:
             for other in old:
                 u, v = other.place()
                 reach = _REACH * max(other.width, other.height)
-                if np.hypot(x - u, y - v) < reach:
+                if math.hypot(x - u, y - v) < reach:
                     decisions += self._unite(cell, other)
                     break
         return decisions

@@ -159,10 +159,10 @@ def test_what_blur_hid_is_united_later(camera: Camera) -> None:
     camera.look(0)
     truth = camera.counted
     camera.look(1200)
-    camera.look(0, blur=30)
+    camera.look(0, blur=45)
     assert camera.counted > truth + camera.whole_at(1200), "not known again yet"
     # near enough to the blurred picture to be followed from it
-    tracked = camera.look(0, blur=12)
+    tracked = camera.look(0, blur=20)
     assert camera.counted == truth + camera.whole_at(1200)
     united = [d for d in tracked.changed if d.same_as is not None]
     assert len(united) == truth
