@@ -78,7 +78,11 @@ class TrackedFrame:
 
 @dataclass(eq=False)
 class _Cell:
-    """A cell of the map; x, y is its centre relative to its field's corner."""
+    """A cell of the map.
+
+    x, y is its centre relative to its field's corner; reach says how far from there
+    the centre of another sighting may lie.
+    """
 
     number: int
     field: "_Field"
@@ -86,6 +90,7 @@ class _Cell:
     y: float
     width: int
     height: int
+    reach: float
     view: npt.NDArray[np.float32]
     gate: str | None
     sightings: int = 0
@@ -121,8 +126,8 @@ class _Place:
 class Tracker:
     """Gives each cell of a session one number, however often it is seen.
 
-    Cells that the border cuts are recognised but neither started nor classified by:
-    they give way to whole sightings. One session is one slide at one magnification.
+    A cell that the border cuts is only recognised; it counts, and votes, once it is
+    seen whole. One session is one slide at one magnification.
     """
 
     def __init__(
@@ -283,7 +288,7 @@ class Tracker:
             for i, sighting in enumerate(found):
                 x, y = sighting.record.box.centre
                 away = math.hypot(place.x + x - cx, place.y + y - cy)
-                if away < _reach(cell, sighting):
+                if away < min(cell.reach, _reach(sighting)):
                     pairs.append((away, cell.number, i, cell))
         taken: set[int] = set()
         for _, number, i, cell in sorted(pairs, key=lambda pair: pair[:3]):
@@ -326,6 +331,7 @@ class Tracker:
             place.y + y - kept.y,
             box.width,
             box.height,
+            _reach(sighting),
             view,
             sighting.record.gate,
         )
@@ -347,20 +353,15 @@ class Tracker:
         decisions = []
         old = [cell for kept in stayed for cell in kept.cells]
         for cell in [cell for kept in moved for cell in kept.cells]:
-            x, y = cell.place()
-            for other in old:
-                u, v = other.place()
-                reach = _REACH * max(other.width, other.height)
-                if math.hypot(x - u, y - v) < reach:
-                    decisions += self._unite(cell, other)
-                    break
+            twin = min(old, key=lambda other: _distance(cell, other), default=None)
+            if twin and _distance(cell, twin) < min(cell.reach, twin.reach):
+                decisions += self._unite(cell, twin)
+                old.remove(twin)
         return decisions
 
     def _unite(self, one: _Cell, other: _Cell) -> list[Decision]:
         """Makes two cells one, under the older number."""
         old, new = sorted((one, other), key=lambda cell: cell.number)
-        if new not in new.field.cells:
-            return []  # done already
         new.field.cells.remove(new)
         gone = self._decision(new, same_as=old.number)
         if new.total is not None:
@@ -403,10 +404,14 @@ def _sight(cell: _Cell, sighting: FoundCell) -> bool:
     return True
 
 
-def _reach(cell: _Cell, sighting: FoundCell) -> float:
-    box = sighting.record.box
-    side = min(max(cell.width, cell.height), max(box.width, box.height))
-    return max(_REACH * side, _LEAST_REACH * sighting.record.red_cell_px)
+def _reach(sighting: FoundCell) -> float:
+    record = sighting.record
+    side = max(record.box.width, record.box.height)
+    return max(_REACH * side, _LEAST_REACH * record.red_cell_px)
+
+
+def _distance(one: _Cell, other: _Cell) -> float:
+    return math.dist(one.place(), other.place())
 
 
 def _overlap(kept: _Field, place: _Place, width: int, height: int) -> bool:

@@ -155,6 +155,15 @@ def test_a_place_reached_by_a_jump_joins_the_map_on_the_way_back(
     assert all(len(numbers) == 1 for numbers in camera.numbers.values() if numbers)
 
 
+def test_an_older_map_joins_a_newer_one(camera: Camera) -> None:
+    for x in (0, 40, 1200, 1240, 60, *range(80, 1240, 40)):
+        camera.look(x)
+    assert camera.counted == camera.whole_at(*range(0, 1240, 40))
+    assert all(len(numbers) == 1 for numbers in camera.numbers.values() if numbers)
+    decisions = camera.count.differential()
+    assert decisions.counted == {"SNE": camera.counted}
+
+
 def test_what_blur_hid_is_united_later(camera: Camera) -> None:
     camera.look(0)
     truth = camera.counted
