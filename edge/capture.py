@@ -143,12 +143,12 @@ class Capture:
         """The thread: reads, and opens again what was lost."""
         try:
             self._read_and_close()
-            pauses = 0
+            pause_s = _FIRST_PAUSE_S
             while self._source.live and not self._stop.is_set():
-                longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**pauses)
                 # Jitter, so that many readers of one server don't come all at once.
-                self._stop.wait(longest * random.uniform(0.5, 1.0))
-                pauses = 0 if self._try_again() else pauses + 1
+                self._stop.wait(pause_s * random.uniform(0.5, 1.0))
+                longer_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+                pause_s = _FIRST_PAUSE_S if self._try_again() else longer_s
         except Exception as e:
             with self._changed:
                 self._error = e

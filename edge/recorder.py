@@ -143,8 +143,11 @@ class Recorder:
             raise self._fault
 
     def _finish(self, wait_s: float | None) -> None:
+        start = time.monotonic()
         with suppress(queue.Full):
             self._jobs.put(None, timeout=wait_s)
+        if wait_s is not None:
+            wait_s = max(0.0, wait_s - (time.monotonic() - start))
         self._thread.join(wait_s)
         if self._thread.is_alive():
             logger.warning("the disk hangs: the last frames may not be recorded")

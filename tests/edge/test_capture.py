@@ -148,6 +148,27 @@ def test_a_lost_source_is_tried_again_with_growing_pauses(
     assert sum("trying again" in m for m in messages) == 2, "once a loss"
 
 
+def test_the_pauses_grow_to_a_bound_and_stay_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A camera that is away for a weekend is tried some 100,000 times."""
+    pauses: list[float] = []
+    source = Scripted(lambda: frames(1), live=True)
+    reader = Capture(source)
+
+    def wait(pause_s: float) -> bool:
+        pauses.append(pause_s)
+        return reader._stop.is_set()
+
+    with reader:
+        monkeypatch.setattr(reader._stop, "wait", wait)
+        wait_for(lambda: len(pauses) > 5000)
+    assert max(pauses) <= 2.0
+    assert min(pauses[5:]) >= 1.0
+    assert len(set(pauses)) > 1000, "with jitter"
+    assert reader.state().lost == "scripted does not answer"
+
+
 def test_a_loss_drops_what_was_not_taken() -> None:
     def lost() -> Iterator[Frame]:
         yield from frames(3)
