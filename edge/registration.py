@@ -34,7 +34,8 @@ _LEAST_OVERLAP = 0.25
 """Least part of the frame that both must show."""
 
 _SEARCH_PX = 4
-"""A guess is corrected by up to so much."""
+_MOST_SEARCHES = 3
+"""A guess is corrected by up to so much, so many times."""
 
 _LEAST_CONTRAST = 2.0
 """Standard deviation in grey levels below which a picture shows nothing to go by."""
@@ -110,7 +111,10 @@ def _window(width: int, height: int) -> np.ndarray:
 
 
 def check(field: Image, image: Image, guess: tuple[float, float]) -> Offset | None:
-    """Corrects a guessed offset by a few pixels and says whether it is one.
+    """Corrects a guessed offset and says whether it is one.
+
+    As long as the best place lies at the edge of what was searched, the search goes on
+    from there.
 
     Args:
         field: uint8 (h, w).
@@ -120,6 +124,19 @@ def check(field: Image, image: Image, guess: tuple[float, float]) -> Offset | No
     Returns:
         The offset; None if the two don't show the same place, or too little of it.
     """
+    for _ in range(_MOST_SEARCHES):
+        found = _search(field, image, guess)
+        if found is None:
+            return None
+        moved = abs(found.x - round(guess[0])), abs(found.y - round(guess[1]))
+        if max(moved) < _SEARCH_PX:
+            return found
+        guess = found.x, found.y
+    return None
+
+
+def _search(field: Image, image: Image, guess: tuple[float, float]) -> Offset | None:
+    """The best place within `_SEARCH_PX` of a guess, if it is good enough."""
     height, width = field.shape
     gx, gy = round(guess[0]), round(guess[1])
     x0, x1 = max(0, -gx), min(width, width - gx)

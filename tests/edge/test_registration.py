@@ -77,6 +77,9 @@ def test_a_guess_is_corrected_by_a_few_pixels_only() -> None:
     assert offset is not None
     assert (offset.x, offset.y) == pytest.approx((30, 0), abs=0.4)
     assert offset.likeness > LEAST_LIKENESS
+    further = check(field, image, (23, 5))
+    assert further is not None, "beyond what one search spans"
+    assert (further.x, further.y) == pytest.approx((offset.x, offset.y), abs=0.01)
     assert check(field, image, (15, 0)) is None
     assert check(field, image, (150, 0)) is None, "hardly any overlap"
     assert check(field, image, (-500, 0)) is None, "none at all"
