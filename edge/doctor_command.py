@@ -37,6 +37,8 @@ class Health:
         attempts: runtimes tried: (name, version, '' or what went wrong).
         inference: class, probability and milliseconds for a built-in cell.
         cameras: cameras and what they answer: 'WIDTHxHEIGHT', or ''.
+        links: of those cameras, the device file that stays theirs wherever they are
+            plugged in, if the system makes one.
         problems: what is wrong and what to do about it.
     """
 
@@ -51,6 +53,7 @@ class Health:
     attempts: list[dict[str, str]] = field(default_factory=list)
     inference: dict[str, Any] | None = None
     cameras: dict[str, str] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -66,7 +69,7 @@ def examine() -> Health:
     found: dict[str, Any] = {}
     if all(versions.values()):
         # Without these two nothing of the device side can even be imported.
-        found = _try_model(problems) | {"cameras": _cameras()}
+        found = _try_model(problems) | {"cameras": _cameras(), "links": lasting_links()}
     _check_numpy(versions["numpy"], problems)
     return Health(
         edgecell=__version__,
@@ -165,6 +168,15 @@ def _cameras() -> dict[str, str]:
     return answers
 
 
+def lasting_links(folder: Path = Path("/dev/v4l/by-id")) -> dict[str, str]:
+    """Camera number -> the link to it that udev names by make and serial number."""
+    links = {}
+    for link in sorted(folder.glob("*")):
+        number = link.resolve().name.removeprefix("video")
+        links[number] = str(link)
+    return links
+
+
 def _first_line(path: Path) -> str:
     try:
         return path.read_text(errors="replace").split("\n")[0].strip("\0 ")
@@ -202,7 +214,9 @@ def text(health: Health) -> str:
             f"({i['probability']:.0%}), {i['ms']:.1f} ms on one thread"
         )
     for number, size in health.cameras.items():
-        lines.append(f"camera {number:<4}{size or 'does not answer'}")
+        link = health.links.get(number, "")
+        answer = size or "does not answer"
+        lines.append(f"camera {number:<4}{answer:<17}{link}".rstrip())
     if not health.cameras:
         lines.append("cameras    none found")
     lines += [f"problem    {problem}" for problem in health.problems]

@@ -112,3 +112,17 @@ def test_cameras_that_answer_and_that_do_not(monkeypatch: pytest.MonkeyPatch) ->
     assert doctor_command._cameras() == {"0": "640x480", "10": ""}
     monkeypatch.setattr("sys.platform", "darwin")
     assert doctor_command._cameras() == {"0": "640x480"}
+
+
+def test_cameras_are_named_by_the_link_that_lasts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = tmp_path / "usb-046d_HD_Microscope-video-index0"
+    link.symlink_to("../../video2")
+    links = doctor_command.lasting_links(tmp_path)
+    assert links == {"2": str(link)}
+    assert doctor_command.lasting_links(tmp_path / "none") == {}
+    monkeypatch.setattr(doctor_command, "_cameras", lambda: {"2": "640x480"})
+    monkeypatch.setattr(doctor_command, "lasting_links", lambda: links)
+    _, out = doctor()
+    assert f"camera 2   640x480          {link}" in out.splitlines()
