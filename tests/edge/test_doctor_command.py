@@ -91,7 +91,10 @@ def test_a_missing_package_is_named(
 
 def test_cameras_that_answer_and_that_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     class Capture:
-        def read(self) -> tuple[bool, Any]:
+        def grab(self) -> bool:
+            return True
+
+        def retrieve(self) -> tuple[bool, Any]:
             return True, np.zeros((480, 640, 3), np.uint8)
 
         def get(self, _: int) -> float:
@@ -106,7 +109,7 @@ def test_cameras_that_answer_and_that_do_not(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(
         sources_camera,
         "open_camera",
-        lambda number, wait_s: Capture() if number == 0 else None,
+        lambda address, wait_s: Capture() if address == "0" else None,
     )
     monkeypatch.setattr("sys.platform", "linux")
     assert doctor_command._cameras() == {"0": "640x480", "10": ""}
