@@ -5,6 +5,7 @@ files of labelled cells. `CELLS_PER_CLASS` cells of the test split stand for eac
 """
 
 import json
+import math
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -37,9 +38,10 @@ from edgecell.preprocess import Image, cell_image
 CELLS_PER_CLASS = 12
 STEP_PX = 24
 _NEAR = 0.2
-"""A counted cell belongs to a label within this part of a tile."""
+"""The nearest counted cell within this part of a tile is a label's."""
 
 _SAME_PX = 20
+"""Two counted cells that are nearer than this are one."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,11 @@ class Score:
 
     Attributes:
         labelled: cells of the mosaic.
-        counted_once, counted_twice, missed: of these; the second has all that were
-            counted more than once.
+        counted_once, counted_twice, missed: of these.
         unlabelled: other things counted: platelets beside the labelled cell, dirt.
         unlabelled_twice: of these, those within `_SAME_PX` of another one.
-        correct: labelled cells counted once under their own class.
+        to_review: labelled cells that are flagged.
+        correct: labelled cells with their own class as the decision.
         correct_alone: labelled cells that the classifier names rightly in the data
             set's own image: its own error.
     """
@@ -91,6 +93,7 @@ class Score:
     missed: int
     unlabelled: int
     unlabelled_twice: int
+    to_review: int
     correct: int
     correct_alone: int
 
@@ -139,33 +142,44 @@ def score(labels: Sequence[LabelledCell], count: Count, alone: Sequence[str]) ->
         count: of its pan.
         alone: for each label the class that the classifier names by itself.
     """
-    codes: list[list[str | None]] = [[] for _ in labels]
+    near: list[list[CountedCell]] = [[] for _ in labels]
     others: list[CountedCell] = []
     for cell in count.cells:
-        away = [np.hypot(cell.x - one.x, cell.y - one.y) for one in labels]
+        away = [math.hypot(cell.x - one.x, cell.y - one.y) for one in labels]
         nearest = int(np.argmin(away))
-        if away[nearest] < _NEAR * TILE:
-            codes[nearest].append(cell.decision.code)
-        else:
-            others.append(cell)
-    twice = sum(
-        any(np.hypot(a.x - b.x, a.y - b.y) < _SAME_PX for b in others[:i])
-        for i, a in enumerate(others)
+        (near[nearest] if away[nearest] < _NEAR * TILE else others).append(cell)
+    found: list[CountedCell | None] = []
+    counted_twice = 0
+    for one, cells in zip(labels, near, strict=True):
+        cells.sort(key=lambda cell: math.hypot(cell.x - one.x, cell.y - one.y))
+        found.append(cells[0] if cells else None)
+        again = [cell for cell in cells[1:] if _same(cell, cells[0])]
+        counted_twice += bool(again)
+        others += [cell for cell in cells[1:] if cell not in again]
+    unlabelled_twice = sum(
+        any(_same(a, b) for b in others[:i]) for i, a in enumerate(others)
     )
+    missed = found.count(None)
     return Score(
         labelled=len(labels),
-        counted_once=sum(len(found) == 1 for found in codes),
-        counted_twice=sum(len(found) > 1 for found in codes),
-        missed=sum(not found for found in codes),
+        counted_once=len(labels) - counted_twice - missed,
+        counted_twice=counted_twice,
+        missed=missed,
         unlabelled=len(others),
-        unlabelled_twice=twice,
+        unlabelled_twice=unlabelled_twice,
+        to_review=sum(bool(cell and cell.decision.reasons) for cell in found),
         correct=sum(
-            found == [one.code] for found, one in zip(codes, labels, strict=True)
+            cell is not None and cell.decision.code == one.code
+            for cell, one in zip(found, labels, strict=True)
         ),
         correct_alone=sum(
             name == one.code for name, one in zip(alone, labels, strict=True)
         ),
     )
+
+
+def _same(one: CountedCell, other: CountedCell) -> bool:
+    return math.hypot(one.x - other.x, one.y - other.y) < _SAME_PX
 
 
 def classify_alone(

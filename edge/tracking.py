@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecell.edge.classifier import softmax
-from edgecell.edge.differential import Decision
+from edgecell.edge.differential import PLATELET, Decision
 from edgecell.edge.pipeline import FoundCell, FrameResult
 from edgecell.edge.registration import check, miniature, register
 from edgecell.preprocess import Image, crop_square
@@ -32,6 +32,11 @@ space and would, from the same camera and focus, hardly say anything new."""
 MOST_FIELDS = 1000
 """Fields that the map holds; beyond, the one that was longest out of sight goes, and
 its cells would be counted anew."""
+
+PLATELET_SIZE = "as small as a platelet"
+"""Reason to review what was found as a platelet and classified as something else. On
+the mosaic of `benchmarks.counting` none of 120 white cells was found as a platelet, and
+18 of 34 stray platelets were classified as white cells."""
 
 _NEW_FIELD = 0.25
 """Shift, as a part of the frame, after which another field becomes the reference."""
@@ -95,6 +100,7 @@ class _Cell:
     gate: str | None
     sightings: int = 0
     votes: int = 0
+    votes_as_platelet: int = 0
     total: npt.NDArray[np.float32] | None = None
 
     def place(self) -> tuple[float, float]:
@@ -367,21 +373,26 @@ class Tracker:
         if new.total is not None:
             old.total = new.total if old.total is None else old.total + new.total
         old.votes += new.votes
+        old.votes_as_platelet += new.votes_as_platelet
         old.sightings += new.sightings
         return [gone, self._decision(old)]
 
     def _decision(self, cell: _Cell, same_as: int | None = None) -> Decision:
         if cell.total is None:
-            reasons = () if cell.gate is None else (cell.gate,)
-            return Decision(cell.number, None, None, reasons, 0, None, same_as)
+            poor = () if cell.gate is None else (cell.gate,)
+            return Decision(cell.number, None, None, poor, 0, None, same_as)
         mean = cell.total / np.float32(cell.votes)
         probabilities = softmax(mean, self._temperature)
         best = int(probabilities.argmax())
+        reasons = self._decide(mean)
+        found_as_platelet = cell.votes_as_platelet > cell.votes / 2
+        if found_as_platelet and self._codes[best] != PLATELET:
+            reasons += (PLATELET_SIZE,)
         return Decision(
             cell.number,
             self._codes[best],
             float(probabilities[best]),
-            self._decide(mean),
+            reasons,
             cell.votes,
             mean,
             same_as,
@@ -401,6 +412,7 @@ def _sight(cell: _Cell, sighting: FoundCell) -> bool:
         return False
     cell.total = sighting.logits + (0 if cell.total is None else cell.total)
     cell.votes += 1
+    cell.votes_as_platelet += sighting.record.kind == "platelet"
     return True
 
 

@@ -1,3 +1,4 @@
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ from edgecell.edge.pipeline import CellRecord, FoundCell, FrameResult
 from edgecell.edge.sources import SAMPLES
 from edgecell.edge.sources_base import Frame
 from edgecell.edge.sources_still import read_image
-from edgecell.edge.tracking import MOST_VOTES, TrackedFrame, Tracker
+from edgecell.edge.tracking import MOST_VOTES, PLATELET_SIZE, TrackedFrame, Tracker
 from edgecell.modelfile import bundled_model
 from edgecell.preprocess import Image, crop_square
 from edgecell.records import Box
@@ -247,6 +248,23 @@ def test_reasons_come_from_the_mean_and_gated_sightings_do_not_vote() -> None:
     assert (got.counted, got.flagged) == ({}, {"SNE": 1})
 
 
+def test_a_white_cell_of_a_platelets_size_is_to_be_reviewed() -> None:
+    camera = Camera([(200, 200)])
+    image = camera.result(0, 0).frame.image
+    cell = found(Box(190, 190, 210, 210), image)
+    small = replace(cell, record=replace(cell.record, kind="platelet"))
+
+    def show(cell: FoundCell) -> tuple[str, ...]:
+        frame = Frame(0, 0.0, image, "slide")
+        return camera.show(FrameResult(frame, (cell,))).changed[0].reasons
+
+    assert show(small) == (PLATELET_SIZE,)
+    assert show(cell) == (), "half of the votes"
+    assert show(small) == (PLATELET_SIZE,)
+    platelet = list(np.eye(12)[CODES.index("PLT")] * 9)
+    assert show(replace(small, logits=np.asarray(platelet, np.float32))) == ()
+
+
 def test_a_part_of_a_known_cell_is_no_new_one() -> None:
     camera = Camera([(200, 200)])
     image = camera.result(0, 0).frame.image
@@ -316,3 +334,8 @@ def test_a_pan_over_labelled_cells_counts_each_once() -> None:
     assert result.unlabelled <= 1
     # The classifier by itself, on the same cells.
     assert result.correct >= result.correct_alone - 2
+    truth = Counter(one.code for one in labels)
+    got = counted.differential.counted
+    error = sum(abs(got.get(code, 0) - truth[code]) for code in CODES)
+    wrong = result.labelled - result.correct
+    assert error <= 2 * wrong + result.unlabelled + result.to_review
