@@ -175,7 +175,7 @@ class Screen:
 @click.option(
     "--video",
     type=click.Path(path_type=Path),
-    help="Draw every frame into this .avi, too.",
+    help="Draw every frame into this .avi, too; --keep does not bound it.",
 )
 @click.option(
     "--health",

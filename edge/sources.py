@@ -1,4 +1,4 @@
-"""Frame sources by address: an image, a folder, a video, a camera, the samples."""
+"""Frame sources by address: images, a video, a camera, a stream, the samples."""
 
 import re
 from collections.abc import Iterable
@@ -54,7 +54,9 @@ def open_source(address: str, watch: bool = False) -> FrameSource:
         return Chain(DEMO, [stills, VideoFile(SAMPLES / "clip.avi")])
     if "://" in address:
         return _stream(address)
-    if (address.isdecimal() and not path.exists()) or address.startswith("/dev/v"):
+    # An unplugged camera's link is gone: its name has to say what it would be.
+    is_camera = path.is_char_device() or address.startswith(("/dev/v4l/", "/dev/video"))
+    if is_camera or (address.isdecimal() and not path.exists()):
         return v4l_camera(address)
     if path.is_dir():
         return StillFrames(path.resolve().name or "root", _images_in(path))

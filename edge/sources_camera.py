@@ -153,7 +153,11 @@ def open_camera(address: str, wait_s: float = STALL_S) -> cv2.VideoCapture | Non
 
 
 def rtsp_stream(url: str) -> OpenCVStream:
-    """An RTSP camera, through FFmpeg, over TCP."""
+    """An RTSP camera, through FFmpeg, over TCP.
+
+    FFmpeg patches up what is damaged in H.264, so broken pictures are not told from
+    whole ones; over TCP they are rare.
+    """
 
     def open_capture() -> cv2.VideoCapture | None:
         quiet_opencv()

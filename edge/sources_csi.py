@@ -9,7 +9,6 @@ import numpy as np
 from edgecell.edge.sources_base import STALL_S, Frame, Skipped
 from edgecell.errors import MissingPackageError, SourceError
 
-CSI = "csi://"
 _SIZE = (1280, 960)
 """Enough for a cell to fill the network's 112 pixels under a 40x objective."""
 

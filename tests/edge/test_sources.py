@@ -242,8 +242,9 @@ def test_a_video_that_was_cut_short_gives_what_it_has_and_says_so(
 def test_a_camera_that_is_not_there() -> None:
     with pytest.raises(SourceError, match="camera-97 does not answer"):
         open_source("97").__enter__()
-    with pytest.raises(SourceError, match="does not answer"):
-        open_source("9" * 30).__enter__()
+    for address in ("9" * 30, "/dev/v4l/by-id/none", "/dev/video97", "/dev/null"):
+        with pytest.raises(SourceError, match="does not answer"):
+            open_source(address).__enter__()
 
 
 def test_a_camera_is_looked_up_by_its_link_at_every_opening(
