@@ -10,7 +10,7 @@ import json
 import logging
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -165,15 +165,18 @@ class Store:
                 "is overwritten"
             )
         try:
-            with self._telling():
-                self._open()
+            with self._telling(), ExitStack() as stack:
+                self._db = sqlite3.connect(self.folder / DATABASE, isolation_level=None)
+                stack.callback(self._db.close)
+                self._start()
+                stack.pop_all()
         except OutputError:
             self._take_back()
             raise
         return self
 
-    def _open(self) -> None:
-        self._db = sqlite3.connect(self.folder / DATABASE, isolation_level=None)
+    def _start(self) -> None:
+        """Writes the schema and the session."""
         # incremental: pages that --keep empties go back to the file system
         self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         self._db.execute("PRAGMA journal_mode = WAL")
@@ -200,8 +203,8 @@ class Store:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Closes the file; takes the folder back if a failure left it empty."""
-        empty = self._db.execute("SELECT 1 FROM frames").fetchone() is None
-        self._db.close()
+        with closing(self._db), self._telling():
+            empty = self._db.execute("SELECT 1 FROM frames").fetchone() is None
         if kind is not None and empty:
             self._take_back()
         elif kind is not None:
