@@ -13,7 +13,7 @@ from edgecell.edge.differential import CellCount
 from edgecell.edge.health import Health
 from edgecell.edge.pipeline import FoundFrame, FrameAnalyser, FrameResult
 from edgecell.edge.recorder import Recorder
-from edgecell.edge.sources_base import Frame
+from edgecell.edge.sources_base import STALL_S, Frame
 from edgecell.edge.tracking import Tracker
 
 _SECONDS_BETWEEN_PICTURES = 1.0
@@ -78,10 +78,11 @@ class Tally:
 
     @property
     def fps(self) -> float:
-        """Frames looked at in a second, over the last of them."""
+        """Frames looked at in a second, over the last of them; 0 if none comes."""
         done = list(self.done_s)
-        span = done[-1] - done[0] if done else 0.0
-        return (len(done) - 1) / span if span else 0.0
+        if len(done) < 2 or time.monotonic() - done[-1] > STALL_S:
+            return 0.0
+        return (len(done) - 1) / max(done[-1] - done[0], 1e-3)
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON; times as medians."""

@@ -319,8 +319,9 @@ def test_a_camera_that_is_away_for_a_while(camera: MjpegServer, tmp_path: Path) 
     camera.stop()
     wait_until(process, lambda: health_of(tmp_path)["source"].startswith("lost: "))
     before = health_of(tmp_path)["analysed"]
-    time.sleep(3)
+    time.sleep(3.5)
     assert health_of(tmp_path)["analysed"] == before
+    assert health_of(tmp_path)["fps"] == 0
     camera.start()
     back = time.monotonic()
     wait_until(process, lambda: health_of(tmp_path)["analysed"] > before)
