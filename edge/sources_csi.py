@@ -75,7 +75,7 @@ class CsiCamera:
         while True:
             try:
                 job = self._camera.capture_array("main", wait=False)
-                image = self._camera.wait(job, timeout=STALL_S)
+                image = job.get_result(timeout=STALL_S)
             except (PollTimeout, TimeoutError, RuntimeError) as e:
                 raise SourceError(f"{self.name} stopped sending frames") from e
             yield Frame(index, None, np.asarray(image, np.uint8), self.name)

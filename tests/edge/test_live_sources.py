@@ -281,16 +281,16 @@ def test_csi_needs_picamera2_and_speaks_its_language(
         def close(self) -> None:
             calls.append("close")
 
-        def capture_array(self, name: str, wait: bool) -> int:
+        def capture_array(self, name: str, wait: bool) -> SimpleNamespace:
             assert (name, wait) == ("main", False)
             calls.append("job")
-            return calls.count("job")
+            return SimpleNamespace(get_result=get_result)
 
-        def wait(self, job: int, timeout: float) -> np.ndarray:
-            assert timeout == STALL_S
-            if job > 3:
-                raise TimeoutError
-            return PICTURE
+    def get_result(timeout: float) -> np.ndarray:
+        assert timeout == STALL_S
+        if calls.count("job") > 3:
+            raise TimeoutError
+        return PICTURE
 
     module = SimpleNamespace(Picamera2=Picamera2)
     monkeypatch.setitem(sys.modules, "picamera2", module)
