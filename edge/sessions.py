@@ -248,10 +248,15 @@ def open_session(folder: Path) -> Iterator[RecordedSession]:
         with closing(sqlite3.connect(uri, uri=True)) as database:
             (application,) = database.execute("PRAGMA application_id").fetchone()
             (version,) = database.execute("PRAGMA user_version").fetchone()
-            if (application, version) != (APPLICATION_ID, SCHEMA_VERSION):
+            if application != APPLICATION_ID:
                 raise InputError(
-                    f"{path} is no record of this edgecell's (version {version}, not "
-                    f"{SCHEMA_VERSION}); read it with the edgecell that wrote it"
+                    f"{path} is no session's record, or its run was broken off before "
+                    "it began; name another folder"
+                )
+            if version != SCHEMA_VERSION:
+                raise InputError(
+                    f"{path} has a record of version {version}, this edgecell reads "
+                    f"version {SCHEMA_VERSION}; read it with the edgecell that wrote it"
                 )
             yield RecordedSession(folder, database)
     except sqlite3.DatabaseError as e:

@@ -163,12 +163,15 @@ def test_dropped_pixels_are_said_to_be(tmp_path: Path) -> None:
 def test_bad_input_is_one_line(tmp_path: Path, recorded: Path) -> None:
     (tmp_path / "junk").mkdir()
     (tmp_path / "junk" / "session.sqlite").write_bytes(b"no database" * 100)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "session.sqlite").touch()
     shutil.copytree(recorded, tmp_path / "newer")
     with closing(sqlite3.connect(tmp_path / "newer" / "session.sqlite")) as database:
         database.execute("PRAGMA user_version = 99")
     for arguments, message in (
         (("show", tmp_path), "name a folder that 'edgecell run' wrote"),
         (("show", tmp_path / "junk"), "cannot be read"),
+        (("show", tmp_path / "empty"), "broken off before it began"),
         (("show", tmp_path / "newer"), "version 99"),
         (("trace", recorded, 999), "has no cell 999: numbers go up to"),
     ):
