@@ -19,6 +19,9 @@ from edgecell.files import write_atomically
 logger = logging.getLogger(__name__)
 
 PERIOD_S = 1.0
+_JOIN_S = 1.0
+"""A terminal or disk that hangs must not hold up the end of the program."""
+
 _HUNG_S = 20.0
 """A loop that has not gone round for so long is not told to be well."""
 
@@ -170,7 +173,7 @@ class Monitor:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(PERIOD_S)
+        self._thread.join(_JOIN_S)
         self._tell()
         self._socket.close()
 
