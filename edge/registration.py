@@ -28,7 +28,7 @@ LEAST_LIKENESS = 0.65
 """Correlation of the shared part above which two pictures show the same place. On
 train frames of TXL-PBC, all under one vignette, it was at least 0.85 for shifted,
 blurred, noisy and dimmed parts of one frame, and at most 0.45 for 1,500 pairs of
-different frames laid so that white cells coincide (but 0.91 for two that do overlap)."""
+different frames laid so that white cells coincide (0.91 for two that do overlap)."""
 
 _LEAST_OVERLAP = 0.25
 """Least part of the frame that both must show."""

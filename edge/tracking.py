@@ -441,7 +441,9 @@ def _share_centre(box: Box, cell: _Cell, place: _Place) -> bool:
     cx, cy = cell.place()
     (x, y) = box.centre
     across, down = abs(place.x + x - cx), abs(place.y + y - cy)
-    return (across < box.width / 2 and down < box.height / 2) or (
+    # A platelet that lies against a white cell is no part of it.
+    part = 3 * max(cell.width, cell.height) > max(box.width, box.height)
+    return (part and across < box.width / 2 and down < box.height / 2) or (
         across < cell.width / 2 and down < cell.height / 2
     )
 
