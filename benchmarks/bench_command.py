@@ -59,6 +59,16 @@ def _thread_counts(
     help="TOML file of limits, instead of the built-in one.",
 )
 @click.option("--layers", is_flag=True, help="List each layer with weights, too.")
+@click.option(
+    "--loop", is_flag=True, help="Measure the whole camera loop instead of the model."
+)
+@click.option(
+    "--frames",
+    type=click.IntRange(30, 10_000_000),
+    default=900,
+    show_default=True,
+    help="With --loop: frames that the camera sends, 30 a second.",
+)
 @json_option
 def command(
     model: str,
@@ -66,6 +76,8 @@ def command(
     runs: int,
     budgets_file: Path | None,
     layers: bool,
+    loop: bool,
+    frames: int,
     json_file: str | None,
 ) -> None:
     """Measure a model's cost.
@@ -74,6 +86,9 @@ def command(
     and FLOPs are counted in the file; latency is that of one cell's image on
     this machine, memory that of a process that only classifies. The exit status
     is 1 when a figure exceeds the network's budget.
+
+    With --loop the model works in the loop of 'edgecell run', at a camera that
+    shows five cells in each frame: frames a second, what takes the time, memory.
     """
     from dataclasses import asdict
 
@@ -88,6 +103,12 @@ def command(
     from edgecell.modelfile import resolve
 
     path = resolve(model)
+    if loop:
+        from edgecell.benchmarks.loop import loop_text, measure_loop
+
+        result = measure_loop(path, max(threads), frames)
+        report(loop_text(result), result.to_dict(), json_file)
+        return
     budgets = read_budgets(budgets_file or bundled_budgets())
     row = measure(path, threads, runs)
     if budgets_file and row.network not in budgets:

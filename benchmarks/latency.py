@@ -202,6 +202,11 @@ def peak_resident_bytes() -> int | None:
     return _proc_bytes(Path("/proc/self/status"), "VmHWM")
 
 
+def resident_bytes() -> int | None:
+    """Resident memory of this process now; None where /proc is missing."""
+    return _proc_bytes(Path("/proc/self/status"), "VmRSS")
+
+
 def measure_memory(path: Path) -> Memory | None:
     """Peak memory of classifying with a model on one thread, in a fresh process.
 

@@ -37,6 +37,8 @@ class Health:
         attempts: runtimes tried: (name, version, '' or what went wrong).
         inference: class, probability and milliseconds for a built-in cell.
         cameras: cameras and what they answer: 'WIDTHxHEIGHT', or ''.
+        links: of those cameras, the device file that stays theirs wherever they are
+            plugged in, if the system makes one.
         problems: what is wrong and what to do about it.
     """
 
@@ -51,6 +53,7 @@ class Health:
     attempts: list[dict[str, str]] = field(default_factory=list)
     inference: dict[str, Any] | None = None
     cameras: dict[str, str] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -66,7 +69,7 @@ def examine() -> Health:
     found: dict[str, Any] = {}
     if all(versions.values()):
         # Without these two nothing of the device side can even be imported.
-        found = _try_model(problems) | {"cameras": _cameras()}
+        found = _try_model(problems) | {"cameras": _cameras(), "links": lasting_links()}
     _check_numpy(versions["numpy"], problems)
     return Health(
         edgecell=__version__,
@@ -144,7 +147,7 @@ def _try_model(problems: list[str]) -> dict[str, Any]:
 
 def _cameras() -> dict[str, str]:
     """Asks each camera for a frame."""
-    from edgecell.edge.sources_camera import grab, open_camera
+    from edgecell.edge.sources_camera import open_camera, retrieve
 
     if sys.platform == "linux":
         names = [path.name for path in Path("/dev").glob("video*")]
@@ -153,8 +156,8 @@ def _cameras() -> dict[str, str]:
         numbers = list(range(_INDICES_TRIED))
     answers: dict[str, str] = {}
     for number in numbers:
-        capture = open_camera(number, wait_s=1)
-        image = grab(capture) if capture else None
+        capture = open_camera(str(number), wait_s=1)
+        image = retrieve(capture) if capture and capture.grab() else None
         if capture:
             capture.release()
         # A board's video nodes are codecs, too; elsewhere most numbers are nothing.
@@ -163,6 +166,15 @@ def _cameras() -> dict[str, str]:
         elif sys.platform == "linux":
             answers[str(number)] = ""
     return answers
+
+
+def lasting_links(folder: Path = Path("/dev/v4l/by-id")) -> dict[str, str]:
+    """Camera number -> the link to it that udev names by make and serial number."""
+    links = {}
+    for link in sorted(folder.glob("*")):
+        number = link.resolve().name.removeprefix("video")
+        links[number] = str(link)
+    return links
 
 
 def _first_line(path: Path) -> str:
@@ -202,7 +214,9 @@ def text(health: Health) -> str:
             f"({i['probability']:.0%}), {i['ms']:.1f} ms on one thread"
         )
     for number, size in health.cameras.items():
-        lines.append(f"camera {number:<4}{size or 'does not answer'}")
+        link = health.links.get(number, "")
+        answer = size or "does not answer"
+        lines.append(f"camera {number:<4}{answer:<17}{link}".rstrip())
     if not health.cameras:
         lines.append("cameras    none found")
     lines += [f"problem    {problem}" for problem in health.problems]

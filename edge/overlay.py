@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecell import RESEARCH_USE
-from edgecell.edge.pipeline import FoundCell
+from edgecell.edge.pipeline import FoundCell, FrameResult
 from edgecell.preprocess import Image
 from edgecell.records import Box
 
@@ -18,6 +18,7 @@ Colour = tuple[int, int, int]
 WHITE_CELL: Colour = (0, 159, 230)
 PLATELET: Colour = (233, 180, 86)
 CUT: Colour = (190, 190, 190)
+"""Also of cells that could not be judged."""
 _INK: Colour = (20, 20, 20)
 _PAPER: Colour = (245, 245, 245)
 
@@ -58,16 +59,27 @@ def annotate(frame: Image, cells: Sequence[FoundCell], caption: str) -> Image:
     return _with_caption(picture, caption, scale)
 
 
+def caption(result: FrameResult) -> str:
+    """Which frame a picture shows; other letters than ASCII can't be drawn."""
+    frame = result.frame
+    time = "" if frame.time_s is None else f", {frame.time_s:.1f} s"
+    gate = "" if result.gate is None else f", not judged: {result.gate}"
+    text = f"{frame.name}, frame {frame.index}{time}{gate}"
+    return text.encode("ascii", "replace").decode()
+
+
 def label_of(cell: FoundCell) -> str:
-    """'SNE 97%', with 'cut' if the border cuts the cell."""
-    best = cell.record.top[0]
+    """'SNE 97%', with 'cut' if the border cuts the cell; or why it has no class."""
     cut = " cut" if cell.record.cut_by_border else ""
+    if cell.record.gate is not None:
+        return f"{cell.record.gate}{cut}"
+    best = cell.record.top[0]
     return f"{best.code} {best.probability:.0%}{cut}"
 
 
 def colour_of(cell: FoundCell) -> Colour:
     """Colour of a cell's box: by what the localiser took it for."""
-    if cell.record.cut_by_border:
+    if cell.record.cut_by_border or cell.record.gate is not None:
         return CUT
     return PLATELET if cell.record.kind == "platelet" else WHITE_CELL
 
@@ -85,17 +97,11 @@ def blend_heat(frame: Image, cells: Sequence[FoundCell]) -> Image:
     Returns:
         uint8 BGR (H, W, 3).
     """
-    picture = frame.copy()
     heat = heat_layer(frame.shape[:2], cells)
-    hot = heat > 0
-    if not hot.any():
-        return picture
-    levels = np.rint(heat[hot] * 255).astype(np.uint8)
-    colours = cv2.applyColorMap(levels[:, None], cv2.COLORMAP_VIRIDIS)[:, 0]
-    alpha = heat[hot][:, None] * np.float32(_HEAT_OPACITY)
-    mixed = picture[hot] * (1 - alpha) + colours * alpha
-    picture[hot] = np.rint(mixed).astype(np.uint8)
-    return picture
+    levels = cv2.convertScaleAbs(heat, alpha=255)
+    colours = cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS)
+    opacity = heat * np.float32(_HEAT_OPACITY)
+    return np.asarray(cv2.blendLinear(frame, colours, 1 - opacity, opacity), np.uint8)
 
 
 def heat_layer(
@@ -113,6 +119,8 @@ def heat_layer(
     height, width = shape
     layer = np.zeros(shape, np.float32)
     for cell in cells:
+        if cell.heat is None:
+            continue
         crop = cell.crop
         side = (crop.width, crop.height)
         heat = cv2.resize(cell.heat, side, interpolation=cv2.INTER_LINEAR)

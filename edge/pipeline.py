@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from edgecell.edge.classifier import Classifier, Prediction
 from edgecell.edge.localise import Detection, locate, red_cell_diameter
+from edgecell.edge.quality import cell_gate, frame_gate
 from edgecell.edge.sources_base import Frame
 from edgecell.errors import InputError
 from edgecell.explain.cam import class_activation
@@ -63,10 +64,13 @@ class CellRecord:
         frame: the frame's number within the source.
         name: the frame's file, or camera.
         time_s: seconds since the source's start; None for a still image.
+        age_ms: the frame's age when this cell was classified, milliseconds.
         box: the cell, in pixels of the frame.
         kind: what the localiser took it for: 'white' or 'platelet'.
         cut_by_border: it touches the frame's edge; left out of counts.
-        top: the most probable classes, best first.
+        gate: why the cell is too poor to be classified, as `quality.cell_gate` says;
+            None if it was classified.
+        top: the most probable classes, best first; empty if it wasn't classified.
         locate_ms: time spent on finding the frame's cells.
         classify_ms: time spent on cropping and classifying this one.
         model_sha256: hash of the model.
@@ -78,9 +82,11 @@ class CellRecord:
     frame: int
     name: str
     time_s: float | None
+    age_ms: float
     box: Box
     kind: str
     cut_by_border: bool
+    gate: str | None
     top: tuple[ClassScore, ...]
     locate_ms: float
     classify_ms: float
@@ -95,9 +101,11 @@ class CellRecord:
             "frame": self.frame,
             "name": self.name,
             "time_s": None if self.time_s is None else round(self.time_s, 3),
+            "age_ms": round(self.age_ms, 1),
             "box": [box.x0, box.y0, box.x1, box.y1],
             "kind": self.kind,
             "cut_by_border": self.cut_by_border,
+            "gate": self.gate,
             "top": [
                 {"code": s.code, "probability": round(s.probability, 6)}
                 for s in self.top
@@ -111,6 +119,27 @@ class CellRecord:
 
 
 @dataclass(frozen=True)
+class FoundFrame:
+    """A frame in which the cells are found and not yet classified.
+
+    Attributes:
+        frame: the frame.
+        gate: why it is too poor to be looked at; None if it isn't.
+        detections: its cells, in reading order.
+        red_cell_px: red-cell diameter, pixels; 0 without cells.
+        gains: float64 (3,), B, G, R: its white balance.
+        locate_ms: time spent so far, milliseconds.
+    """
+
+    frame: Frame
+    gate: str | None
+    detections: tuple[Detection, ...]
+    red_cell_px: float
+    gains: npt.NDArray[np.float64]
+    locate_ms: float
+
+
+@dataclass(frozen=True)
 class FoundCell:
     """A record with what is needed to draw it.
 
@@ -118,20 +147,35 @@ class FoundCell:
         record: the record.
         crop: the square that the network saw, in pixels of the frame; it may reach
             beyond the frame, where the network saw the edge mirrored.
-        heat: float32 (h, w) in [0, 1]: Grad-CAM of the most probable class.
+        pixels: uint8 BGR (n, n, 3), a copy of that square.
+        seen: uint8 RGB (S, S, 3), what the network saw.
+        heat: float32 (h, w) in [0, 1]: Grad-CAM of the most probable class; None if
+            the cell wasn't classified.
+        logits: float32 (C,), likewise.
     """
 
     record: CellRecord
     crop: Box
-    heat: npt.NDArray[np.float32]
+    pixels: Image
+    seen: Image
+    heat: npt.NDArray[np.float32] | None
+    logits: npt.NDArray[np.float32] | None
 
 
 @dataclass(frozen=True)
 class FrameResult:
-    """A frame and the cells in it, in reading order."""
+    """A frame and the cells in it.
+
+    Attributes:
+        frame: the frame.
+        cells: its cells, in reading order.
+        gate: why the frame is too poor to be looked at, as `quality.frame_gate`
+            says; None if it was.
+    """
 
     frame: Frame
     cells: tuple[FoundCell, ...]
+    gate: str | None = None
 
 
 class ScaleEstimator:
@@ -213,39 +257,71 @@ class FrameAnalyser:
         Args:
             frame: the frame; those of one video or camera in their order.
         """
-        record = self._classifier.record
+        return self.classify(self.find(frame))
+
+    def find(self, frame: Frame) -> FoundFrame:
+        """The first half: whether the frame is fit, where its cells are, its scale.
+
+        One thread may find in the next frame while another classifies in this one.
+
+        Args:
+            frame: the frame; those of one video or camera in their order.
+        """
         start = time.perf_counter()
-        detections = locate(frame.image, self._red_cell_px)
+        gate = frame_gate(frame.image)
+        detections = [] if gate else locate(frame.image, self._red_cell_px)
         if not detections:
-            return FrameResult(frame, ())
+            return FoundFrame(frame, gate, (), 0.0, np.ones(3), 0.0)
         red_cell_px = self._red_cell_px or self._scale.update(frame, detections)
-        locate_ms = (time.perf_counter() - start) * 1e3
-        prep = record.preprocessing
+        prep = self._classifier.record.preprocessing
         gains = white_gains(frame.image, prep.white_percentile, prep.white_level)
-        cells = []
-        for found in sorted(detections, key=lambda d: (d.box.y0, d.box.x0)):
-            start = time.perf_counter()
-            crop = crop_box(found.box.centre, prep.crop_red_cells * red_cell_px)
-            seen = network_view(frame.image, crop, gains, prep)
-            prediction = self._classifier.classify(seen)
-            classify_ms = (time.perf_counter() - start) * 1e3
-            cell = CellRecord(
-                frame=frame.index,
-                name=frame.name,
-                time_s=frame.time_s,
-                box=found.box,
-                kind=found.kind,
-                cut_by_border=found.cut_by_border,
-                top=tuple(ClassScore(*pair) for pair in prediction.top(TOP)),
-                locate_ms=locate_ms,
-                classify_ms=classify_ms,
-                model_sha256=record.model_sha256,
-                red_cell_px=red_cell_px,
-                integrity=map_residual(prediction, record.head_bias),
-            )
-            heat = class_activation(prediction.maps, prediction.index)
-            cells.append(FoundCell(cell, crop, heat))
-        return FrameResult(frame, tuple(cells))
+        in_order = sorted(detections, key=lambda d: (d.box.y0, d.box.x0))
+        locate_ms = (time.perf_counter() - start) * 1e3
+        return FoundFrame(frame, None, tuple(in_order), red_cell_px, gains, locate_ms)
+
+    def classify(self, found: FoundFrame) -> FrameResult:
+        """The second half: classifies what was found."""
+        cells = [self._examine(found, detection) for detection in found.detections]
+        return FrameResult(found.frame, tuple(cells), found.gate)
+
+    def _examine(self, found: FoundFrame, detection: Detection) -> FoundCell:
+        """Crops and classifies one cell, unless its picture is too poor."""
+        frame = found.frame
+        model = self._classifier.record
+        prep = model.preprocessing
+        start = time.perf_counter()
+        side = prep.crop_red_cells * found.red_cell_px
+        crop = crop_box(detection.box.centre, side)
+        pixels = crop_square(frame.image, crop.centre, crop.width).copy()
+        seen = network_view(pixels, found.gains, prep)
+        gate = cell_gate(seen)
+        prediction = self._classifier.classify(seen) if gate is None else None
+        record = CellRecord(
+            frame=frame.index,
+            name=frame.name,
+            time_s=frame.time_s,
+            age_ms=frame.age_s * 1e3,
+            box=detection.box,
+            kind=detection.kind,
+            cut_by_border=detection.cut_by_border,
+            gate=gate,
+            top=_top(prediction),
+            locate_ms=found.locate_ms,
+            classify_ms=(time.perf_counter() - start) * 1e3,
+            model_sha256=model.model_sha256,
+            red_cell_px=found.red_cell_px,
+            integrity=map_residual(prediction, model.head_bias) if prediction else 0.0,
+        )
+        if prediction is None:
+            return FoundCell(record, crop, pixels, seen, None, None)
+        heat = class_activation(prediction.maps, prediction.index)
+        return FoundCell(record, crop, pixels, seen, heat, prediction.logits)
+
+
+def _top(prediction: Prediction | None) -> tuple[ClassScore, ...]:
+    if prediction is None:
+        return ()
+    return tuple(ClassScore(*pair) for pair in prediction.top(TOP))
 
 
 def crop_box(centre: tuple[float, float], side: float) -> Box:
@@ -256,21 +332,19 @@ def crop_box(centre: tuple[float, float], side: float) -> Box:
 
 
 def network_view(
-    frame: Image, crop: Box, gains: npt.NDArray[np.float64], prep: Preprocessing
+    pixels: Image, gains: npt.NDArray[np.float64], prep: Preprocessing
 ) -> Image:
     """What the network sees of a cell, made in the order of `cell_image`.
 
     Args:
-        frame: uint8 BGR (H, W, 3).
-        crop: square of the frame.
+        pixels: uint8 BGR (n, n, 3), the square around the cell.
         gains: float64 (3,), B, G, R: the whole frame's white balance.
         prep: the model's preprocessing.
 
     Returns:
         uint8 RGB (S, S, 3), S the model's input size.
     """
-    square = crop_square(frame, crop.centre, crop.width)
-    balanced = apply_gains(resize(square, prep.input_size), gains)
+    balanced = apply_gains(resize(pixels, prep.input_size), gains)
     return np.asarray(cv2.cvtColor(balanced, cv2.COLOR_BGR2RGB), np.uint8)
 
 

@@ -1,25 +1,31 @@
 """``edgecell run``."""
 
+import json
+import logging
 import os
+import shutil
 import signal
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgecell import RESEARCH_USE
 from edgecell.classes import CLASSES
 from edgecell.cli import json_option, report
-from edgecell.files import check_writable
+from edgecell.files import check_writable, write_atomically
 from edgecell.modelfile import BUNDLED, resolve
 from edgecell.optional import require
 
 if TYPE_CHECKING:
+    from edgecell.edge.health import Health
     from edgecell.edge.pipeline import CellRecord, FrameResult
-    from edgecell.edge.run_loop import Tally
+    from edgecell.edge.run_loop import Loop
+    from edgecell.edge.sources_base import Skipped
 
 MAX_THREADS = 64
 _MOST_ROWS = 60
@@ -34,78 +40,98 @@ def row(r: "CellRecord") -> str:
     """A record as a line of the table."""
     x, y = r.box.centre
     time = "" if r.time_s is None else f"{r.time_s:.1f} s"
-    best, *others = r.top
-    second = f"{others[0].code} {others[0].probability:.0%}" if others else ""
     cut = "  cut" if r.cut_by_border else ""
     name = r.name if len(r.name) <= 14 else f"{r.name[:12]}.."
+    place = f"{r.frame:>6}  {name:<14}{time:>7}  {f'{x:.0f},{y:.0f}':<10}{r.kind:<9} "
+    if r.gate is not None:
+        return f"{place}not judged: {r.gate}{cut}"
+    best, second = r.top[:2]
     return (
-        f"{r.frame:>6}  {name:<14}{time:>7}  {f'{x:.0f},{y:.0f}':<10}{r.kind:<9} "
-        f"{_NAMES[best.code]:<24}{best.probability:>6.0%}  {second:<9}{cut}"
+        f"{place}{_NAMES[best.code]:<24}{best.probability:>6.0%}  "
+        f"{f'{second.code} {second.probability:.0%}':<9}{cut}"
     ).rstrip()
 
 
-def rows_table(records: Sequence["CellRecord"]) -> list[str]:
-    """The cells as a table, cut off where nobody would read on."""
+def rows_table(records: Sequence["CellRecord"], sightings: int) -> list[str]:
+    """The first sightings as a table, cut off where nobody would read on.
+
+    Args:
+        records: the first of them.
+        sightings: how many there are.
+    """
     if not records:
         return []
-    lines = [_HEADER, *(row(r) for r in records[:_MOST_ROWS])]
-    if len(records) > _MOST_ROWS:
-        lines.append(f"... and {len(records) - _MOST_ROWS} more")
+    shown = records[:_MOST_ROWS]
+    lines = [_HEADER, *map(row, shown)]
+    if sightings > len(shown):
+        lines.append(f"... and {sightings - len(shown)} more sightings")
     return [*lines, ""]
 
 
-def counts_table(tally: "Tally") -> list[str]:
-    """Cells by class: counted in stills, sighted in moving pictures."""
-    if not tally.cells:
-        return ["No white cells or platelets were found.", ""]
-    columns = {"counted": tally.counts, "sightings": tally.sightings}
-    shown = {name: counts for name, counts in columns.items() if counts}
-    lines = []
-    if shown:
-        lines.append(f"{'class':<26}" + "".join(f"{name:>11}" for name in shown))
-    for cell_class in CLASSES:
-        code = cell_class.code
-        if any(counts[code] for counts in shown.values()):
-            cells = "".join(f"{counts[code] or '':>11}" for counts in shown.values())
-            lines.append(f"{_NAMES[code]:<26}{cells}".rstrip())
-    if tally.cut_by_border:
-        lines.append(f"cut by the border, left out: {tally.cut_by_border}")
-    if tally.sightings:
-        lines.append("A cell is sighted in every video frame that shows it.")
-    return [*lines, ""]
+def gated_line(gated: Mapping[str, int]) -> list[str]:
+    """Frames that were too poor to be judged."""
+    reasons = ", ".join(f"{reason} {n}" for reason, n in gated.items())
+    return [f"Frames not judged: {reasons}"] if gated else []
 
 
-def _skipped_line(names: Sequence[str]) -> list[str]:
-    return [f"not readable and left out: {', '.join(names)}"] if names else []
+def _skipped_line(skipped: "Skipped") -> list[str]:
+    if not skipped.count:
+        return []
+    more = ", ..." if skipped.count > len(skipped.names) else ""
+    names = ", ".join(skipped.names)
+    return [f"{skipped.count} not readable and left out: {names}{more}"]
 
 
 @contextmanager
-def interruptible(live: bool) -> Iterator[list[bool]]:
-    """Lets Ctrl-C end a live run after the frame in hand; a second one breaks it off.
-
-    Args:
-        live: False leaves Ctrl-C as it is.
+def stoppable() -> Iterator[list[int]]:
+    """Lets Ctrl-C and SIGTERM end the run after the frame in hand; the next breaks off.
 
     Yields:
-        A list that gets an item when the run is to end.
+        A list that gets the signal's number when the run is to end.
     """
-    asked: list[bool] = []
+    asked: list[int] = []
+    before: dict[int, Any] = {}
 
     def ask(number: int, _: object) -> None:
-        asked.append(True)
-        signal.signal(number, signal.default_int_handler)
+        asked.append(number)
+        signal.signal(number, before[number])
 
-    if not live:
-        yield asked
-        return
-    before = signal.signal(signal.SIGINT, ask)
+    for number in (int(signal.SIGINT), int(signal.SIGTERM)):
+        before[number] = signal.signal(number, ask)
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-@click.command("run", short_help="Find and classify cells in frames.")
+class Screen:
+    """The live differential, drawn over itself in a terminal."""
+
+    def __init__(self, loop: "Loop", target: int | None) -> None:
+        """Takes what is to be shown."""
+        self._loop, self._target = loop, target
+        self._height = 0
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(self._interrupted)
+
+    def _interrupted(self, _: logging.LogRecord) -> bool:
+        """A message stands below the drawing: the next one starts below it."""
+        self._height = 0
+        return True
+
+    def show(self, health: "Health") -> None:
+        """Draws the present state over the one before."""
+        columns = shutil.get_terminal_size().columns
+        lines = [health.line(), *self._loop.differential.lines(self._target)]
+        # A line that wraps would take two rows, and the next drawing would climb.
+        shown = "\n".join(f"{line[: columns - 1]}\x1b[K" for line in lines)
+        up = f"\x1b[{self._height}A" if self._height else ""
+        click.echo(f"{up}\r{shown}")
+        self._height = len(lines)
+
+
+@click.command("run", short_help="Find, classify and count cells in frames.")
 @click.argument("source")
 @click.option(
     "--model",
@@ -120,6 +146,19 @@ def interruptible(live: bool) -> Iterator[list[bool]]:
     help="New or empty folder.  [default: edgecell-out/<source>-<time>]",
 )
 @click.option(
+    "--keep",
+    metavar="SIZE",
+    help="Bound on the disk use of all sessions beside this one, such as 5GB: the "
+    "oldest pictures go first.",
+)
+@click.option(
+    "--target",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="End once N white cells are counted, such as 100 or 200.",
+)
+@click.option("--watch", is_flag=True, help="Wait for more images in a folder or glob.")
+@click.option(
     "--red-cell-px",
     type=float,
     metavar="PX",
@@ -133,75 +172,142 @@ def interruptible(live: bool) -> Iterator[list[bool]]:
 @click.option(
     "--max-frames", type=click.IntRange(min=1), help="End after so many frames."
 )
+@click.option(
+    "--video",
+    type=click.Path(path_type=Path),
+    help="Draw every frame into this .avi, too; --keep does not bound it.",
+)
+@click.option(
+    "--health",
+    "health_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="JSON file that tells every second how the loop does.",
+)
 @json_option
 def command(
     source: str,
     model: str,
     out: Path | None,
+    keep: str | None,
+    target: int | None,
+    watch: bool,
     red_cell_px: float | None,
     threads: int | None,
     max_frames: int | None,
+    video: Path | None,
+    health_file: Path | None,
     json_file: str | None,
 ) -> None:
-    """Find and classify the white cells and platelets in SOURCE.
+    """Find, classify and count the white cells and platelets in SOURCE, each once.
 
-    SOURCE is an image, a folder of images, a video, a camera's number such as 0
-    (Ctrl-C ends it), or 'demo' for the built-in samples.
+    SOURCE is an image, a folder or quoted glob of images, a video, 'demo' for the
+    built-in samples, or a camera: its number such as 0, its device such as
+    /dev/v4l/by-id/..., csi://0, rtsp://..., http://... (Motion JPEG) or
+    gst://PIPELINE. Ctrl-C ends a run, and what was found is reported.
 
-    The results folder gets cells.jsonl, one JSON line for each cell, and frames/,
-    pictures with each cell's class and Grad-CAM heat map: one of each still image,
-    and of a video or camera at most one a second.
+    The results folder gets session.sqlite (see 'edgecell session'), differential.json
+    and .csv, and frames/, pictures with each cell's class and Grad-CAM heat map: one
+    of each still image, and of a video or camera at most one a second.
     """
     require("cv2", "edge")
+    from tqdm import tqdm
+
+    from edgecell.edge.capture import Capture
     from edgecell.edge.classifier import Classifier
+    from edgecell.edge.decision import review_reasons
+    from edgecell.edge.film import Film
+    from edgecell.edge.health import Monitor
     from edgecell.edge.pipeline import FrameAnalyser
-    from edgecell.edge.run_loop import run
-    from edgecell.edge.sources import open_source
-    from edgecell.edge.writer import CELLS, PICTURES, ResultFolder, default_folder
+    from edgecell.edge.recorder import Recorder
+    from edgecell.edge.retention import parse_size
+    from edgecell.edge.run_loop import STOPPED, Limits, Loop
+    from edgecell.edge.sources import open_source, public_address
+    from edgecell.edge.store import Session, Store, default_folder
+    from edgecell.edge.tracking import Tracker
 
     path = resolve(model)
-    frames = open_source(source)
-    if json_file and json_file != "-":
-        check_writable(Path(json_file))
+    frames = open_source(source, watch)
+    keep_bytes = parse_size(keep) if keep else None
+    film = Film(video) if video else None
+    for file in (json_file if json_file != "-" else None, video, health_file):
+        if file:
+            check_writable(Path(file))
     # With all cores, tflite-runtime took 5 times as long beside another busy program.
     cores = os.cpu_count() or 1
-    classifier = Classifier(path, threads or max(1, min(cores // 2, MAX_THREADS)))
+    threads = threads or max(1, min(cores // 2, MAX_THREADS))
+    classifier = Classifier(path, threads)
     analyser = FrameAnalyser(classifier, red_cell_px)
+    model_record = classifier.record
     out = out or default_folder(frames.name, datetime.now())
-    live_rows = frames.live and json_file != "-"
+    settings = {"red_cell_px": red_cell_px, "threads": threads, "target": target}
+    session = Session(public_address(source), model_record, settings)
+    endless = frames.live or watch
+    in_terminal = endless and json_file != "-" and sys.stdout.isatty()
     kept: list[CellRecord] = []
 
-    def show(result: "FrameResult") -> None:
-        records = [cell.record for cell in result.cells]
-        if live_rows:
-            for record in records:
-                click.echo(row(record))
-        elif not frames.live:
-            kept.extend(records)
+    with (
+        stoppable() as asked,
+        Capture(frames) as reader,
+        Recorder(Store(out, session, keep_bytes), film, not frames.live) as recorder,
+    ):
+        tracker = Tracker(
+            model_record.codes,
+            model_record.temperature,
+            lambda logits: review_reasons(logits, model_record),
+        )
+        limits = Limits(max_frames, target)
+        loop = Loop(reader, analyser, tracker, recorder, limits)
+        if endless and json_file != "-":
+            click.echo(f"{RESEARCH_USE}\nResults go to {out}; Ctrl-C ends the run.")
+        screen = Screen(loop, target).show if in_terminal else None
+        total = min(frames.total or 0, max_frames or sys.maxsize) or None
+        with (
+            Monitor(loop.health, health_file, screen) as monitor,
+            tqdm(
+                total=total, unit="frame", disable=endless or None, leave=False
+            ) as bar,
+        ):
 
-    with frames, ResultFolder(out) as folder, interruptible(frames.live) as asked:
-        if live_rows:
-            click.echo(f"Results go to {out}; Ctrl-C ends the run.\n{_HEADER}")
-        tally = run(frames, analyser, folder, max_frames, show, lambda: bool(asked))
+            def turn(result: "FrameResult | None") -> None:
+                monitor.turn()
+                if result is not None:
+                    bar.update()
+                    if len(kept) <= _MOST_ROWS and not endless:
+                        kept.extend(cell.record for cell in result.cells)
+
+            loop.run(lambda: bool(asked), turn)
+            recorder.end(loop.tally.ended, hurried=loop.tally.ended == STOPPED)
+        health = loop.health()
+    tally, differential = loop.tally, loop.differential
+    if recorder.error is None:
+        data_file, table_file = out / "differential.json", out / "differential.csv"
+        write_atomically(data_file, json.dumps(differential.to_dict(), indent=1))
+        write_atomically(table_file, differential.to_csv())
     runtime = f"{classifier.runtime.name} {classifier.runtime.version}"
-    fps = tally.frames / tally.seconds
     lines = [
-        *rows_table(kept),
-        *counts_table(tally),
+        *rows_table(kept, tally.sightings),
+        *([] if in_terminal else differential.lines(target)),
+        "",
         *_skipped_line(frames.skipped),
-        f"Frames: {tally.frames} in {tally.seconds:.1f} s ({fps:.1f} a second), "
-        f"model {path.name} on {runtime}",
-        f"Results: {out} (cells in {CELLS}: {tally.cells}, pictures in {PICTURES}/: "
-        f"{tally.pictures})",
+        *gated_line(tally.gated),
+        f"Frames: {tally.frames} in {tally.seconds:.1f} s, dropped {health.dropped}, "
+        f"model {path.name} on {runtime}; ended: {tally.ended}",
+        f"Results: {out} ({recorder.frames} frames recorded, "
+        f"{recorder.pictures} pictures)",
         RESEARCH_USE,
     ]
     data = {
-        "source": source,
+        "source": public_address(source),
         "out": str(out),
         "model": model,
-        "model_sha256": classifier.record.model_sha256,
+        "model_sha256": model_record.model_sha256,
         "runtime": runtime,
-        "skipped": frames.skipped,
+        "skipped": list(frames.skipped.names),
+        "pictures": recorder.pictures,
         **tally.to_dict(),
+        "differential": differential.to_dict(),
+        "health": health.to_dict(),
     }
     report("\n".join(lines), data, json_file)
+    if recorder.error is not None:
+        raise recorder.error

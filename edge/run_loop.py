@@ -1,21 +1,30 @@
-"""The loop of ``edgecell run``: frames in, records and pictures out."""
+"""The loop of ``edgecell run``: fresh frames in, counted and recorded cells out."""
 
+import time
 from collections import Counter, deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
 from statistics import median
-from time import perf_counter
 from typing import Any
 
-from tqdm import tqdm
-
-from edgecell.edge.overlay import annotate
-from edgecell.edge.pipeline import FrameAnalyser, FrameResult
-from edgecell.edge.sources_base import Frame, FrameSource
-from edgecell.edge.writer import ResultFolder
+from edgecell.edge.capture import Capture
+from edgecell.edge.differential import CellCount
+from edgecell.edge.health import Health
+from edgecell.edge.pipeline import FoundFrame, FrameAnalyser, FrameResult
+from edgecell.edge.recorder import Recorder
+from edgecell.edge.sources_base import STALL_S, Frame
+from edgecell.edge.tracking import Tracker
 
 _SECONDS_BETWEEN_PICTURES = 1.0
+
+_WAIT_S = 0.2
+"""How long the loop waits for a frame before it looks whether it is to end."""
+
+END_OF_SOURCE = "end of source"
+STOPPED = "stopped"
+TARGET = "target reached"
+ENOUGH_FRAMES = "enough frames"
 
 
 def _recent() -> deque[float]:
@@ -28,68 +37,76 @@ class Tally:
 
     Attributes:
         frames: frames looked at.
-        cells: records written, those below and cells cut by the border alike.
-        counts: whole cells in still images, by class code.
-        sightings: whole cells in moving pictures, by class code. One cell is seen
-            in many frames, so these are no counts.
-        cut_by_border: records of cells that the border cuts; in none of the above.
-        pictures: annotated pictures written.
+        gated: those of them that were too poor to be judged, by reason.
+        sightings: cells found, in whatever frame; one cell is seen in many.
+        classified: those of them that were classified.
         locate_ms: time for each of the last frames with cells.
         classify_ms: time for each of the last cells.
+        age_ms: age of each of the last frames when it was done.
+        done_s: when each of the last frames was done.
         integrity: largest residual of any cell, see `CellRecord`.
         seconds: wall time of the loop.
+        ended: why it ended.
     """
 
     frames: int = 0
-    cells: int = 0
-    counts: Counter[str] = field(default_factory=Counter)
-    sightings: Counter[str] = field(default_factory=Counter)
-    cut_by_border: int = 0
-    pictures: int = 0
+    gated: Counter[str] = field(default_factory=Counter)
+    sightings: int = 0
+    classified: int = 0
     locate_ms: deque[float] = field(default_factory=_recent)
     classify_ms: deque[float] = field(default_factory=_recent)
+    age_ms: deque[float] = field(default_factory=_recent)
+    done_s: deque[float] = field(default_factory=lambda: deque(maxlen=60))
     integrity: float = 0.0
     seconds: float = 0.0
+    ended: str = ""
 
     def add(self, result: FrameResult) -> None:
         """Adds a frame."""
         self.frames += 1
-        moving = result.frame.time_s is not None
+        if result.gate is not None:
+            self.gated[result.gate] += 1
         for record in (cell.record for cell in result.cells):
-            self.cells += 1
-            if record.cut_by_border:
-                self.cut_by_border += 1
-            else:
-                code = record.top[0].code
-                (self.sightings if moving else self.counts)[code] += 1
+            self.sightings += 1
+            self.classified += record.gate is None
             self.classify_ms.append(record.classify_ms)
             self.integrity = max(self.integrity, record.integrity)
         if result.cells:
             self.locate_ms.append(result.cells[0].record.locate_ms)
+        self.age_ms.append(result.frame.age_s * 1e3)
+        self.done_s.append(time.monotonic())
+
+    @property
+    def fps(self) -> float:
+        """Frames looked at in a second, over the last of them; 0 if none comes."""
+        done = list(self.done_s)
+        if len(done) < 2 or time.monotonic() - done[-1] > STALL_S:
+            return 0.0
+        return (len(done) - 1) / max(done[-1] - done[0], 1e-3)
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON; times as medians, the most frequent class first."""
+        """Ready for JSON; times as medians."""
         return {
             "frames": self.frames,
-            "cells": self.cells,
-            "counts": dict(self.counts.most_common()),
-            "sightings": dict(self.sightings.most_common()),
-            "cut_by_border": self.cut_by_border,
-            "pictures": self.pictures,
+            "gated": dict(self.gated),
+            "sightings": self.sightings,
+            "classified": self.classified,
             "locate_ms": _median(self.locate_ms),
             "classify_ms": _median(self.classify_ms),
+            "age_ms": _median(self.age_ms),
             "integrity": round(self.integrity, 4),
             "seconds": round(self.seconds, 2),
             "fps": round(self.frames / self.seconds, 2) if self.seconds else None,
+            "ended": self.ended,
         }
 
 
 class PictureRule:
-    """Which frames are worth a picture and a row.
+    """Which frames are worth a picture file.
 
     Every still image is. Of a moving picture it is a frame with cells, at most one
-    a second, so that a night at a camera neither fills the disk nor the terminal;
-    the records are complete all the same.
+    a second, so that a night at a camera doesn't fill the disk; the records are
+    complete all the same.
     """
 
     def __init__(self) -> None:
@@ -110,64 +127,120 @@ class PictureRule:
         return True
 
 
-def run(
-    source: FrameSource,
-    analyser: FrameAnalyser,
-    folder: ResultFolder,
-    max_frames: int | None,
-    show: Callable[[FrameResult], None],
-    stopped: Callable[[], bool],
-) -> Tally:
-    """Analyses a source's frames until it ends.
+@dataclass(frozen=True)
+class Limits:
+    """When the loop ends by itself.
 
-    Args:
-        source: an entered source.
-        analyser: finds and classifies.
-        folder: an entered folder.
-        max_frames: end after so many frames; None for all.
-        show: called with each frame that gets a picture, once that is written.
-        stopped: asked after each frame whether to end.
-
-    Returns:
-        The figures.
-
-    Raises:
-        SourceError: the source fails.
-        OutputError: the disk doesn't take the results.
+    Attributes:
+        frames: after so many frames; None for never.
+        white_cells: once so many are counted; None for never.
     """
-    tally, rule = Tally(), PictureRule()
-    total = source.total
-    if total is not None and max_frames is not None:
-        total = min(total, max_frames)
-    start = perf_counter()
-    with tqdm(
-        islice(source, max_frames),
-        total=total,
-        unit="frame",
-        disable=True if source.live else None,
-        leave=False,
-    ) as frames:
-        for frame in frames:
-            result = analyser.analyse(frame)
-            # Records first: if the disk is full, they matter more than a picture.
-            folder.write_cells([cell.record for cell in result.cells])
-            tally.add(result)
-            if rule.takes(result):
-                picture = annotate(frame.image, result.cells, caption(frame))
-                folder.write_picture(frame.index, picture)
-                tally.pictures += 1
-                show(result)
-            if stopped():
-                break
-    tally.seconds = perf_counter() - start
-    return tally
+
+    frames: int | None = None
+    white_cells: int | None = None
 
 
-def caption(frame: Frame) -> str:
-    """Which frame a picture shows; other letters than ASCII can't be drawn."""
-    time = "" if frame.time_s is None else f", {frame.time_s:.1f} s"
-    text = f"{frame.name}, frame {frame.index}{time}"
-    return text.encode("ascii", "replace").decode()
+class Loop:
+    """One run: reads, analyses, follows, counts, and hands over to be written.
+
+    Attributes:
+        tally: its figures.
+        count: its cells, each once.
+    """
+
+    def __init__(
+        self,
+        reader: Capture,
+        analyser: FrameAnalyser,
+        tracker: Tracker,
+        recorder: Recorder,
+        limits: Limits,
+    ) -> None:
+        """Takes its parts; reader and recorder entered by whoever calls `run`."""
+        self.tally = Tally()
+        self.count = CellCount()
+        self.differential = self.count.differential()
+        self._reader = reader
+        self._analyser = analyser
+        self._tracker = tracker
+        self._recorder = recorder
+        self._limits = limits
+        self._rule = PictureRule()
+        self._start_s = time.monotonic()
+
+    def run(
+        self, stopped: Callable[[], bool], turn: Callable[[FrameResult | None], None]
+    ) -> None:
+        """Goes on until the source ends, a limit is reached, or it is stopped.
+
+        Args:
+            stopped: asked on every turn whether to end.
+            turn: called on every turn, with the frame if there was one.
+
+        Raises:
+            SourceError: a source that isn't live fails.
+            InputError: likewise.
+        """
+        tally = self.tally
+        with ThreadPoolExecutor(1, "edgecell-find") as pool:
+            ahead: Future[FoundFrame] | None = None
+            while not tally.ended:
+                # Cells are found in the next frame while they are classified here.
+                frame = self._reader.next(0.0 if ahead else _WAIT_S)
+                found, ahead = ahead, None
+                if frame is not None:
+                    ahead = pool.submit(self._analyser.find, frame)
+                result = self._take(found.result()) if found else None
+                tally.ended = self._end(stopped(), ahead is None)
+                turn(result)
+        tally.seconds = time.monotonic() - self._start_s
+
+    def _take(self, found: FoundFrame) -> FrameResult:
+        """Classifies, follows and counts a frame's cells, and has them recorded."""
+        result = self._analyser.classify(found)
+        tracked = self._tracker.update(result)
+        if tracked.changed:
+            self.count.put(tracked.changed)
+            self.differential = self.count.differential()
+        self._recorder.put(tracked, self._rule.takes(result))
+        self.tally.add(result)
+        return result
+
+    def _end(self, stopped: bool, idle: bool) -> str:
+        """Why to end now; '' to go on."""
+        limits = self._limits
+        if stopped:
+            return STOPPED
+        if limits.frames is not None and self.tally.frames >= limits.frames:
+            return ENOUGH_FRAMES
+        if (
+            limits.white_cells is not None
+            and self.differential.white_cells >= limits.white_cells
+        ):
+            return TARGET
+        return END_OF_SOURCE if idle and self._reader.ended else ""
+
+    def health(self) -> Health:
+        """How it does; may be called on another thread."""
+        reader, tally, recorder = self._reader.state(), self.tally, self._recorder
+        age = list(self.tally.age_ms)[-1:]
+        return Health(
+            source=f"lost: {reader.lost}" if reader.lost else "on",
+            frames_in=reader.frames_in,
+            dropped=reader.dropped,
+            broken=reader.broken,
+            reconnects=reader.reconnects,
+            analysed=tally.frames,
+            gated=dict(tally.gated),
+            classified=tally.classified,
+            age_ms=round(age[0], 1) if age else None,
+            fps=round(tally.fps, 1),
+            recording=str(recorder.error) if recorder.error else "on",
+            recorded=recorder.frames,
+            overflowed=recorder.overflowed,
+            undrawn=recorder.undrawn,
+            uptime_s=round(time.monotonic() - self._start_s, 1),
+        )
 
 
 def _median(values: deque[float]) -> float | None:

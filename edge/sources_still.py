@@ -8,8 +8,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import simplejpeg
 
-from edgecell.edge.sources_base import Frame, FrameSource
+from edgecell.edge.sources_base import Frame, FrameSource, Skipped
 from edgecell.errors import InputError, SourceError
 from edgecell.preprocess import Image
 
@@ -50,6 +51,24 @@ def read_image(path: Path) -> Image:
     return np.asarray(image, np.uint8)
 
 
+def decode_jpeg(data: bytes) -> Image | None:
+    """Decodes a JPEG from a stream.
+
+    OpenCV fills what is missing or damaged with whatever comes out; libjpeg's
+    warnings, which simplejpeg turns into errors, tell most damage.
+
+    Args:
+        data: the file's bytes.
+
+    Returns:
+        uint8 BGR (H, W, 3); None if it is damaged.
+    """
+    try:
+        return np.asarray(simplejpeg.decode_jpeg(data, "BGR"), np.uint8)
+    except ValueError:
+        return None
+
+
 class StillFrames:
     """Image files, one after the other; unreadable ones are skipped and named."""
 
@@ -59,7 +78,7 @@ class StillFrames:
         """Takes the paths in the order in which they are to be read."""
         self.name = name
         self.total: int | None = len(paths)
-        self.skipped: list[str] = []
+        self.skipped = Skipped()
         self._paths = paths
 
     def __enter__(self) -> "StillFrames":
@@ -82,7 +101,7 @@ class StillFrames:
                 if len(self._paths) == 1:
                     raise
                 logger.warning("skipped: %s", e)
-                self.skipped.append(path.name)
+                self.skipped.add(path.name)
                 continue
             yield Frame(index, None, image, path.name)
             index += 1
@@ -104,7 +123,7 @@ class Chain:
         self._parts = parts
         self._open = ExitStack()
         self.total: int | None = None
-        self.skipped: list[str] = []
+        self.skipped = Skipped()
 
     def __enter__(self) -> "Chain":
         with ExitStack() as stack:
@@ -117,11 +136,13 @@ class Chain:
 
     def __exit__(self, *_: object) -> None:
         self._open.close()
-        self.skipped = [name for part in self._parts for name in part.skipped]
 
     def __iter__(self) -> Iterator[Frame]:
         index = 0
         for part in self._parts:
             for frame in part:
-                yield replace(frame, index=index)
-                index += 1
+                if frame is not None:
+                    yield replace(frame, index=index)
+                    index += 1
+            for name in part.skipped.names:
+                self.skipped.add(name)

@@ -3,14 +3,13 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from edgecell.edge.sources_base import Frame
+from edgecell.edge.sources_base import Frame, Skipped
 from edgecell.errors import SourceError
 
 logger = logging.getLogger(__name__)
@@ -19,19 +18,13 @@ _SHARE_LOST = 0.1
 """A video that ends this much before its header says was cut short."""
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
+def quiet_opencv() -> None:
     """Keeps OpenCV's and FFmpeg's own messages off stderr: ours say more."""
     # FFmpeg's level is read once, when OpenCV first opens a video.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    # OpenCV 4 has these functions at its top, OpenCV 5 in a module of their own.
+    # OpenCV 4 has this function in a module of its own, OpenCV 5 at its top.
     opencv_log: Any = getattr(cv2.utils, "logging", cv2)
-    before = opencv_log.getLogLevel()
     opencv_log.setLogLevel(0)
-    try:
-        yield
-    finally:
-        opencv_log.setLogLevel(before)
 
 
 class VideoFile:
@@ -43,7 +36,7 @@ class VideoFile:
         """Takes the path; opens nothing yet."""
         self.name = path.stem
         self.total: int | None = None
-        self.skipped: list[str] = []
+        self.skipped = Skipped()
         self._path = path
         self._capture: cv2.VideoCapture | None = None
 
@@ -53,8 +46,8 @@ class VideoFile:
         Raises:
             SourceError: it is damaged, or of a format that OpenCV lacks.
         """
-        with quiet():
-            capture = cv2.VideoCapture(str(self._path))
+        quiet_opencv()
+        capture = cv2.VideoCapture(str(self._path))
         if not capture.isOpened():
             raise SourceError(
                 f"{self._path} cannot be opened as a video; it may be damaged or in "
@@ -80,8 +73,7 @@ class VideoFile:
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         index, last = 0, -1.0
         while True:
-            with quiet():
-                ok, image = self._capture.read()
+            ok, image = self._capture.read()
             if not ok:
                 break
             time_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000

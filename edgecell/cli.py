@@ -22,7 +22,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Measure a model's accuracy, or the localiser's.",
     ),
     "convert": ("edgecell.convert.command", "Convert a trained model to TFLite."),
-    "run": ("edgecell.edge.run_command", "Find and classify cells in frames."),
+    "run": ("edgecell.edge.run_command", "Find, classify and count cells in frames."),
+    "session": (
+        "edgecell.edge.session_command",
+        "Show recorded sessions and trace their figures.",
+    ),
+    "service": (
+        "edgecell.edge.service_command",
+        "Run at a camera for good, as a systemd service.",
+    ),
     "doctor": ("edgecell.edge.doctor_command", "Check this machine's set-up."),
     "bench": ("edgecell.benchmarks.bench_command", "Measure a model's cost."),
     "info": ("edgecell.convert.info_command", "Print the record in a model file."),

@@ -91,7 +91,10 @@ def test_a_missing_package_is_named(
 
 def test_cameras_that_answer_and_that_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     class Capture:
-        def read(self) -> tuple[bool, Any]:
+        def grab(self) -> bool:
+            return True
+
+        def retrieve(self) -> tuple[bool, Any]:
             return True, np.zeros((480, 640, 3), np.uint8)
 
         def get(self, _: int) -> float:
@@ -106,9 +109,23 @@ def test_cameras_that_answer_and_that_do_not(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(
         sources_camera,
         "open_camera",
-        lambda number, wait_s: Capture() if number == 0 else None,
+        lambda address, wait_s: Capture() if address == "0" else None,
     )
     monkeypatch.setattr("sys.platform", "linux")
     assert doctor_command._cameras() == {"0": "640x480", "10": ""}
     monkeypatch.setattr("sys.platform", "darwin")
     assert doctor_command._cameras() == {"0": "640x480"}
+
+
+def test_cameras_are_named_by_the_link_that_lasts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = tmp_path / "usb-046d_HD_Microscope-video-index0"
+    link.symlink_to("../../video2")
+    links = doctor_command.lasting_links(tmp_path)
+    assert links == {"2": str(link)}
+    assert doctor_command.lasting_links(tmp_path / "none") == {}
+    monkeypatch.setattr(doctor_command, "_cameras", lambda: {"2": "640x480"})
+    monkeypatch.setattr(doctor_command, "lasting_links", lambda: links)
+    _, out = doctor()
+    assert f"camera 2   640x480          {link}" in out.splitlines()

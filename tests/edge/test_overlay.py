@@ -23,9 +23,11 @@ def cell(
         "frame": 0,
         "name": "f.jpg",
         "time_s": None,
+        "age_ms": 5.0,
         "box": box,
         "kind": "white",
         "cut_by_border": False,
+        "gate": None,
         "top": (ClassScore("SNE", 0.97), ClassScore("BNE", 0.02)),
         "locate_ms": 1.0,
         "classify_ms": 1.0,
@@ -34,7 +36,10 @@ def cell(
         "integrity": 0.0,
     }
     record = CellRecord(**(values | changes))  # type: ignore[arg-type]
-    return FoundCell(record, crop or box, np.full((7, 7), heat, np.float32))
+    seen = np.zeros((112, 112, 3), np.uint8)
+    heat_map = np.full((7, 7), heat, np.float32)
+    logits = np.zeros(12, np.float32)
+    return FoundCell(record, crop or box, seen, seen, heat_map, logits)
 
 
 def test_the_frame_keeps_its_pixels_outside_of_what_is_drawn() -> None:

@@ -22,7 +22,7 @@ from edgecell.edge.sources import SAMPLES, Frame
 from edgecell.edge.sources_still import read_image
 from edgecell.errors import InputError
 from edgecell.modelfile import bundled_model
-from edgecell.preprocess import Preprocessing, cell_image, white_gains
+from edgecell.preprocess import Preprocessing, cell_image, crop_square, white_gains
 from edgecell.records import Box
 
 PREP = Preprocessing(
@@ -75,6 +75,7 @@ def test_records_of_real_frames_hold_together(
         assert record["integrity"] <= 2 * classifier.logit_step + 1e-3
         assert record["locate_ms"] > 0
         assert record["classify_ms"] > 0
+        assert cell.heat is not None
         assert cell.heat.min() >= 0
         assert cell.heat.max() <= 1
         sides = classifier.record.preprocessing.crop_red_cells * record["red_cell_px"]
@@ -118,6 +119,8 @@ def test_the_network_sees_rgb(monkeypatch: pytest.MonkeyPatch) -> None:
     image = np.full((200, 200, 3), 240, np.uint8)
     image[60:140, 60:140] = (200, 100, 50)  # B, G, R
     monkeypatch.setattr(pipeline, "locate", lambda *_: [detection(60, 60, 140, 140)])
+    for gate in ("frame_gate", "cell_gate"):
+        monkeypatch.setattr(pipeline, gate, lambda _: None)
     FrameAnalyser(fake, 30.0).analyse(Frame(0, None, image, "f"))
     assert seen[0].shape == (64, 64, 3)
     assert tuple(seen[0][32, 32]) == (50, 100, 200)
@@ -131,14 +134,16 @@ def test_frame_and_training_image_look_alike_to_the_network() -> None:
     crop = crop_box((width / 2, height / 2), side)
     gains = white_gains(image, PREP.white_percentile, PREP.white_level)
     rgb = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
-    assert np.array_equal(network_view(image, crop, gains, PREP), cell_image(rgb, PREP))
+    pixels = crop_square(image, crop.centre, crop.width)
+    assert np.array_equal(network_view(pixels, gains, PREP), cell_image(rgb, PREP))
 
 
 def test_a_crop_beyond_the_border_is_mirrored() -> None:
     image = np.full((50, 50, 3), 200, np.uint8)
     crop = crop_box((0.0, 49.0), 40.0)
     assert crop == Box(-20, 29, 20, 69)
-    view = network_view(image, crop, np.ones(3), PREP)
+    pixels = crop_square(image, crop.centre, crop.width)
+    view = network_view(pixels, np.ones(3), PREP)
     assert (view == 200).all()
 
 

@@ -1,9 +1,14 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +19,14 @@ from click.testing import CliRunner, Result
 
 from edgecell import RESEARCH_USE
 from edgecell.cli import cli
+from edgecell.edge.overlay import caption
 from edgecell.edge.pipeline import FoundCell, FrameResult
 from edgecell.edge.run_command import rows_table
-from edgecell.edge.run_loop import PictureRule, Tally, caption
+from edgecell.edge.run_loop import PictureRule
 from edgecell.edge.sources import SAMPLES, Frame
+from edgecell.edge.sources_still import read_image
 from edgecell.records import Box
+from tests.edge.servers import MjpegServer
 from tests.edge.test_overlay import cell
 
 ROOT = Path(__file__).parent.parent.parent
@@ -35,25 +43,6 @@ from edgecell.cli import cli
 cli(sys.argv[1:])
 """
 
-FAKE_CAMERA = """
-import sys, time, cv2
-from edgecell.edge import sources_camera
-from edgecell.edge.sources import SAMPLES
-images = [cv2.imread(str(p)) for p in sorted((SAMPLES / "frames").glob("bccd*"))]
-class Capture:
-    n = 0
-    def read(self):
-        time.sleep(0.01)
-        self.n += 1
-        return True, images[self.n % len(images)].copy()
-    def get(self, key):
-        return {cv2.CAP_PROP_FRAME_WIDTH: 640, cv2.CAP_PROP_FRAME_HEIGHT: 480}[key]
-    def release(self): pass
-sources_camera.open_camera = lambda number: Capture()
-from edgecell.cli import cli
-cli(["run", "0", *sys.argv[1:]])
-"""
-
 
 def invoke(*arguments: str | Path) -> Result:
     return CliRunner().invoke(cli, ["run", *map(str, arguments)])
@@ -67,11 +56,15 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT)}
 
 
-def records(folder: Path) -> list[dict[str, Any]]:
-    """All records; each line has to be whole."""
-    text = (folder / "cells.jsonl").read_text()
-    assert not text or text.endswith("\n")
-    return [json.loads(line) for line in text.splitlines()]
+def rows(folder: Path, query: str) -> list[tuple[Any, ...]]:
+    """What a session's record holds; it has to be sound."""
+    with closing(sqlite3.connect(folder / "session.sqlite")) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        return db.execute(query).fetchall()
+
+
+def recorded(folder: Path) -> list[int]:
+    return [frame for (frame,) in rows(folder, "SELECT frame FROM frames")]
 
 
 def test_the_demo_needs_no_tensorflow_and_little_time(tmp_path: Path) -> None:
@@ -87,21 +80,26 @@ def test_the_demo_needs_no_tensorflow_and_little_time(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - start < 30, "10 s on a machine that is not testing"
     summary = json.loads((tmp_path / "s.json").read_text())
-    cells = records(tmp_path / "out")
-    assert len(cells) == summary["cells"]
-    cut = sum(r["cut_by_border"] for r in cells)
-    counted = sum(summary["counts"].values()) + sum(summary["sightings"].values())
-    assert summary["cut_by_border"] == cut
-    assert counted == len(cells) - cut
-    assert {r["model_sha256"] for r in cells} == {summary["model_sha256"]}
-    stills = {r["frame"] for r in cells if r["time_s"] is None}
-    pictures = {int(p.stem) for p in (tmp_path / "out" / "frames").iterdir()}
+    out = tmp_path / "out"
+    assert recorded(out) == list(range(summary["frames"])), "a file loses no frame"
+    assert summary["health"]["dropped"] == summary["health"]["overflowed"] == 0
+    differential = json.loads((out / "differential.json").read_text())
+    assert summary["differential"] == differential
+    accepted = rows(out, "SELECT count(*) FROM decisions WHERE reasons = '[]'")[0][0]
+    counted = sum(
+        row["count"] for row in differential["classes"] if "+" not in row["class"]
+    )
+    assert 0 < counted <= accepted < summary["classified"], "each cell once"
+    assert (out / "differential.csv").read_text().startswith("class,")
+    assert rows(out, "SELECT end_reason FROM session") == [("end of source",)]
+    pictures = {int(p.stem) for p in (out / "frames").iterdir()}
+    stills = {n for (n,) in rows(out, "SELECT frame FROM frames WHERE time_s IS NULL")}
     assert stills <= pictures
     assert len(pictures) == summary["pictures"]
     assert summary["frames"] > len(pictures), "not every frame of the clip"
     assert done.stdout.splitlines()[-1] == RESEARCH_USE
     assert "Results: out" in done.stdout
-    assert len(done.stdout.splitlines()) < 80
+    assert len(done.stdout.splitlines()) < 100
 
 
 def test_json_to_standard_output_comes_alone(tmp_path: Path) -> None:
@@ -113,21 +111,22 @@ def test_json_to_standard_output_comes_alone(tmp_path: Path) -> None:
     assert summary["skipped"] == []
 
 
-def test_the_table_names_cells_as_the_records_do(tmp_path: Path) -> None:
+def test_the_table_names_cells_as_the_record_does(tmp_path: Path) -> None:
     result = invoke(FRAMES / "bccd_1.jpg", "--out", tmp_path / "o")
-    cells = records(tmp_path / "o")
     assert result.exit_code == 0
-    for record in cells:
-        x = (record["box"][0] + record["box"][2]) / 2
-        best, second, _ = record["top"]
+    found = rows(
+        tmp_path / "o",
+        "SELECT x0 + x1, code, probability FROM sightings JOIN decisions USING (cell)",
+    )
+    assert found
+    for twice_x, code, probability in found:
         (line,) = [
             line
             for line in result.stdout.splitlines()
-            if f" {x:.0f}," in line and "bccd_1.jpg" in line
+            if f" {twice_x / 2:.0f}," in line and "bccd_1.jpg" in line
         ]
-        assert f" {best['code']}" in line
-        assert f"{best['probability']:.0%}" in line
-        assert f"{second['code']} {second['probability']:.0%}" in line
+        assert f" {code}" in line
+        assert f"{probability:.0%}" in line
 
 
 def test_a_folder_with_a_broken_image_is_done_and_says_so(tmp_path: Path) -> None:
@@ -137,16 +136,18 @@ def test_a_folder_with_a_broken_image_is_done_and_says_so(tmp_path: Path) -> Non
     (folder / "b.jpg").write_bytes(b"no image")
     result = invoke(folder, "--out", tmp_path / "o")
     assert result.exit_code == 0
-    assert "left out: b.jpg" in result.stdout
-    assert {r["name"] for r in records(tmp_path / "o")} == {"a.jpg"}
+    assert "1 not readable and left out: b.jpg" in result.stdout
+    assert recorded(tmp_path / "o") == [0]
 
 
-def test_a_frame_without_cells_is_no_error(tmp_path: Path) -> None:
+def test_a_frame_that_is_not_fit_is_recorded_with_its_reason(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "blank.png"), BLANK)
     result = invoke(tmp_path / "blank.png", "--out", tmp_path / "o")
     assert result.exit_code == 0
-    assert "No white cells" in result.stdout
-    assert records(tmp_path / "o") == []
+    assert "Frames not judged: empty field 1" in result.stdout
+    assert rows(tmp_path / "o", "SELECT gate, found FROM frames") == [
+        ("empty field", 0)
+    ]
     assert (tmp_path / "o" / "frames" / "000000.jpg").exists()
 
 
@@ -154,14 +155,23 @@ def test_max_frames_ends_early(tmp_path: Path) -> None:
     out = tmp_path / "o"
     result = invoke("demo", "--out", out, "--max-frames", "2", "--json", "-")
     assert json.loads(result.stdout)["frames"] == 2
-    assert {r["frame"] for r in records(out)} == {0, 1}
+    assert recorded(out) == [0, 1]
+
+
+def test_a_target_ends_the_count(tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    result = invoke("demo", "--out", out, "--target", "3", "--json", "-")
+    summary = json.loads(result.stdout)
+    assert summary["ended"] == "target reached"
+    assert summary["differential"]["white_cells"] >= 3
+    assert summary["frames"] < 60
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["missing.jpg"], "does not exist"),
-        (["96"], "camera 96 does not answer"),
+        (["96"], "camera-96 does not answer"),
         (["empty"], "holds no image"),
         (["broken"], "none of the 2 images"),
         (["text.jpg"], "not an image"),
@@ -171,6 +181,10 @@ def test_max_frames_ends_early(tmp_path: Path) -> None:
         (["demo", "--out", "empty/.."], "not empty"),
         (["demo", "--red-cell-px", "nan"], "red cell"),
         (["demo", "--json", "text.jpg/s.json"], "cannot write"),
+        (["demo", "--video", "text.mp4"], "has to end in .avi"),
+        (["demo", "--keep", "much"], "much"),
+        (["demo", "--watch"], "only a folder or a glob"),
+        (["http://127.0.0.1:9/x"], "does not answer"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(
@@ -195,10 +209,13 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_full_disk_keeps_what_is_whole(tmp_path: Path) -> None:
-    limited = "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (20000, -1))\n"
+def test_a_full_disk_stops_the_recording_and_not_the_loop(tmp_path: Path) -> None:
+    limited = "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (400_000, -1))\n"
     done = subprocess.run(
-        script(limited + NO_TENSORFLOW, "run", "demo", "--out", tmp_path / "o"),
+        script(
+            limited + NO_TENSORFLOW,
+            *("run", "demo", "--out", tmp_path / "o", "--json", "-"),
+        ),
         capture_output=True,
         text=True,
         env=environment(),
@@ -206,58 +223,124 @@ def test_a_full_disk_keeps_what_is_whole(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 1
+    assert "recording stopped: " in done.stderr
     assert done.stderr.splitlines()[-1].startswith("Error: cannot write")
     assert "Traceback" not in done.stderr
-    assert records(tmp_path / "o")
-    left = list((tmp_path / "o").rglob("*.*"))
-    assert all(p.suffix in (".jsonl", ".jpg") and p.name[0] != "." for p in left)
+    summary = json.loads(done.stdout)
+    assert summary["ended"] == "end of source"
+    assert summary["health"]["recording"].startswith("cannot write")
+    written = recorded(tmp_path / "o")
+    assert len(written) == summary["health"]["recorded"] < summary["frames"]
+    assert written == list(range(len(written)))
 
 
-def start_camera(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Starts a run on a camera that never ends; returns once it has seen cells."""
+@pytest.fixture
+def camera() -> Iterator[MjpegServer]:
+    """A network camera that shows the sample frames."""
+    paths = sorted(FRAMES.glob("bccd*"))
+    pictures = [cv2.resize(read_image(path), (640, 480)) for path in paths]
+    with MjpegServer([np.asarray(p, np.uint8) for p in pictures]) as server:
+        yield server
+
+
+def start(
+    camera: MjpegServer, folder: Path, *arguments: str | Path
+) -> subprocess.Popen[str]:
+    """Starts a run at a camera; returns once it has recorded frames."""
+    health = folder / "health.json"
     process = subprocess.Popen(
-        script(FAKE_CAMERA, "--out", tmp_path / "o", *arguments),
+        script(
+            NO_TENSORFLOW,
+            *("run", camera.address, "--out", folder / "o", "--health", health),
+            *arguments,
+        ),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=environment(),
     )
-    cells = tmp_path / "o" / "cells.jsonl"
-    deadline = time.monotonic() + 60
-    while not (cells.exists() and cells.stat().st_size > 2000):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(process, lambda: health_of(folder).get("recorded", 0) > 5)
     return process
 
 
+def health_of(folder: Path) -> dict[str, Any]:
+    path = folder / "health.json"
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return found
+
+
+def wait_until(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("arguments", [[], ["--json", "-"]], ids=["table", "json"])
-def test_ctrl_c_ends_a_camera_cleanly(tmp_path: Path, arguments: list[str]) -> None:
-    process = start_camera(tmp_path, *arguments)
-    process.send_signal(signal.SIGINT)
+def test_a_signal_ends_a_camera_cleanly(
+    camera: MjpegServer, tmp_path: Path, number: int, arguments: list[str]
+) -> None:
+    process = start(camera, tmp_path, *arguments)
+    process.send_signal(number)
+    asked = time.monotonic()
     out, err = process.communicate(timeout=30)
+    assert time.monotonic() - asked < 5, "2 s on a machine that is not testing"
     assert process.returncode == 0, err
-    assert "Traceback" not in err
-    cells = records(tmp_path / "o")
+    assert err == ""
+    assert rows(tmp_path / "o", "SELECT end_reason FROM session") == [("stopped",)]
+    final = health_of(tmp_path)
+    assert final["recorded"] == final["analysed"] == len(recorded(tmp_path / "o"))
+    assert (tmp_path / "o" / "differential.json").exists()
     if arguments:
-        assert json.loads(out)["cells"] == len(cells)
+        assert json.loads(out)["health"]["recorded"] == final["recorded"]
     else:
-        assert "camera 0" in out
-        assert f"cells.jsonl: {len(cells)}" in out
+        assert f"({final['recorded']} frames recorded" in out
         assert out.splitlines()[-1] == RESEARCH_USE
 
 
-def test_a_killed_run_leaves_whole_lines_and_pictures(tmp_path: Path) -> None:
-    process = start_camera(tmp_path)
+def test_a_killed_run_leaves_whole_records_and_pictures(
+    camera: MjpegServer, tmp_path: Path
+) -> None:
+    process = start(camera, tmp_path)
+    reported = health_of(tmp_path)["recorded"]
     process.kill()
     process.communicate(timeout=30)
     assert process.returncode == -signal.SIGKILL
-    assert records(tmp_path / "o")
-    pictures = list((tmp_path / "o" / "frames").glob("*.jpg"))
-    assert pictures
-    for path in pictures:
-        if not path.name.startswith("."):
-            assert path.read_bytes().endswith(b"\xff\xd9")
+    assert len(recorded(tmp_path / "o")) >= reported
+    for path in (tmp_path / "o" / "frames").glob("[0-9]*.jpg"):
+        assert path.read_bytes().endswith(b"\xff\xd9")
+
+
+def test_a_camera_that_is_away_for_a_while(camera: MjpegServer, tmp_path: Path) -> None:
+    """Nothing is classified or filmed as live meanwhile, and it goes on by itself."""
+    process = start(camera, tmp_path, "--video", tmp_path / "film.avi", "--json", "-")
+    camera.stop()
+    wait_until(process, lambda: health_of(tmp_path)["source"].startswith("lost: "))
+    before = health_of(tmp_path)["analysed"]
+    time.sleep(3.5)
+    assert health_of(tmp_path)["analysed"] == before
+    assert health_of(tmp_path)["fps"] == 0
+    camera.start()
+    back = time.monotonic()
+    wait_until(process, lambda: health_of(tmp_path)["analysed"] > before)
+    assert time.monotonic() - back < 5 + 1.5, "health is told every second"
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    summary = json.loads(out)
+    assert summary["health"]["reconnects"] == 1
+    assert "trying again" in err
+    assert "is back" in err
+    (oldest,) = rows(tmp_path / "o", "SELECT max(age_ms) FROM sightings")[0]
+    assert oldest < 2000
+    times = [t for (t,) in rows(tmp_path / "o", "SELECT time_s FROM frames")]
+    assert max(b - a for a, b in pairwise(times)) > 2.5, "session time goes on"
+    film = cv2.VideoCapture(str(tmp_path / "film.avi"))
+    dark = 0
+    while (grabbed := film.read())[0]:
+        dark += bool(np.median(grabbed[1]) < 80)
+    assert dark > 15, "the film says that there was no signal"
 
 
 def result_at(
@@ -276,29 +359,17 @@ def test_pictures_are_at_most_one_a_second_of_a_moving_picture() -> None:
     assert all(rule.takes(result_at(None, cells=0)) for _ in range(3)), "stills"
 
 
-def test_the_tally_counts_stills_and_only_sights_in_videos() -> None:
-    tally = Tally()
-    box = Box(0, 0, 9, 9)
-    still = [cell(box), cell(box), cell(box, cut_by_border=True)]
-    tally.add(FrameResult(Frame(0, None, BLANK, "a"), tuple(still)))
-    tally.add(FrameResult(Frame(1, 0.1, BLANK, "v"), (cell(box),)))
-    tally.add(FrameResult(Frame(2, 0.2, BLANK, "v"), ()))
-    d = tally.to_dict()
-    assert (d["frames"], d["cells"], d["cut_by_border"]) == (3, 4, 1)
-    assert d["counts"] == {"SNE": 2}
-    assert d["sightings"] == {"SNE": 1}
-    json.dumps(d)
-
-
 def test_a_long_table_is_cut_off() -> None:
     record = cell(Box(0, 0, 9, 9), name="a-very-long-name-indeed.jpg").record
-    lines = rows_table([record] * 100)
+    lines = rows_table([record] * 100, 1000)
     assert len(lines) == 63
-    assert "40 more" in lines[-2]
+    assert "940 more" in lines[-2]
     assert max(map(len, lines)) < 100
-    assert rows_table([]) == []
+    assert rows_table([], 0) == []
+    gated = replace(record, gate="out of focus", top=())
+    assert "not judged: out of focus" in rows_table([gated], 1)[1]
 
 
 def test_captions_are_ascii() -> None:
     frame = Frame(3, 1.25, BLANK, "Präparat.avi")
-    assert caption(frame) == "Pr?parat.avi, frame 3, 1.2 s"
+    assert caption(FrameResult(frame, ())) == "Pr?parat.avi, frame 3, 1.2 s"

@@ -9,9 +9,15 @@ import cv2
 import numpy as np
 import pytest
 
-from edgecell.edge import sources_camera
-from edgecell.edge.sources import SAMPLES, natural_key, open_source
-from edgecell.edge.sources_camera import as_frame
+from edgecell.edge import sources_watch
+from edgecell.edge.sources import (
+    SAMPLES,
+    Frame,
+    FrameSource,
+    natural_key,
+    open_source,
+)
+from edgecell.edge.sources_camera import as_frame, v4l_camera
 from edgecell.edge.sources_still import read_image
 from edgecell.edge.sources_video import VideoFile
 from edgecell.errors import EdgecellError, InputError, SourceError
@@ -32,6 +38,10 @@ def write_video(path: Path, frames: int, fourcc: str = "MJPG") -> Path:
     return path
 
 
+def frames_of(source: FrameSource) -> list[Frame]:
+    return [frame for frame in source if frame is not None]
+
+
 @pytest.fixture
 def places(tmp_path: Path) -> dict[str, str]:
     """Addresses of one source of each kind that is a file."""
@@ -46,6 +56,7 @@ def places(tmp_path: Path) -> dict[str, str]:
     return {
         "image": str(folder / "f2.png"),
         "folder": str(folder),
+        "glob": str(folder / "f*"),
         "video": str(write_video(tmp_path / "v.avi", 6)),
         "mpeg4": str(write_video(tmp_path / "v.mp4", 6, "mp4v")),
         "demo": "demo",
@@ -57,34 +68,42 @@ def places(tmp_path: Path) -> dict[str, str]:
     [
         ("image", 1, False),
         ("folder", 2, False),
+        ("glob", 2, False),
         ("video", 6, True),
         ("mpeg4", 6, True),
         ("demo", None, None),
     ],
 )
-def test_every_source_keeps_the_contract(
+def test_every_file_source_keeps_the_contract(
     places: dict[str, str], kind: str, total: int | None, moving: bool | None
 ) -> None:
-    with open_source(places[kind]) as source:
-        frames = list(source)
-    assert source.total == len(frames)
-    assert total is None or len(frames) == total
-    assert [f.index for f in frames] == list(range(len(frames)))
-    assert not source.live
-    assert source.skipped == []
-    assert "/" not in source.name
-    for frame in frames:
-        assert frame.image.dtype == np.uint8
-        assert frame.image.ndim == 3
-        assert frame.image.shape[2] == 3
-        assert moving is None or (frame.time_s is not None) is moving
+    source = open_source(places[kind])
+    for _ in range(2):  # a source may be entered again
+        with source:
+            frames = frames_of(source)
+        assert source.total == len(frames)
+        assert total is None or len(frames) == total
+        assert [f.index for f in frames] == list(range(len(frames)))
+        assert not source.live
+        assert source.skipped.count == 0
+        assert "/" not in source.name
+        for frame in frames:
+            check_frame(frame)
+            assert moving is None or (frame.time_s is not None) is moving
+
+
+def check_frame(frame: Frame) -> None:
+    assert frame.image.dtype == np.uint8
+    assert frame.image.ndim == 3
+    assert frame.image.shape[2] == 3
+    assert 0 <= frame.age_s < 5
 
 
 def test_frames_are_bgr_and_in_the_order_that_people_count_in(
     places: dict[str, str],
 ) -> None:
     with open_source(places["folder"]) as source:
-        frames = list(source)
+        frames = frames_of(source)
     assert [f.name for f in frames] == ["f2.png", "f10.png"]
     assert tuple(frames[0].image[0, 0]) == BLUE
 
@@ -92,7 +111,7 @@ def test_frames_are_bgr_and_in_the_order_that_people_count_in(
 def test_a_video_keeps_its_own_times(places: dict[str, str]) -> None:
     for kind in ("video", "mpeg4"):
         with open_source(places[kind]) as source:
-            frames = list(source)
+            frames = frames_of(source)
         assert [f.time_s for f in frames] == pytest.approx([0.08 * i for i in range(6)])
         levels = [float(f.image.mean()) for f in frames]
         assert levels == pytest.approx([10 * i for i in range(6)], abs=6)
@@ -100,7 +119,7 @@ def test_a_video_keeps_its_own_times(places: dict[str, str]) -> None:
 
 def test_the_demo_shows_stills_and_then_the_clip() -> None:
     with open_source("demo") as source:
-        frames = list(source)
+        frames = frames_of(source)
     moving = [f.time_s is not None for f in frames]
     assert moving == sorted(moving)
     assert moving.count(False) >= 8
@@ -151,9 +170,9 @@ def test_a_broken_image_in_a_folder_is_skipped_and_named(
 ) -> None:
     broken(Path(places["folder"]) / "f1.jpg", "cut")
     with caplog.at_level(logging.WARNING), open_source(places["folder"]) as source:
-        frames = list(source)
+        frames = frames_of(source)
     assert [(f.index, f.name) for f in frames] == [(0, "f2.png"), (1, "f10.png")]
-    assert source.skipped == ["f1.jpg"]
+    assert (source.skipped.count, *source.skipped.names) == (1, "f1.jpg")
     assert "f1.jpg" in caplog.text
 
 
@@ -215,53 +234,44 @@ def test_a_video_that_was_cut_short_gives_what_it_has_and_says_so(
     path = write_video(tmp_path / "v.avi", 20)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with caplog.at_level(logging.WARNING), VideoFile(path) as source:
-        frames = list(source)
+        frames = frames_of(source)
     assert 0 < len(frames) < 20
     assert "of 20 frames" in caplog.text
 
 
 def test_a_camera_that_is_not_there() -> None:
-    with pytest.raises(SourceError, match="camera 97 does not answer"):
+    with pytest.raises(SourceError, match="camera-97 does not answer"):
         open_source("97").__enter__()
-    with pytest.raises(SourceError, match="does not answer"):
-        open_source("9" * 30).__enter__()
+    for address in ("9" * 30, "/dev/v4l/by-id/none", "/dev/video97", "/dev/null"):
+        with pytest.raises(SourceError, match="does not answer"):
+            open_source(address).__enter__()
 
 
-class FakeCapture:
-    """Three frames in OpenCV 4.11's flat form, then nothing."""
-
-    def __init__(self) -> None:
-        self.left = 3
-        self.released = False
-
-    def read(self) -> tuple[bool, np.ndarray | None]:
-        self.left -= 1
-        if self.left < 0:
-            return False, None
-        return True, np.full((1, 160 * 120 * 3), 7, np.uint8)
-
-    def get(self, key: int) -> float:
-        return {cv2.CAP_PROP_FRAME_WIDTH: 160.0, cv2.CAP_PROP_FRAME_HEIGHT: 120.0}[key]
-
-    def release(self) -> None:
-        self.released = True
-
-
-def test_a_camera_that_stops_is_an_error_after_its_frames(
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_camera_is_looked_up_by_its_link_at_every_opening(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    capture = FakeCapture()
-    monkeypatch.setattr(sources_camera, "open_camera", lambda _: capture)
-    with open_source("0") as source:
-        stream = iter(source)
-        frames = [next(stream) for _ in range(3)]
-        with pytest.raises(SourceError, match="after 3"):
-            next(stream)
-    assert source.live
-    assert [f.image.shape for f in frames] == [(120, 160, 3)] * 3
-    times = [f.time_s for f in frames]
-    assert times == sorted(times, key=lambda t: t or 0)
-    assert capture.released
+    tried: list[int] = []
+
+    class Closed:
+        def __init__(self, number: int, _: int) -> None:
+            tried.append(number)
+
+        def isOpened(self) -> bool:
+            return False
+
+    monkeypatch.setattr(cv2, "VideoCapture", Closed)
+    link = tmp_path / "usb-Microscope-index0"
+    source = v4l_camera(str(link))
+    assert source.name == "usb-Microscope-index0"
+    for number in (0, 12):
+        link.unlink(missing_ok=True)
+        link.symlink_to(f"/dev/video{number}")
+        with pytest.raises(SourceError, match="usb-Microscope-index0 does not answer"):
+            source.__enter__()
+    link.unlink()
+    with pytest.raises(SourceError):
+        source.__enter__()
+    assert tried == [0, 12]
 
 
 def test_a_flat_camera_frame_gets_its_shape_back() -> None:
@@ -290,3 +300,50 @@ def test_no_sample_cell_was_trained_on() -> None:
 
     for path in (SAMPLES / "cells").iterdir():
         assert split_of(sha256(path.read_bytes()).hexdigest()) == "test"
+
+
+def test_a_watched_folder_gives_each_picture_once_and_when_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources_watch, "_POLL_S", 0.01)
+    whole = (SAMPLES / "frames" / "bccd_1.jpg").read_bytes()
+    (tmp_path / "1.jpg").write_bytes(whole)
+    source = open_source(str(tmp_path), watch=True)
+    assert not source.live, "no picture may be lost"
+    stream = iter(source)
+
+    def names(looks: int) -> list[str]:
+        found = [next(stream) for _ in range(looks)]
+        return [f.name for f in found if f is not None]
+
+    with source:
+        assert names(4) == ["1.jpg"]
+        (tmp_path / "2.jpg").write_bytes(whole[:9999])
+        (tmp_path / "notes.txt").write_text("no picture")
+        assert names(3) == [], "it is being written"
+        (tmp_path / "2.jpg").write_bytes(whole)
+        (tmp_path / "1.jpg").unlink()
+        assert names(4) == ["2.jpg"]
+        (tmp_path / "1.jpg").write_bytes(whole)
+        assert names(4) == ["1.jpg"], "another picture of the same name"
+        for path in tmp_path.glob("*.jpg"):
+            path.rename(path.with_suffix(".away"))
+        assert names(2) == []
+        for path in tmp_path.glob("*.away"):
+            path.rename(path.with_suffix(".jpg"))
+        assert names(3) == [], "a share that was away for a moment"
+        broken(tmp_path / "3.jpg", "cut")
+        os.utime(tmp_path / "3.jpg", (1, 1))
+        assert names(3) == []
+    assert list(source.skipped.names) == ["3.jpg"]
+
+
+def test_globs_are_watched_and_files_are_not(places: dict[str, str]) -> None:
+    with open_source(places["glob"], watch=True) as source:
+        found = [frame for frame, _ in zip(source, range(4), strict=False)]
+    assert [f.name for f in found if f] == ["f2.png", "f10.png"]
+    for address in (places["image"], "demo", "0", "http://127.0.0.1/x"):
+        with pytest.raises(InputError, match="only a folder or a glob"):
+            open_source(address, watch=True)
+    with pytest.raises(SourceError, match="no image is like"):
+        open_source(places["folder"] + "/z*.png")

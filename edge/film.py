@@ -1,0 +1,103 @@
+"""The annotated frames as a video file."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edgecell.edge.sources_base import STALL_S
+from edgecell.errors import OutputError
+from edgecell.preprocess import Image
+
+FPS = 15.0
+_STILL_S = 1.0
+_NO_SIGNAL = "no signal"
+_GREY = 60
+
+
+class Film:
+    """A Motion JPEG AVI with the pictures at their own times.
+
+    A gap is filled with the last picture; where it is longer than a live source may
+    be silent, with a card that says so.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Takes the file; it is made with the first picture.
+
+        Raises:
+            OutputError: it isn't named .avi, or exists.
+        """
+        if path.suffix.lower() != ".avi":
+            raise OutputError(f"{path} has to end in .avi, the kind that is written")
+        if path.exists():
+            raise OutputError(f"{path} exists; name a file that doesn't")
+        self._path = path
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+        self._last: Image | None = None
+        self._offset_s = 0.0
+        self._time_s = 0.0
+        self._written = 0
+
+    def show(self, picture: Image, time_s: float | None) -> None:
+        """Shows a picture from its time on.
+
+        Args:
+            picture: uint8 BGR (H, W, 3); of another size than the first, it is
+                shrunk or widened to that.
+            time_s: seconds, ascending within a source; where they start again,
+                another one begins. None for a still image, which stays for a second.
+
+        Raises:
+            OutputError: the file can't be written.
+        """
+        if self._writer is None:
+            self._open(picture)
+        if time_s is None:
+            now = self._written / FPS + (_STILL_S if self._last is not None else 0.0)
+            self._offset_s = now
+        else:
+            if time_s < self._time_s:
+                self._offset_s = self._written / FPS
+            self._time_s = time_s
+            now = self._offset_s + time_s
+        self._fill(now)
+        fitting = cv2.resize(picture, self._size, interpolation=cv2.INTER_AREA)
+        self._last = np.asarray(fitting, np.uint8)
+
+    def close(self) -> None:
+        """Writes the last picture and ends the file."""
+        if self._writer is not None:
+            self._fill((self._written + 1) / FPS)
+            self._writer.release()
+            self._writer = None
+
+    def _open(self, picture: Image) -> None:
+        # Motion JPEG wants even sides.
+        self._size = (picture.shape[1] // 2 * 2, picture.shape[0] // 2 * 2)
+        fourcc = cv2.VideoWriter.fourcc(*"MJPG")
+        writer = cv2.VideoWriter(str(self._path), fourcc, FPS, self._size)
+        if not writer.isOpened():
+            raise OutputError(f"cannot write {self._path}; name another file")
+        self._writer = writer
+
+    def _fill(self, until_s: float) -> None:
+        """Writes the last picture up to a time."""
+        assert self._writer is not None
+        if self._last is None:
+            return
+        slots = round(until_s * FPS) - self._written
+        for slot in range(slots):
+            silent = slots > STALL_S * FPS and slot > STALL_S * FPS / 2
+            self._writer.write(self._card() if silent else self._last)
+            self._written += 1
+
+    def _card(self) -> Image:
+        width, height = self._size
+        card = np.full((height, width, 3), _GREY, np.uint8)
+        place = (width // 10, height // 2)
+        cv2.putText(
+            card, _NO_SIGNAL, place, cv2.FONT_HERSHEY_SIMPLEX, 1, (255, 255, 255), 2
+        )
+        return card

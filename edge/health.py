@@ -1,0 +1,201 @@
+"""How a running loop does: for people, systemd and whatever reads a JSON file."""
+
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from systemd_watchdog.systemd_watchdog import WatchDog
+
+from edgecell.errors import OutputError
+from edgecell.files import write_atomically
+
+logger = logging.getLogger(__name__)
+
+PERIOD_S = 1.0
+_JOIN_S = 1.0
+"""A terminal or disk that hangs must not hold up the end of the program."""
+
+_HUNG_S = 20.0
+"""A loop that has not gone round for so long is not told to be well."""
+
+# https://www.raspberrypi.com/documentation/computers/os.html#get_throttled
+_THROTTLING = {
+    0: "under-voltage",
+    1: "frequency capped",
+    2: "throttled",
+    3: "soft temperature limit",
+}
+
+
+@dataclass(frozen=True)
+class Board:
+    """What the board tells of itself.
+
+    Attributes:
+        temperature_c: of the hottest sensor, degrees Celsius; None if there is none.
+        throttling: what slows a Raspberry Pi down right now; None on other boards.
+    """
+
+    temperature_c: float | None
+    throttling: tuple[str, ...] | None
+
+
+def read_board(sys: Path = Path("/sys")) -> Board:
+    """Asks the kernel for temperature and throttling."""
+    temperatures = []
+    for file in (sys / "class" / "thermal").glob("thermal_zone*/temp"):
+        text = _read(file)
+        if text and text.lstrip("-").isdigit():
+            temperatures.append(int(text) / 1000)
+    bits = _read(sys / "devices/platform/soc/soc:firmware/get_throttled")
+    return Board(
+        temperature_c=max(temperatures, default=None),
+        throttling=None if bits is None else _throttling(bits),
+    )
+
+
+def _throttling(bits: str) -> tuple[str, ...]:
+    try:
+        value = int(bits, 16)
+    except ValueError:
+        return ()
+    return tuple(name for bit, name in _THROTTLING.items() if value >> bit & 1)
+
+
+def _read(file: Path) -> str | None:
+    try:
+        return file.read_text().strip()
+    except OSError:
+        return None
+
+
+@dataclass(frozen=True)
+class Health:
+    """How the loop does.
+
+    Attributes:
+        source: 'on', or why it is lost.
+        frames_in: frames read.
+        dropped: frames of a live source that came while another was looked at.
+        broken: pictures that could not be decoded.
+        reconnects: times that a lost source came back.
+        analysed: frames looked at, the gated ones included.
+        gated: frames too poor to be judged, by reason.
+        classified: sightings of cells that were classified.
+        age_ms: age of the last frame when it was done, milliseconds.
+        fps: frames looked at in a second, lately.
+        recording: 'on', or why it stopped.
+        recorded: frames written.
+        overflowed: frames that were not recorded because the disk was too slow.
+        undrawn: pictures left out for the same reason.
+        uptime_s: seconds since the loop started.
+        at: when this was found out, UTC, ISO 8601.
+        board: see `Board`.
+    """
+
+    source: str
+    frames_in: int
+    dropped: int
+    broken: int
+    reconnects: int
+    analysed: int
+    gated: dict[str, int]
+    classified: int
+    age_ms: float | None
+    fps: float
+    recording: str
+    recorded: int
+    overflowed: int
+    undrawn: int
+    uptime_s: float
+    at: str = field(
+        default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds")
+    )
+    board: Board = field(default_factory=read_board)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return asdict(self)
+
+    def line(self) -> str:
+        """The figures that tell most, for a terminal and systemd's status."""
+        heat = self.board.temperature_c
+        parts = [
+            f"Source {self.source}",
+            f"{self.fps:.1f} frames/s",
+            f"frame age {self.age_ms or 0:.0f} ms",
+            f"dropped {self.dropped}",
+            f"reconnects {self.reconnects}",
+            *([f"gated {sum(self.gated.values())}"] if self.gated else []),
+            *([f"{heat:.0f} C"] if heat is not None else []),
+            *(self.board.throttling or ()),
+            f"recording {self.recording}",
+        ]
+        return ", ".join(parts)
+
+
+class Monitor:
+    """Tells others every second how the loop does, on a thread of its own."""
+
+    def __init__(
+        self,
+        examine: Callable[[], Health],
+        file: Path | None,
+        show: Callable[[Health], None] | None,
+    ) -> None:
+        """Takes whom to ask and to tell; systemd is told if it wants to know.
+
+        Args:
+            examine: finds out how the loop does; called on the monitor's thread.
+            file: JSON file that is written anew every time; None for none.
+            show: told every time, and once more at the end; None for nobody.
+        """
+        self._examine, self._file, self._show = examine, file, show
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._systemd = WatchDog(self._socket)  # does nothing without systemd
+        self._turned_s = time.monotonic()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(
+            target=self._work, name="edgecell-monitor", daemon=True
+        )
+
+    def __enter__(self) -> "Monitor":
+        self._systemd.ready()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(_JOIN_S)
+        self._tell()
+        self._socket.close()
+
+    def turn(self) -> None:
+        """To be called on every turn of the loop: it goes round."""
+        self._turned_s = time.monotonic()
+
+    def _work(self) -> None:
+        while not self._stop.wait(PERIOD_S):
+            self._tell()
+
+    def _tell(self) -> None:
+        health = self._examine()
+        if self._file is not None:
+            try:
+                write_atomically(self._file, json.dumps(health.to_dict(), indent=1))
+            except OutputError as e:
+                logger.warning("%s; health is not written any more", e)
+                self._file = None
+        if time.monotonic() - self._turned_s < _HUNG_S:
+            # Not `ping`, which goes by the wall clock: boards without a battery jump.
+            self._systemd.notify()
+            self._systemd.status(health.line())
+        if self._show is not None:
+            self._show(health)

@@ -1,0 +1,127 @@
+"""Bounds the disk use of recorded sessions: pixels go, figures stay."""
+
+import re
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+
+from edgecell.errors import InputError
+
+DATABASE = "session.sqlite"
+PICTURES = "frames"
+_UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
+_LEAST_KEPT = 50 * 10**6
+"""The write-ahead log alone takes some MB on top of the bound."""
+
+_ROOM = 0.9
+"""Share of the bound that is left in use, so that it isn't met again at once."""
+
+_STEPS = 8
+"""A step drops this part of what a session has."""
+
+_LEAST_DROPPED = 16
+_BUSY_S = 1.0
+
+
+def parse_size(text: str) -> int:
+    """Bytes from '500 MB' or '1.5GB' (powers of ten).
+
+    Raises:
+        InputError: no such size, or less than 50 MB.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([MGT]B)\s*", text, re.IGNORECASE)
+    size = float(match[1]) * _UNITS[match[2].upper()] if match else 0
+    if size < _LEAST_KEPT:
+        raise InputError(
+            f"'{text}' is no size; give one such as 500MB or 5GB, at least 50MB"
+        )
+    return round(size)
+
+
+def disk_use(session: Path) -> int:
+    """Bytes of the files in a session's folder and its pictures."""
+    paths = [*session.iterdir(), *(session / PICTURES).glob("*")]
+    total = 0
+    for path in paths:
+        with suppress(FileNotFoundError):  # another session may be trimming too
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
+def trim(current: Path, database: sqlite3.Connection, keep_bytes: int) -> None:
+    """Drops pictures and crops until the sessions of a folder fit into a bound.
+
+    The oldest sessions give first, and of each the oldest frames; the running one
+    comes last. What was counted and decided is never dropped, so that with a very
+    small bound the use stays above it.
+
+    Args:
+        current: folder of the running session; those beside it count too.
+        database: the running session's, outside of a transaction.
+        keep_bytes: the bound.
+
+    Raises:
+        OSError: a picture can't be removed.
+        sqlite3.DatabaseError: the running session's database fails.
+    """
+    _empty_log(database)
+    sessions = [path.parent for path in current.parent.glob(f"*/{DATABASE}")]
+    excess = sum(map(disk_use, sessions)) - keep_bytes
+    if excess <= 0:
+        return
+    excess += round((1 - _ROOM) * keep_bytes)
+    others = [path for path in sessions if path.resolve() != current.resolve()]
+    for session in sorted(others, key=_started):
+        # A session that another program holds, or that is damaged, is left alone.
+        with (
+            suppress(sqlite3.DatabaseError),
+            closing(sqlite3.connect(session / DATABASE, timeout=_BUSY_S)) as other,
+        ):
+            excess -= _trim_session(session, other, excess)
+    _trim_session(current, database, excess)
+
+
+def _started(session: Path) -> str:
+    """When a session began, fit for sorting; '' if its database doesn't tell."""
+    with (
+        suppress(sqlite3.DatabaseError),
+        closing(sqlite3.connect(session / DATABASE, timeout=_BUSY_S)) as database,
+    ):
+        rows = database.execute("SELECT started FROM session").fetchall()
+        return str(rows[0][0]) if rows else ""
+    return ""
+
+
+def _trim_session(session: Path, database: sqlite3.Connection, excess: int) -> int:
+    """Drops a session's oldest pixels; returns the bytes that it freed."""
+    if excess <= 0:
+        return 0
+    before, freed = disk_use(session), 0
+    while freed < excess and _drop_oldest(session, database):
+        freed = before - disk_use(session)
+    return freed
+
+
+def _drop_oldest(session: Path, database: sqlite3.Connection) -> bool:
+    """Drops the oldest pictures and crops; False if there are none."""
+    pictures = sorted(
+        (session / PICTURES).glob("*.jpg"), key=lambda path: (len(path.name), path)
+    )
+    (crops,) = database.execute("SELECT count(*) FROM crops").fetchone()
+    for path in pictures[: max(_LEAST_DROPPED, len(pictures) // _STEPS)]:
+        path.unlink()
+    if crops:
+        database.execute(
+            "DELETE FROM crops WHERE sighting IN "
+            "(SELECT sighting FROM crops ORDER BY sighting LIMIT ?)",
+            (max(_LEAST_DROPPED, crops // _STEPS),),
+        )
+        # Commits as well; `execute` would end after the first page.
+        database.executescript("PRAGMA incremental_vacuum")
+        _empty_log(database)
+    return bool(pictures or crops)
+
+
+def _empty_log(database: sqlite3.Connection) -> None:
+    """Brings the write-ahead log into the database and its file to length 0."""
+    database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

@@ -1,0 +1,311 @@
+"""The contract of live sources, against servers on 127.0.0.1 and stand-ins."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from edgecell.edge import sources_camera
+from edgecell.edge.sources import open_source
+from edgecell.edge.sources_base import STALL_S, Frame, FrameSource
+from edgecell.edge.sources_mjpeg import LARGEST_PART, MultipartSplitter
+from edgecell.edge.sources_still import decode_jpeg
+from edgecell.errors import InputError, MissingPackageError, SourceError
+from tests.edge.servers import (
+    MjpegServer,
+    RtspServer,
+    Server,
+    jpeg,
+    milliseconds,
+    stamp,
+    stamp_of,
+)
+from tests.edge.test_sources import check_frame
+
+PICTURE = np.full((64, 256, 3), (90, 120, 200), np.uint8)
+
+
+class FakeCapture:
+    """What OpenCV gives for a V4L camera, in OpenCV 4.11's flat form."""
+
+    def __init__(self, pictures: int) -> None:
+        self.left = pictures
+        self.stamp = 0
+
+    def grab(self) -> bool:
+        time.sleep(0.01)
+        self.left -= 1
+        self.stamp = milliseconds()
+        return self.left >= 0
+
+    def retrieve(self) -> tuple[bool, np.ndarray]:
+        return True, stamp(PICTURE, self.stamp).reshape(1, -1)
+
+    def get(self, key: int) -> float:
+        return {cv2.CAP_PROP_FRAME_WIDTH: 256.0, cv2.CAP_PROP_FRAME_HEIGHT: 64.0}[key]
+
+    def release(self) -> None: ...
+
+
+class FakeCamera(Server):
+    """A V4L camera that is plugged out after some frames."""
+
+    address = "0"
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+KINDS: dict[str, Callable[[list[np.ndarray]], Server]] = {
+    "http": MjpegServer,
+    "rtsp": RtspServer,
+    "v4l": FakeCamera,
+}
+
+
+@pytest.fixture(params=KINDS)
+def server(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Server]:
+    captures = iter([FakeCapture(40), None, FakeCapture(40)])
+    monkeypatch.setattr(sources_camera, "open_camera", lambda _: next(captures))
+    with KINDS[request.param]([PICTURE]) as server:
+        yield server
+
+
+def take(source: FrameSource, n: int) -> list[Frame]:
+    frames: list[Frame] = []
+    for frame in source:
+        if frame is not None:
+            frames.append(frame)
+        if len(frames) == n:
+            break
+    return frames
+
+
+def test_every_live_source_keeps_the_contract(server: Server) -> None:
+    source = open_source(server.address)
+    assert source.live
+    assert source.total is None
+    assert "/" not in source.name
+    for _ in range(2):
+        with source:
+            frames = take(source, 20)
+            assert [f.index for f in frames] == list(range(20))
+            for frame in frames:
+                check_frame(frame)
+                assert frame.image.shape == PICTURE.shape
+                assert frame.name == source.name
+            times = [f.captured_s for f in frames]
+            assert times == sorted(times)
+            # A frame is as old as it says, up to a frame's period.
+            for frame in frames:
+                sent_ms = stamp_of(frame.image)
+                assert abs(frame.captured_s * 1000 - sent_ms) < 100
+            server.stop()
+            lost = time.monotonic()
+            with pytest.raises(SourceError, match=source.name):
+                take(source, 1000)
+            assert time.monotonic() - lost < STALL_S + 1
+        with pytest.raises(SourceError, match="does not answer"):
+            source.__enter__()
+        source.__exit__(None, None, None)
+        if server.address == "0":
+            break
+        server.start()
+
+
+@pytest.mark.parametrize("kind", [MjpegServer, RtspServer])
+def test_a_stalled_stream_is_noticed(kind: type[Server]) -> None:
+    with kind([PICTURE]) as server, open_source(server.address) as source:
+        take(source, 3)
+        server.send = lambda _: b""
+        start = time.monotonic()
+        with pytest.raises(SourceError):
+            take(source, 1000)
+        assert time.monotonic() - start < STALL_S + 1
+
+
+def test_passwords_are_in_no_name() -> None:
+    for scheme in ("http", "rtsp"):
+        source = open_source(f"{scheme}://anna:secret@127.0.0.1:9/live/1")
+        assert source.name == "127.0.0.1-live-1"
+        with pytest.raises(SourceError) as error:
+            source.__enter__()
+        assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("sizes", [True, False], ids=["sizes", "boundaries"])
+def test_broken_pictures_are_skipped_and_counted(sizes: bool) -> None:
+    broken = iter([0, 1, 0, 2, 0, 3] + [0] * 1000)
+
+    def harm(data: bytes) -> bytes:
+        half = len(data) // 2
+        return [data, data[:half], b"rubbish", data[:half] + bytes(40) + data[half:]][
+            next(broken)
+        ]
+
+    with MjpegServer([PICTURE]) as server:
+        server.sizes, server.send = sizes, harm
+        with open_source(server.address) as source:
+            frames = take(source, 6)
+    assert [f.index for f in frames] == list(range(6))
+    assert source.skipped.count == 3
+    assert all((f.image[32:] - PICTURE[32:].astype(int) < 12).all() for f in frames)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "message"),
+    [
+        ("404 Not Found", "text/html", "Not Found"),
+        ("401 Unauthorized", "text/html", "Unauthorized"),
+        ("200 OK", "text/html", "text/html, not a Motion JPEG stream"),
+        ("200 OK", "multipart/x-mixed-replace", "not a Motion JPEG stream"),
+        ("rubbish", "", "does not answer"),
+    ],
+)
+def test_an_answer_that_is_no_stream_is_one_error(
+    status: str, kind: str, message: str
+) -> None:
+    with MjpegServer([PICTURE]) as server:
+        server.status, server.kind = status, kind
+        with pytest.raises(SourceError, match=message):
+            open_source(server.address).__enter__()
+
+
+def parts_of(stream: bytes, rng: np.random.Generator) -> list[bytes]:
+    """Feeds a stream in pieces of random length."""
+    splitter, parts = MultipartSplitter("--b"), []
+    while stream:
+        n = int(rng.integers(1, 40))
+        parts += splitter.feed(stream[:n])
+        stream = stream[n:]
+    return parts
+
+
+def test_parts_are_found_however_the_bytes_come() -> None:
+    rng = np.random.default_rng(0)
+    bodies = [rng.bytes(int(rng.integers(1, 200))) for _ in range(50)]
+    stream = b"preamble"
+    for body in bodies:
+        size = rng.choice([b"", b"content-length: %d\r\n" % len(body)])
+        stream += b"\r\n--b\r\nContent-Type: image/jpeg\r\n%s\r\n%s" % (size, body)
+    stream += b"\r\n--b\r\n\r\n"
+    for _ in range(20):
+        assert [p.removesuffix(b"\r\n") for p in parts_of(stream, rng)] == bodies
+
+
+@pytest.mark.parametrize(
+    ("stream", "parts"),
+    [
+        (b"--b\r\nContent-Length: 9\r\n\r\nabc\r\n--b\r\n\r\nd\r\n--b", [b"abc", b"d"]),
+        (b"--b\r\nContent-Length: x\r\n\r\nabc\r\n--b", [b"abc"]),
+        (b"--b\r\nhead--b\r\n\r\nd\r\n--b", [b"", b"d"]),
+        (b"--b\r\nContent-Length: 2\r\n\r\nabcd\r\n--b\r\n\r\ne\r\n--b", [b"ab", b"e"]),
+    ],
+    ids=["too long a size", "no number", "head cut off", "too short a size"],
+)
+def test_the_splitter_finds_its_way_back(stream: bytes, parts: list[bytes]) -> None:
+    for seed in range(5):
+        found = parts_of(stream, np.random.default_rng(seed))
+        assert [p.removesuffix(b"\r\n") for p in found] == parts
+
+
+def test_endless_rubbish_takes_no_endless_memory() -> None:
+    splitter = MultipartSplitter("b")
+    parts = [p for _ in range(40) for p in splitter.feed(bytes(1 << 20))]
+    assert 1 <= len(parts) <= 3
+    assert len(splitter._buffer) <= LARGEST_PART
+
+
+def test_only_whole_jpegs_are_decoded() -> None:
+    data = jpeg(stamp(PICTURE, 0x5A5A1234))
+    image = decode_jpeg(data)
+    assert image is not None
+    assert stamp_of(image) == 0x5A5A1234
+    assert decode_jpeg(data + bytes(64)) is not None, "padding"
+    for harmed in (b"", b"text", data[:-2], data[: len(data) // 2]):
+        assert decode_jpeg(harmed) is None
+
+
+def test_gstreamer_is_refused_where_opencv_lacks_it_and_gets_a_sink(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = open_source("gst://videotestsrc")
+    monkeypatch.setattr(cv2.videoio_registry, "getBackends", lambda: [])
+    with pytest.raises(SourceError, match="built without GStreamer"):
+        source.__enter__()
+    opened: list[str] = []
+
+    def capture(pipeline: str, _: int) -> Any:
+        opened.append(pipeline)
+        return SimpleNamespace(isOpened=lambda: False)
+
+    backends = [cv2.CAP_GSTREAMER]
+    monkeypatch.setattr(cv2.videoio_registry, "getBackends", lambda: backends)
+    own_sink = open_source("gst://a ! appsink name=mine")
+    monkeypatch.setattr(cv2, "VideoCapture", capture)
+    for pipeline in (source, own_sink):
+        with pytest.raises(SourceError, match="gstreamer does not answer"):
+            pipeline.__enter__()
+    assert "appsink drop=true" in opened[0]
+    assert opened[1] == "a ! appsink name=mine"
+
+
+def test_csi_needs_picamera2_and_speaks_its_language(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(MissingPackageError, match="python3-picamera2"):
+        open_source("csi://0").__enter__()
+    calls: list[str] = []
+
+    class Picamera2:
+        def __init__(self, number: int) -> None:
+            if number > 0:
+                raise IndexError("list index out of range")
+
+        def create_video_configuration(self, **settings: Any) -> dict[str, Any]:
+            return settings
+
+        def configure(self, settings: dict[str, Any]) -> None:
+            assert settings["main"]["format"] == "RGB888"
+
+        def start(self) -> None:
+            calls.append("start")
+
+        def close(self) -> None:
+            calls.append("close")
+
+        def capture_array(self, name: str, wait: bool) -> SimpleNamespace:
+            assert (name, wait) == ("main", False)
+            calls.append("job")
+            return SimpleNamespace(get_result=get_result)
+
+    def get_result(timeout: float) -> np.ndarray:
+        assert timeout == STALL_S
+        if calls.count("job") > 3:
+            raise TimeoutError
+        return PICTURE
+
+    module = SimpleNamespace(Picamera2=Picamera2)
+    monkeypatch.setitem(sys.modules, "picamera2", module)
+    with pytest.raises(SourceError, match="csi-1 does not answer"):
+        open_source("csi://1").__enter__()
+    with open_source("csi://0") as source:
+        frames = take(source, 3)
+        with pytest.raises(SourceError, match="csi-0 stopped"):
+            take(source, 1)
+    assert [f.index for f in frames] == [0, 1, 2]
+    assert calls[0] == "start"
+    assert calls[-1] == "close"
+
+
+@pytest.mark.parametrize("address", ["ftp://host/x", "csi://front"])
+def test_other_schemes_are_refused(address: str) -> None:
+    with pytest.raises(InputError, match="is no kind of source"):
+        open_source(address)
