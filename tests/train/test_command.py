@@ -52,6 +52,8 @@ def test_ctrl_c_keeps_the_best_weights_and_resume_goes_on(
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
         text=True,
+        # A test run in a shell's background inherits an ignored Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     while process.poll() is None:
         if (out / "checkpoints" / "checkpoint").exists():
