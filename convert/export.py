@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from edgecell.modelfile import LOGITS, MAPS
+from edgecell.modelfile import FEATURES, LOGITS, MAPS
 from edgecell.quiet import quiet_stderr
 
 if TYPE_CHECKING:
@@ -46,11 +46,12 @@ class QuantScheme:
 def deployed(
     model: "keras.Model", features: str, head: str, batch: int | None = 1
 ) -> "keras.Model":
-    """The network as it is shipped: two outputs, and no fully connected layer.
+    """The network as it is shipped: three outputs, and no fully connected layer.
 
     The class activation maps are a 1x1 convolution of the last feature map with
     the classifier's weights. The logits are the same convolution, with its bias,
     of the pooled map: tflite-runtime 2.14 refuses newer FULLY_CONNECTED operators.
+    The feature map itself is put out for explanations that weigh its channels.
 
     Args:
         model: a trained network.
@@ -60,7 +61,7 @@ def deployed(
 
     Returns:
         A model from float32 (batch, S, S, 3) to a dictionary of ``logits``
-        (batch, C) and ``maps`` (batch, h, w, C).
+        (batch, C), ``maps`` (batch, h, w, C) and ``features`` (batch, h, w, K).
     """
     import keras
 
@@ -75,6 +76,7 @@ def deployed(
     outputs = {
         LOGITS: keras.layers.Reshape((classes,))(logits(pooled)),
         MAPS: maps(feature_map),
+        FEATURES: feature_map,
     }
     maps.set_weights([kernel[None, None]])
     logits.set_weights([kernel[None, None], bias])
