@@ -46,14 +46,19 @@ def summary(made: "Conversion") -> str:
         ran = (
             f"run on {target.target}: {target.images} images, same class "
             f"{_percent(target.agreement)}, logits within "
-            f"{target.worst_steps:.1f} steps"
+            f"{target.worst_steps:.1f} steps, {target.median_ms:.1f} ms an image"
+        )
+    again = ""
+    if made.recalibrated is not None:
+        again = (
+            f"; with another draw of it the same class on {_percent(made.recalibrated)}"
         )
     return "\n".join(
         (
             f"{made.path}: {made.scheme}, {made.bytes / 1e6:.2f} MB, "
             f"{made.float_bytes / made.bytes:.1f} times smaller than float32; "
             f"{made.deflated_bytes / 1e6:.2f} MB after deflate",
-            f"calibration set: {made.calibration_images} images",
+            f"calibration set: {made.calibration_images} images{again}",
             f"on {c.n} images of {made.split}: accuracy {_percent(c.accuracy_before)} "
             f"before, {_percent(c.accuracy_after)} after; same class "
             f"{_percent(c.agreement)}",
@@ -219,10 +224,10 @@ def command(
 ) -> None:
     """Convert MODEL, a .keras file that 'edgecell train' wrote, to one TFLite file.
 
-    The file holds the network with two outputs (logits and class activation maps)
-    and everything that a device needs to know: classes, preprocessing, confidence. Its
-    types are proved to be what the scheme says, its accuracy is compared with MODEL's,
-    and it is run on the runtime that it is for before it is written.
+    The file holds the network with its outputs (logits, class activation maps, feature
+    map) and everything that a device needs to know: classes, preprocessing, confidence.
+    Its types are proved to be what the scheme says, its accuracy is compared with
+    MODEL's, and it is run on the runtime that it is for before it is written.
     """
     from edgecell.optional import require
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edgecell.convert.calibration import calibration_set
 from edgecell.convert.export import CALIBRATED, QuantScheme, deployed, to_tflite
@@ -24,7 +25,7 @@ from edgecell.edge.decision import review_reasons
 from edgecell.errors import InputError
 from edgecell.kerasfile import FEATURES_LAYER, HEAD_LAYER, load_keras
 from edgecell.manifest import check_split
-from edgecell.modelfile import write_tflite
+from edgecell.modelfile import ModelRecord, write_tflite
 from edgecell.preprocess import standardise
 
 FLOAT32 = QuantScheme("float32")
@@ -43,10 +44,11 @@ class Conversion:
         deflated_bytes: size of its flatbuffer after deflate: what zeros and equal
             weights save.
         calibration_images: size of the calibration set; 0 where none is needed.
+        recalibrated: share of the split on which a file made with another draw of the
+            calibration set names the same class; None where none is needed.
         split: the split that the comparison was made on.
         comparison: with the network before fine-tuning and conversion.
         temperature: fitted on the logits of the file on the validation split.
-        alpha: miss rate of the review rule.
         accepted: share of the validation cells that the rule accepts.
         accepted_right: share of those that is right; None if it accepts none.
         target: the file on the runtime that it is for.
@@ -59,10 +61,10 @@ class Conversion:
     float_bytes: int
     deflated_bytes: int
     calibration_images: int
+    recalibrated: float | None
     split: Split
     comparison: Comparison
     temperature: float
-    alpha: float
     accepted: float
     accepted_right: float | None
     target: TargetRun
@@ -127,12 +129,11 @@ def convert(
     keras_model, record = load_keras(model)
     check_split(record, files)
     scheme, prep = request.scheme, record.preprocessing
-    chosen: list[CellFile] = []
-    calibration = None
-    if scheme.name in CALIBRATED:
-        size, seed = request.calibration_size, request.seed
-        chosen = calibration_set(files, record.codes, size, seed)
-        calibration = standardise(load_images(chosen, prep), prep)
+    draws = [
+        calibration_set(files, record.codes, request.calibration_size, seed)
+        for seed in (request.seed, request.seed + 1)
+        if scheme.name in CALIBRATED
+    ]
     held_out = [f for f in files if f.split == "val"]
     judged = [f for f in files if f.split == request.split]
     if not held_out or not judged:
@@ -141,17 +142,22 @@ def convert(
             f"or none of '{request.split}' to measure on; give the data that the model "
             "was trained on"
         )
-    before = predict(model, load_images(judged, prep))
+    y, images = labels(held_out, record.codes), load_images(held_out, prep)
+    judged_images = images if judged == held_out else load_images(judged, prep)
+    before = predict(model, judged_images)
     floating = to_tflite(deployed(keras_model, FEATURES_LAYER, HEAD_LAYER), FLOAT32)
     if request.tuning:
         fine_tune(keras_model, record, files, request.tuning)
         bias = keras_model.get_layer(HEAD_LAYER).get_weights()[1]
         record = replace(record, head_bias=tuple(float(b) for b in bias))
     network = deployed(keras_model, FEATURES_LAYER, HEAD_LAYER)
-    flatbuffer = to_tflite(network, scheme, calibration)
+    made = [
+        to_tflite(network, scheme, standardise(load_images(draw, prep), prep))
+        for draw in draws
+    ]
+    flatbuffer, *others = made or [to_tflite(network, scheme)]
     check_versions(prove(flatbuffer, scheme), request.target)
-
-    y, images = labels(held_out, record.codes), load_images(held_out, prep)
+    chosen = draws[0] if draws else []
     record = replace(
         record,
         scheme=request.name,
@@ -159,24 +165,17 @@ def convert(
     )
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / "model.tflite"
+        again = None
+        for other in others:
+            write_tflite(trial, other, record)
+            again = predict(trial, judged_images)
         write_tflite(trial, flatbuffer, record)
-        logits = predict(trial, images).logits
-        after = predict(trial, load_images(judged, prep))
+        after = predict(trial, judged_images)
+        logits = after.logits if judged == held_out else predict(trial, images).logits
         target = run_on_target(trial, images, request.target)
-    temperature = fit_temperature(logits, y)
-    right = logits.argmax(1) == y
-    recalls = [float(right[y == c].mean()) for c in np.unique(y)]
-    figures = {"accuracy": float(right.mean()), "macro_recall": float(np.mean(recalls))}
-    review = fit_review(logits, y, temperature)
-    record = replace(
-        record,
-        temperature=temperature,
-        review=review,
-        metrics={"val": {"n": len(y), **figures}},
-    )
-    taken = np.array([not review_reasons(row, record) for row in logits])
+    record, accepted, accepted_right = _with_confidence(record, logits, y)
     comparison = compare(
-        before, after, labels(judged, record.codes), record.codes, temperature
+        before, after, labels(judged, record.codes), record.codes, record.temperature
     )
     written = comparison.drop <= request.max_drop
     if written:
@@ -189,14 +188,38 @@ def convert(
         float_bytes=len(floating),
         deflated_bytes=len(zlib.compress(flatbuffer, 9)),
         calibration_images=len(chosen),
+        recalibrated=after.agreement(again) if again else None,
         split=request.split,
         comparison=comparison,
-        temperature=temperature,
-        alpha=review.alpha,
-        accepted=float(taken.mean()),
-        accepted_right=float(right[taken].mean()) if taken.any() else None,
+        temperature=record.temperature,
+        accepted=accepted,
+        accepted_right=accepted_right,
         target=target,
     )
     x = standardise(images, prep)
     layers = layer_reports(flatbuffer, floating, x) if request.debug else []
     return conversion, layers
+
+
+def _with_confidence(
+    record: ModelRecord, logits: npt.NDArray[np.float32], y: npt.NDArray[np.int32]
+) -> tuple[ModelRecord, float, float | None]:
+    """The record with what the file's own logits on the validation split give.
+
+    Returns:
+        The record with temperature, review rule and figures; the share of the cells
+        that the rule accepts, and the share of those that is right (None: no cell).
+    """
+    temperature = fit_temperature(logits, y)
+    right = logits.argmax(1) == y
+    recalls = [float(right[y == c].mean()) for c in np.unique(y)]
+    figures = {"accuracy": float(right.mean()), "macro_recall": float(np.mean(recalls))}
+    record = replace(
+        record,
+        temperature=temperature,
+        review=fit_review(logits, y, temperature),
+        metrics={"val": {"n": len(y), **figures}},
+    )
+    taken = np.array([not review_reasons(row, record) for row in logits])
+    share = float(right[taken].mean()) if taken.any() else None
+    return record, float(taken.mean()), share

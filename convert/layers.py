@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgecell.convert.graph import Operator, Tensor, read_graph
 from edgecell.files import write_atomically
+from edgecell.graph import Operator, Tensor, read_graph
 from edgecell.optional import require
 from edgecell.plots import figure, save
 

@@ -30,6 +30,10 @@ class Outputs:
     logits: Array
     maps: Array
 
+    def agreement(self, other: "Outputs") -> float:
+        """Share of the images for which both name the same class, 0..1."""
+        return float((self.logits.argmax(1) == other.logits.argmax(1)).mean())
+
 
 def read_record(path: Path) -> ModelRecord:
     """The record of a ``.keras`` or ``.tflite`` model file.

@@ -1,8 +1,8 @@
 """Proof that a converted file is what its scheme says."""
 
 from edgecell.convert.export import QuantScheme
-from edgecell.convert.graph import Graph, Operator, Tensor, read_graph
 from edgecell.errors import ModelError
+from edgecell.graph import Graph, Operator, Tensor, read_graph
 
 _KERNELS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 # Between a float input or output and integers; half-precision weights come out of a

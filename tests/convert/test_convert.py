@@ -8,51 +8,15 @@ import tflite
 from click.testing import CliRunner
 
 from edgecell.cli import cli
-from edgecell.convert.convert import Request, convert
-from edgecell.convert.export import QuantScheme, deployed
+from edgecell.convert.export import deployed
 from edgecell.convert.predict import predict
-from edgecell.dataset import load_images, scan
 from edgecell.edge.classifier import Classifier
 from edgecell.kerasfile import FEATURES_LAYER, HEAD_LAYER, load_keras
 from edgecell.modelfile import read_tflite
 from edgecell.preprocess import standardise
 
 ROOT = Path(__file__).parents[2]
-SCHEMES = {
-    "float32": QuantScheme("float32"),
-    "float16": QuantScheme("float16"),
-    "dynamic": QuantScheme("dynamic"),
-    "int16x8": QuantScheme("int16x8"),
-    "int8": QuantScheme("int8", "int8"),
-    "uint8-input": QuantScheme("int8", "uint8"),
-    "int8-float-io": QuantScheme("int8"),
-}
 OLD_RUNTIME = ROOT / ".venv-tflite-runtime" / "bin" / "python"
-
-
-@pytest.fixture(scope="session")
-def converted(
-    tiny_run: Path, drawn_cells: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Path]:
-    """The tiny network in each scheme."""
-    folder = tmp_path_factory.mktemp("converted")
-    files = scan([drawn_cells])
-    for name, scheme in SCHEMES.items():
-        out = folder / f"{name}.tflite"
-        # So small a network loses more than a real one.
-        request = Request(scheme, calibration_size=60, max_drop=100)
-        made, _ = convert(tiny_run / "model.keras", request, files, out)
-        assert made.written
-        assert made.comparison.agreement >= (0.8 if "int8" in name else 0.99)
-        assert made.target.ran
-    return {name: folder / f"{name}.tflite" for name in SCHEMES}
-
-
-@pytest.fixture(scope="session")
-def cells(tiny_run: Path, drawn_cells: Path) -> np.ndarray:
-    _, record = load_keras(tiny_run / "model.keras")
-    files = [f for f in scan([drawn_cells]) if f.split == "test"]
-    return load_images(files, record.preprocessing)
 
 
 def test_float32_equals_keras_to_rounding(

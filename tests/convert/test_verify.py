@@ -4,12 +4,12 @@ from pathlib import Path
 import pytest
 
 from edgecell.convert.export import QuantScheme
-from edgecell.convert.graph import Graph, read_graph
 from edgecell.convert.target import check_versions
 from edgecell.convert.verify import prove
 from edgecell.errors import ModelError
+from edgecell.graph import Graph, read_graph
 from edgecell.modelfile import bundled_model, read_tflite
-from tests.convert.test_convert import SCHEMES
+from tests.convert.conftest import SCHEMES
 
 
 def test_every_scheme_is_what_it_says_and_nothing_else(
@@ -61,4 +61,4 @@ def test_newer_operators_are_refused_for_the_older_runtime() -> None:
 def test_integers_take_integers_and_floats_floats() -> None:
     for name in ("float32", "float16", "dynamic", "int16x8"):
         with pytest.raises(ValueError, match="takes float32 inputs"):
-            QuantScheme(name, "int8")  # type: ignore[arg-type]
+            QuantScheme(name, "int8")
