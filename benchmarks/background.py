@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
@@ -18,14 +17,7 @@ from edgecell.convert.predict import predict, read_record
 from edgecell.dataset import CellFile, decode
 from edgecell.errors import InputError
 from edgecell.preprocess import Image, Preprocessing, cell_image, crop_square, resize
-from edgecell.red_cells import FOREGROUND_DENSITY, stain_maps
-
-_FAINT = 0.35
-"""Stain of cytoplasm as a share of the nuclear threshold; red cells are below."""
-
-_EDGE = 0.02
-"""Width of the soft edge of a cut-out, as a share of the image's side."""
-
+from edgecell.regions import cell_mask
 
 _MOST = 100
 """Cells of a class and source that are moved: the first by content."""
@@ -51,40 +43,6 @@ class Transplant:
     n: int
     kept: float
     lured: float
-
-
-def cell_mask(image: Image) -> npt.NDArray[np.float32]:
-    """Where the cell in the middle of an image lies.
-
-    Args:
-        image: uint8 RGB (H, W, 3).
-
-    Returns:
-        float32 (H, W), 1 on the cell, 0 around it, soft in between.
-    """
-    maps = stain_maps(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), np.uint8))
-    stained = (maps.stain > _FAINT * maps.stain_threshold) & (
-        maps.density > FOREGROUND_DENSITY
-    )
-    height, width = stained.shape
-    side = min(height, width)
-    step = max(3, round(0.03 * side)) | 1
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (step, step))
-    joined = cv2.morphologyEx(stained.astype(np.uint8), cv2.MORPH_CLOSE, kernel)
-    opened = cv2.morphologyEx(joined, cv2.MORPH_OPEN, kernel)
-    n, labels, stats, centroids = cv2.connectedComponentsWithStats(opened)
-    mask = np.zeros((height, width), np.uint8)
-    if n > 1:
-        # The cell is the piece that is large and near the middle.
-        away = np.hypot(*(centroids[1:] - (width / 2, height / 2)).T) / side
-        area = stats[1:, cv2.CC_STAT_AREA] / side**2
-        best = 1 + int(np.argmax(area * np.exp(-((away / 0.15) ** 2))))
-        mask[labels == best] = 1
-        contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(mask, contours, -1, 1, cv2.FILLED)
-    grown = cv2.dilate(mask, kernel).astype(np.float32)
-    soft = cv2.GaussianBlur(grown, (0, 0), _EDGE * side / 2)
-    return np.asarray(soft, np.float32)
 
 
 def _view(file: CellFile, prep: Preprocessing) -> tuple[Image, npt.NDArray[np.float32]]:

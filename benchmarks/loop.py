@@ -193,10 +193,10 @@ class _TimedCapture(Capture):
 class _TimedClassifier(Classifier):
     busy_s = 0.0
 
-    def classify(self, image: Image) -> Prediction:
+    def classify(self, image: Image, features: bool = False) -> Prediction:
         start = time.perf_counter()
         try:
-            return super().classify(image)
+            return super().classify(image, features)
         finally:
             self.busy_s += time.perf_counter() - start
 

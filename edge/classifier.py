@@ -1,5 +1,9 @@
 """A model file as a classifier: cell image in, probabilities and maps out."""
 
+import math
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,9 +12,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edgecell.edge.runtime import open_interpreter
+from edgecell.edge.runtime import Interpreter, open_interpreter
 from edgecell.errors import ModelError
-from edgecell.modelfile import LOGITS, MAPS, read_tflite
+from edgecell.modelfile import FEATURES, LOGITS, MAPS, read_tflite
 from edgecell.preprocess import Image, Preprocessing, standardise
 from edgecell.probabilities import softmax
 
@@ -25,12 +29,14 @@ class Prediction:
         probabilities: float64 (C,), summing to 1: softmax(logits / temperature).
         maps: float32 (h, w, C), class activation maps: mean over (h, w) plus the
             class's bias is its logit.
+        features: float32 (h, w, K), the last feature map; None if it wasn't asked for.
     """
 
     codes: tuple[str, ...]
     logits: npt.NDArray[np.float32]
     probabilities: npt.NDArray[np.float64]
     maps: npt.NDArray[np.float32]
+    features: npt.NDArray[np.float32] | None = None
 
     @property
     def index(self) -> int:
@@ -75,11 +81,19 @@ def dequantise(
     return np.asarray((tensor.astype(np.float32) - zero_point) * scale, np.float32)
 
 
+def map_residual(prediction: Prediction, head_bias: Sequence[float]) -> float:
+    """Largest |mean(map) + bias - logit| over the classes; 0 but for rounding."""
+    sums = prediction.maps.mean((0, 1), dtype=np.float64) + np.asarray(head_bias)
+    residual = float(np.abs(sums - prediction.logits).max())
+    return residual if math.isfinite(residual) else math.inf
+
+
 class Classifier:
     """A TFLite model with its record, ready to run.
 
     Attributes:
         record: the model's record.
+        flatbuffer: the TFLite model itself.
         runtime: the runtime in use.
         attempts: the runtimes that were tried, for `edgecell doctor`.
         logit_step: quantisation step of the logits; 0 for float outputs.
@@ -96,37 +110,85 @@ class Classifier:
             ModelError: not a model of ours, or damaged.
             MissingPackageError: no runtime takes it.
         """
-        flatbuffer, self.record = read_tflite(path)
+        self.flatbuffer, self.record = read_tflite(path)
         self._interpreter, self.runtime, self.attempts = open_interpreter(
-            flatbuffer, threads
+            self.flatbuffer, threads
         )
+        self._pool: list[Interpreter] = []
         runner = self._interpreter.get_signature_runner("serving_default")
         outputs = runner.get_output_details()
         if {LOGITS, MAPS} - set(outputs):
             raise ModelError(f"{path} has no outputs '{LOGITS}' and '{MAPS}'")
         self._input = self._interpreter.get_input_details()[0]
         self._logits, self._maps = outputs[LOGITS], outputs[MAPS]
+        self._features = outputs.get(FEATURES)
         self._table = input_table(self.record.preprocessing, self._input)
         self.logit_step = float(self._logits["quantization"][0])
 
-    def classify(self, image: Image) -> Prediction:
+    def classify(self, image: Image, features: bool = False) -> Prediction:
         """Classifies one cell.
 
         Args:
             image: uint8 RGB (S, S, 3), S the model's input size, white-balanced.
+            features: also fetches the last feature map.
 
         Returns:
             The prediction.
+
+        Raises:
+            ModelError: the model puts out no feature map, as those that were converted
+                before it was an output.
         """
-        index = self._input["index"]
-        self._interpreter.set_tensor(index, self.input_tensor(image)[None])
-        self._interpreter.invoke()
+        self._run(self._interpreter, image)
         logits, maps = (
-            dequantise(self._interpreter.get_tensor(d["index"])[0], d)
-            for d in (self._logits, self._maps)
+            self._output(self._interpreter, d) for d in (self._logits, self._maps)
         )
+        feature_map = None
+        if features:
+            if self._features is None:
+                raise ModelError(
+                    f"the model has no output '{FEATURES}'; convert it again with this "
+                    "edgecell"
+                )
+            feature_map = self._output(self._interpreter, self._features)
         probabilities = softmax(logits, self.record.temperature)
-        return Prediction(self.record.codes, logits, probabilities, maps)
+        return Prediction(self.record.codes, logits, probabilities, maps, feature_map)
+
+    def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Logits of many cells, on all cores.
+
+        A resized interpreter takes them in one go, but no faster than one by one; an
+        interpreter of one thread for each core does, since it releases the GIL.
+
+        Args:
+            images: uint8 RGB (N, S, S, 3), each as for `classify`.
+
+        Returns:
+            float32 (N, C).
+        """
+        cores = os.cpu_count() or 1
+        while len(self._pool) < cores:
+            self._pool.append(open_interpreter(self.flatbuffer, threads=1)[0])
+        out = np.empty((len(images), len(self.record.classes)), np.float32)
+
+        def work(first: int) -> None:
+            for i in range(first, len(images), cores):
+                self._run(self._pool[first], images[i])
+                out[i] = self._output(self._pool[first], self._logits)
+
+        with ThreadPoolExecutor(cores) as pool:
+            list(pool.map(work, range(cores)))
+        return out
+
+    def _run(self, interpreter: Interpreter, image: Image) -> None:
+        interpreter.set_tensor(self._input["index"], self.input_tensor(image)[None])
+        interpreter.invoke()
+
+    @staticmethod
+    def _output(
+        interpreter: Interpreter, details: dict[str, Any]
+    ) -> npt.NDArray[np.float32]:
+        return dequantise(interpreter.get_tensor(details["index"])[0], details)
 
     def input_tensor(self, image: Image) -> npt.NDArray[Any]:
         """A cell as the network takes it: standardised, and quantised if that is so.

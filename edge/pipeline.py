@@ -1,6 +1,5 @@
 """From a frame to classified cells: scale, find, crop, classify, explain."""
 
-import math
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edgecell.edge.classifier import Classifier, Prediction
+from edgecell.edge.classifier import Classifier, Prediction, map_residual
 from edgecell.edge.localise import Detection, locate, red_cell_diameter
 from edgecell.edge.quality import cell_gate, frame_gate
 from edgecell.edge.sources_base import Frame
@@ -346,10 +345,3 @@ def network_view(
     """
     balanced = apply_gains(resize(pixels, prep.input_size), gains)
     return np.asarray(cv2.cvtColor(balanced, cv2.COLOR_BGR2RGB), np.uint8)
-
-
-def map_residual(prediction: Prediction, head_bias: Sequence[float]) -> float:
-    """Largest |mean(map) + bias - logit| over the classes; 0 but for rounding."""
-    sums = prediction.maps.mean((0, 1), dtype=np.float64) + np.asarray(head_bias)
-    residual = float(np.abs(sums - prediction.logits).max())
-    return residual if math.isfinite(residual) else math.inf

@@ -5,11 +5,12 @@ import cv2
 import numpy as np
 import pytest
 
-from edgecell.benchmarks.background import cell_mask, transplant, transplants
+from edgecell.benchmarks.background import transplant, transplants
 from edgecell.benchmarks.robustness import blur, brightness, jpeg, robustness, stain
 from edgecell.dataset import decode, scan
 from edgecell.errors import InputError
 from edgecell.modelfile import bundled_model
+from edgecell.regions import cell_mask
 from tests.conftest import SAMPLES
 
 CELLS = SAMPLES / "cells"

@@ -9,13 +9,12 @@ import pytest
 
 from edgecell.classes import CODES
 from edgecell.edge import pipeline
-from edgecell.edge.classifier import Classifier, Prediction
+from edgecell.edge.classifier import Classifier, Prediction, map_residual
 from edgecell.edge.localise import Detection
 from edgecell.edge.pipeline import (
     FrameAnalyser,
     ScaleEstimator,
     crop_box,
-    map_residual,
     network_view,
 )
 from edgecell.edge.sources import SAMPLES, Frame

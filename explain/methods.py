@@ -1,0 +1,153 @@
+"""Every explanation of a cell, by name: which pixels speak for a class.
+
+The device's own (class activation maps) need numpy and OpenCV; LIME and SHAP import
+their packages when they are called.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecell.edge.classifier import Classifier, Prediction, map_residual
+from edgecell.errors import InputError, ModelError
+from edgecell.explain import cam
+from edgecell.explain.head import head_weights
+from edgecell.explain.lime_method import lime
+from edgecell.explain.shap_method import kernel_shap, partition_shap
+from edgecell.preprocess import Image
+
+Heat = npt.NDArray[np.float32]
+Scores = dict[str, float]
+Method = Callable[[Classifier, Image, int, int], tuple[Heat, Scores]]
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Why a model takes a cell for a class.
+
+    Attributes:
+        method: one of `METHODS`.
+        index: the class that is explained.
+        heat: float32 (S, S), S the side of the network's view: above 0 where a pixel
+            speaks for the class, below 0 where against it. All 0 if it is empty.
+        scores: what the method says of itself, and ``seconds``.
+    """
+
+    method: str
+    index: int
+    heat: Heat
+    scores: Scores
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing speaks for the class."""
+        return not (self.heat > 0).any()
+
+
+def explain(
+    method: str, classifier: Classifier, seen: Image, index: int, seed: int
+) -> Explanation:
+    """Explains one cell.
+
+    Args:
+        method: one of `METHODS`.
+        classifier: the model.
+        seen: uint8 RGB (S, S, 3), the cell as the network sees it.
+        index: the class to explain.
+        seed: of whatever the method draws; the same seed gives the same result.
+
+    Raises:
+        InputError: no such method, class or size of image.
+        ModelError: the model lacks an output that the method needs, or its maps are
+            not those of its logits.
+        MissingPackageError: a package that the method needs is not installed.
+    """
+    if method not in METHODS:
+        raise InputError(f"'{method}' is no method; there are {', '.join(METHODS)}")
+    size, classes = classifier.record.preprocessing.input_size, classifier.record.codes
+    if seen.shape != (size, size, 3) or seen.dtype != np.uint8:
+        raise InputError(f"the model takes cells of {size}x{size} pixels, uint8 RGB")
+    if not 0 <= index < len(classes):
+        raise InputError(f"there is no class {index}; the last is {len(classes) - 1}")
+    start = time.perf_counter()
+    heat, scores = METHODS[method](classifier, seen, index, seed)
+    seconds = time.perf_counter() - start
+    return Explanation(method, index, heat, scores | {"seconds": seconds})
+
+
+def _checked(classifier: Classifier, seen: Image, features: bool) -> Prediction:
+    """A prediction whose maps are those of its logits: mean(map) + bias = logit."""
+    prediction = classifier.classify(seen, features)
+    residual = map_residual(prediction, classifier.record.head_bias)
+    allowed = max(_RESIDUAL_STEPS * classifier.logit_step, _LEAST_RESIDUAL)
+    if residual > allowed:
+        raise ModelError(
+            f"the model's maps are not those of its logits: they differ by "
+            f"{residual:.3g}, rounding explains {allowed:.3g}; convert it again"
+        )
+    return prediction
+
+
+_RESIDUAL_STEPS = 8
+"""Quantisation steps of the logits that maps and logits may differ by; at most TODO
+over the test split."""
+
+_LEAST_RESIDUAL = 0.05
+"""The same in logits, for float outputs: float16 weights."""
+
+
+def _from_maps(
+    heat_of: Callable[[Prediction, int], tuple[cam.Map, Scores]],
+) -> Method:
+    def method(
+        classifier: Classifier, seen: Image, index: int, seed: int
+    ) -> tuple[Heat, Scores]:
+        heat, scores = heat_of(_checked(classifier, seen, features=False), index)
+        return cam.enlarge(heat, len(seen)), scores | {"evaluations": 1.0}
+
+    return method
+
+
+def _from_features(
+    heat_of: Callable[[npt.NDArray[np.float32], npt.NDArray[np.float32], int], cam.Map],
+) -> Method:
+    def method(
+        classifier: Classifier, seen: Image, index: int, seed: int
+    ) -> tuple[Heat, Scores]:
+        features = _checked(classifier, seen, features=True).features
+        assert features is not None
+        heat = heat_of(features, head_weights(classifier.flatbuffer), index)
+        return cam.enlarge(heat, len(seen)), {"evaluations": 1.0}
+
+    return method
+
+
+def _grad_cam(prediction: Prediction, index: int) -> tuple[cam.Map, Scores]:
+    return cam.class_activation(prediction.maps, index), {}
+
+
+def _finer_cam(prediction: Prediction, index: int) -> tuple[cam.Map, Scores]:
+    against = runner_up(prediction.probabilities, index)
+    heat = cam.finer_cam(prediction.maps, index, against)
+    return heat, {"against": float(against)}
+
+
+def runner_up(probabilities: npt.NDArray[np.float64], index: int) -> int:
+    """The most probable class other than ``index``."""
+    return next(int(i) for i in np.argsort(-probabilities) if i != index)
+
+
+METHODS: dict[str, Method] = {
+    "grad-cam": _from_maps(_grad_cam),
+    "finer-cam": _from_maps(_finer_cam),
+    "grad-cam++": _from_features(cam.grad_cam_plus_plus),
+    "layer-cam": _from_features(cam.layer_cam),
+    "lime": lime,
+    "kernel-shap": kernel_shap,
+    "partition-shap": partition_shap,
+}
+ON_DEVICE = ("grad-cam", "finer-cam", "grad-cam++", "layer-cam")
+"""The methods that cost one inference."""
