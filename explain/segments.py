@@ -15,8 +15,8 @@ Segments = npt.NDArray[np.int32]
 
 _COUNT = 42
 _NUCLEUS, _CYTOPLASM = 14, 12
-"""Segments in all, and the most of them in the nucleus and in the rest of the cell: there
-the classes differ. The surroundings get the others."""
+"""Segments in all, and the most of them in the nucleus and in the rest of the cell: the
+classes differ there. The surroundings get the others."""
 
 _SMALLEST = 0.003
 """Least size of a segment as a share of the image; regions smaller than that join their
