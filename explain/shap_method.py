@@ -13,8 +13,9 @@ from edgecell.explain.segments import cell_segments
 from edgecell.optional import require
 from edgecell.preprocess import Image
 
-_KERNEL_SAMPLES = 256
-_PARTITION_EVALUATIONS = 400
+_EVALUATIONS = 256
+"""As many as LIME takes at most."""
+
 _BLUR = 4
 """Hidden parts are blurred over the image's side divided by this."""
 
@@ -48,7 +49,7 @@ def kernel_shap(
         explainer = shap.KernelExplainer(value, np.zeros((1, hider.count)))
         values = explainer.shap_values(
             np.ones((1, hider.count)),
-            nsamples=_KERNEL_SAMPLES,
+            nsamples=_EVALUATIONS,
             l1_reg=0,
             silent=True,
         )[0]
@@ -94,7 +95,7 @@ def partition_shap(
     with _seeded(seed):
         found = explainer(
             seen[None],
-            max_evals=_PARTITION_EVALUATIONS,
+            max_evals=_EVALUATIONS,
             batch_size=64,
             silent=True,
         )

@@ -1,0 +1,237 @@
+"""Pictures of explanations, drawn with matplotlib without a display."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from edgecell import RESEARCH_USE
+from edgecell.edge.classifier import Classifier, Prediction
+from edgecell.explain.evaluation import ExplainReport
+from edgecell.explain.faithfulness import (
+    ROAD_SHARES,
+    STEPS,
+    area,
+    deletion,
+    insertion,
+)
+from edgecell.explain.methods import Explanation, explain, runner_up
+from edgecell.optional import require
+from edgecell.plots import figure, save
+from edgecell.preprocess import Image
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_TITLES = {
+    "grad-cam": "Grad-CAM",
+    "finer-cam": "Finer-CAM",
+    "grad-cam++": "Grad-CAM++",
+    "layer-cam": "LayerCAM",
+    "lime": "LIME",
+    "kernel-shap": "Kernel SHAP",
+    "partition-shap": "Partition SHAP",
+}
+_UNSIGNED, _SIGNED = "viridis", "PuOr_r"
+"""Perceptually uniform from 0 up; and diverging, with the same steps to both sides,
+where a method also says what speaks against the class. Neither is a stain's colour."""
+
+_OPACITY = 0.6
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One cell's panels.
+
+    Attributes:
+        name: what the row is called: a file, or a cell of a session.
+        truth: the cell's label; None if it isn't known.
+        seen: uint8 RGB (S, S, 3).
+        prediction: the model's.
+        explanations: of the class that the model names.
+        measured: deletion and insertion area of each explanation, NaN if it is empty.
+    """
+
+    name: str
+    truth: str | None
+    seen: Image
+    prediction: Prediction
+    explanations: tuple[Explanation, ...]
+    measured: tuple[tuple[float, float], ...]
+
+
+def explain_row(
+    classifier: Classifier,
+    seen: Image,
+    name: str,
+    truth: str | None,
+    methods: Sequence[str],
+    seed: int,
+) -> Row:
+    """Explains a cell by several methods and measures each explanation.
+
+    Args:
+        classifier: the model.
+        seen: uint8 RGB (S, S, 3).
+        name: see `Row`.
+        truth: see `Row`.
+        methods: names from `METHODS`.
+        seed: of what they draw.
+    """
+    index = classifier.classify(seen).index
+    found = [explain(m, classifier, seen, index, seed) for m in methods]
+    return measured_row(classifier, seen, name, truth, found)
+
+
+def measured_row(
+    classifier: Classifier,
+    seen: Image,
+    name: str,
+    truth: str | None,
+    explanations: Sequence[Explanation],
+) -> Row:
+    """Measures explanations that are at hand; arguments as for `explain_row`."""
+    measured = []
+    for e in explanations:
+        if e.empty:
+            measured.append((np.nan, np.nan))
+            continue
+        lost = deletion(classifier, seen, e.heat, e.index)
+        gained = insertion(classifier, seen, e.heat, e.index)
+        measured.append((area(lost), area(gained)))
+    return Row(
+        name,
+        truth,
+        seen,
+        classifier.classify(seen),
+        tuple(explanations),
+        tuple(measured),
+    )
+
+
+def draw_rows(rows: Sequence[Row], path: Path) -> None:
+    """Draws cells with their explanations, a row each, under a scale a column.
+
+    Each map is scaled by its own largest absolute value.
+
+    Args:
+        rows: at least one, all with the same methods.
+        path: the PNG to write.
+
+    Raises:
+        OutputError: the file can't be written.
+    """
+    methods = [e.method for e in rows[0].explanations]
+    columns = 1 + len(methods)
+    fig = figure(1.75 * columns + 0.4, 2.25 * len(rows) + 0.9)
+    grid = np.asarray(fig.subplots(len(rows), columns, squeeze=False))
+    signed = [
+        any((r.explanations[k].heat < 0).any() for r in rows)
+        for k in range(len(methods))
+    ]
+    for axes in grid.ravel():
+        axes.set_xticks([])
+        axes.set_yticks([])
+    shown: list[Any] = [None] * len(methods)
+    for row, places in zip(rows, grid, strict=True):
+        places[0].imshow(row.seen)
+        places[0].set_title(_headline(row), fontsize=8)
+        places[0].set_xlabel(_called(row), fontsize=7)
+        for k, (e, (lost, gained)) in enumerate(
+            zip(row.explanations, row.measured, strict=True)
+        ):
+            axes = places[k + 1]
+            shown[k] = _overlay(axes, row.seen, e, signed[k])
+            axes.set_title(_TITLES[e.method], fontsize=8)
+            axes.set_xlabel(
+                "empty: nothing speaks for it" if e.empty else _scores(e, lost, gained),
+                fontsize=7,
+            )
+    for k, mappable in enumerate(shown):
+        bar = fig.colorbar(
+            mappable, ax=list(grid[:, k + 1]), location="bottom", aspect=12, pad=0.01
+        )
+        ticks = [-1, 0, 1] if signed[k] else [0, 1]
+        bar.set_ticks(ticks, labels=_TICKS[-len(ticks) :])
+        bar.ax.tick_params(labelsize=6.5)
+    fig.supxlabel(f"del, ins: deletion and insertion area. {RESEARCH_USE}", fontsize=8)
+    save(fig, path)
+
+
+_TICKS = ("against", "0", "for")
+
+
+def _headline(row: Row) -> str:
+    truth = "" if row.truth is None else f" (label {row.truth})"
+    return f"{row.name}{truth}"
+
+
+def _called(row: Row) -> str:
+    codes, p = row.prediction.codes, row.prediction.probabilities
+    best = row.prediction.index
+    second = runner_up(p, best)
+    return f"{codes[best]} {p[best]:.0%}, then {codes[second]} {p[second]:.0%}"
+
+
+def _scores(e: Explanation, lost: float, gained: float) -> str:
+    text = f"del {lost:.2f}, ins {gained:.2f}"
+    if "r2" in e.scores:
+        text += f"\nR2 {e.scores['r2']:.2f}, stable {e.scores['stability']:.2f}"
+    if "efficiency" in e.scores:
+        text += f"\n{e.scores['evaluations']:.0f} evaluations"
+    return text
+
+
+def _overlay(axes: "Axes", seen: Image, e: Explanation, signed: bool) -> Any:
+    """Grey cell under a map that is clear where it is 0."""
+    grey = cv2.cvtColor(seen, cv2.COLOR_RGB2GRAY)
+    axes.imshow(grey, cmap="gray", vmin=0, vmax=255)
+    peak = float(np.abs(e.heat).max()) or 1.0
+    heat = e.heat / peak
+    low, colours = (-1, _SIGNED) if signed else (0, _UNSIGNED)
+    alpha = np.full(heat.shape, 0.0 if e.empty else _OPACITY)
+    if signed:
+        alpha = alpha * np.sqrt(np.abs(heat))
+    shown = axes.imshow(heat, cmap=colours, vmin=low, vmax=1, alpha=alpha)
+    scale = require("matplotlib.cm", "explain").ScalarMappable(shown.norm, shown.cmap)
+    return scale
+
+
+def draw_curves(found: ExplainReport, path: Path) -> None:
+    """Draws the mean curves of deletion, insertion and ROAD.
+
+    Args:
+        found: of `evaluate`.
+        path: the PNG to write.
+
+    Raises:
+        OutputError: the file can't be written.
+    """
+    fig = figure(12, 4)
+    places = fig.subplots(1, 3)
+    shares = np.linspace(0, 100, STEPS + 1)
+    for axes, kind, title, x in (
+        (places[0], "deletion", "deletion (lower is better)", shares),
+        (places[1], "insertion", "insertion (higher is better)", shares),
+        (places[2], "road", "ROAD (lower is better)", 100 * np.array(ROAD_SHARES)),
+    ):
+        for m in found.methods:
+            if kind in m.curves:
+                control = m.method not in _TITLES
+                axes.plot(
+                    x,
+                    m.curves[kind],
+                    "k--" if m.method == "random" else "k:" if control else "-",
+                    label=_TITLES.get(m.method, f"{m.method} (control)"),
+                )
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("pixels, %")
+        axes.set_ylim(0, 1.02)
+        axes.grid(alpha=0.3)
+    places[0].set_ylabel("probability of the class")
+    places[2].set_ylabel("share still called the same")
+    places[2].legend(fontsize=7)
+    save(fig, path)

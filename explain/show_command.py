@@ -1,0 +1,106 @@
+"""``edgecell explain show``."""
+
+from pathlib import Path
+
+import click
+
+from edgecell import RESEARCH_USE
+from edgecell.explain.methods import METHODS, check_installed
+
+_PAPERS = ("grad-cam", "lime", "kernel-shap")
+
+
+@click.command("show", short_help="Draw explanations of cells beside each other.")
+@click.argument("model")
+@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("explained.png"),
+    show_default=True,
+    help="The PNG to write.",
+)
+@click.option("--class", "code", help="Only cells of this class: BNE, SNE, ...")
+@click.option(
+    "--split",
+    type=click.Choice(["all", "train", "val", "test"]),
+    default="all",
+    show_default=True,
+    help="Which part of labelled DATA.",
+)
+@click.option(
+    "--cells",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Cells of each class, drawn by the seed.",
+)
+@click.option(
+    "--method",
+    "methods",
+    type=click.Choice(list(METHODS)),
+    multiple=True,
+    help=f"Panels, in this order; else {', '.join(_PAPERS)}, as in the paper.",
+)
+@click.option("--seed", default=0, show_default=True, help="Of all that is drawn.")
+def command(
+    model: str,
+    data: tuple[Path, ...],
+    out: Path,
+    code: str | None,
+    split: str,
+    cells: int,
+    methods: tuple[str, ...],
+    seed: int,
+) -> None:
+    """Draw cells with maps of what speaks for the class that MODEL names.
+
+    MODEL is a .tflite file, or 'bundled'. DATA are images with one cell in the middle,
+    or folders or zip files in which the directory above an image names its class.
+    Under each map stand its deletion and insertion area, under each cell the class,
+    the confidence and the runner-up.
+    """
+    from tqdm import tqdm
+
+    from edgecell.classes import CODES
+    from edgecell.dataset import IMAGE_SUFFIXES, decode, scan
+    from edgecell.edge.classifier import Classifier
+    from edgecell.errors import InputError
+    from edgecell.explain.evaluate_command import sample
+    from edgecell.explain.panels import draw_rows, explain_row
+    from edgecell.files import check_writable
+    from edgecell.modelfile import resolve
+    from edgecell.preprocess import cell_image
+
+    if code is not None and code not in CODES:
+        raise click.UsageError(f"no class {code}; there are {', '.join(CODES)}")
+    check_writable(out)
+    classifier = Classifier(resolve(model))
+    chosen = methods or _PAPERS
+    for method in chosen:
+        check_installed(method)
+    single = [p for p in data if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES]
+    todo: list[tuple[str, str | None, bytes]] = [
+        (p.name, None, p.read_bytes()) for p in single
+    ]
+    others = [p for p in data if p not in single]
+    if others:
+        files = [
+            f
+            for f in scan(others)
+            if split in ("all", f.split) and code in (None, f.code)
+        ]
+        todo += [
+            (Path(f.name).name, f.code, f.data) for f in sample(files, cells, seed)
+        ]
+    if not todo:
+        raise InputError("there are no such cells in this data")
+    prep = classifier.record.preprocessing
+    rows = [
+        explain_row(
+            classifier, cell_image(decode(image, name), prep), name, truth, chosen, seed
+        )
+        for name, truth, image in tqdm(todo, "explaining", disable=None, leave=False)
+    ]
+    draw_rows(rows, out)
+    click.echo(f"{out}: {len(rows)} cells\n{RESEARCH_USE}")
