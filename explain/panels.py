@@ -125,43 +125,34 @@ def draw_rows(rows: Sequence[Row], path: Path) -> None:
         OutputError: the file can't be written.
     """
     methods = [e.method for e in rows[0].explanations]
-    columns = 1 + len(methods)
-    fig = figure(1.75 * columns + 0.4, 2.25 * len(rows) + 0.9)
-    grid = np.asarray(fig.subplots(len(rows), columns, squeeze=False))
+    columns, n = 1 + len(methods), len(rows)
+    fig = figure(1.75 * columns + 0.2, 2.3 * n + 0.8)
+    grid = fig.subplots(n + 1, columns, squeeze=False, height_ratios=[1.0] * n + [0.06])
+    grid[n, 0].set_axis_off()
     signed = [
         any((r.explanations[k].heat < 0).any() for r in rows)
         for k in range(len(methods))
     ]
-    for axes in grid.ravel():
-        axes.set_xticks([])
-        axes.set_yticks([])
-    shown: list[Any] = [None] * len(methods)
-    for row, places in zip(rows, grid, strict=True):
+    for row, places in zip(rows, grid[:n], strict=True):
+        for axes in places:
+            axes.set_xticks([])
+            axes.set_yticks([])
         places[0].imshow(row.seen)
         places[0].set_title(_headline(row), fontsize=8)
         places[0].set_xlabel(_called(row), fontsize=7)
-        for k, (e, (lost, gained)) in enumerate(
-            zip(row.explanations, row.measured, strict=True)
-        ):
-            axes = places[k + 1]
-            shown[k] = _overlay(axes, row.seen, e, signed[k])
-            axes.set_title(_TITLES[e.method], fontsize=8)
-            axes.set_xlabel(
-                "empty: nothing speaks for it" if e.empty else _scores(e, lost, gained),
-                fontsize=7,
-            )
-    for k, mappable in enumerate(shown):
-        bar = fig.colorbar(
-            mappable, ax=list(grid[:, k + 1]), location="bottom", aspect=12, pad=0.01
-        )
-        ticks = [-1, 0, 1] if signed[k] else [0, 1]
-        bar.set_ticks(ticks, labels=_TICKS[-len(ticks) :])
-        bar.ax.tick_params(labelsize=6.5)
+        for k, e in enumerate(row.explanations):
+            shown = _overlay(places[k + 1], row.seen, e, signed[k])
+            places[k + 1].set_title(_TITLES[e.method], fontsize=8)
+            places[k + 1].set_xlabel(_scores(e, *row.measured[k]), fontsize=7)
+            if row is rows[0]:
+                bar = fig.colorbar(shown, cax=grid[n, k + 1], orientation="horizontal")
+                ticks = {-1: "against", 0: "0", 1: "for"} if signed[k] else _FROM_0
+                bar.set_ticks(list(ticks), labels=list(ticks.values()), fontsize=7)
     fig.supxlabel(f"del, ins: deletion and insertion area. {RESEARCH_USE}", fontsize=8)
     save(fig, path)
 
 
-_TICKS = ("against", "0", "for")
+_FROM_0 = {0: "0", 1: "for"}
 
 
 def _headline(row: Row) -> str:
@@ -173,10 +164,12 @@ def _called(row: Row) -> str:
     codes, p = row.prediction.codes, row.prediction.probabilities
     best = row.prediction.index
     second = runner_up(p, best)
-    return f"{codes[best]} {p[best]:.0%}, then {codes[second]} {p[second]:.0%}"
+    return f"{codes[best]} {p[best]:.1%}, then {codes[second]} {p[second]:.1%}"
 
 
 def _scores(e: Explanation, lost: float, gained: float) -> str:
+    if e.empty:
+        return "empty: nothing speaks for it"
     text = f"del {lost:.2f}, ins {gained:.2f}"
     if "r2" in e.scores:
         text += f"\nR2 {e.scores['r2']:.2f}, stable {e.scores['stability']:.2f}"
