@@ -1,5 +1,7 @@
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from click.testing import CliRunner
 
 from edgecell.cli import cli
 from edgecell.convert.export import deployed
+from edgecell.convert.gate import Comparison, compare
 from edgecell.convert.predict import predict
 from edgecell.convert.target import ENVIRONMENT, run_on_target
 from edgecell.edge.classifier import Classifier
@@ -59,14 +62,12 @@ def test_mean_of_map_plus_bias_is_the_logit(
 def test_types_are_what_the_scheme_says(
     converted: dict[str, Path], name: str, io: int
 ) -> None:
-    flatbuffer, record = read_tflite(converted[name])
+    flatbuffer, _ = read_tflite(converted[name])
     graph = tflite.Model.GetRootAsModel(flatbuffer, 0).Subgraphs(0)
     types = [graph.Tensors(i).Type() for i in range(graph.TensorsLength())]
     assert types[graph.Inputs(0)] == io
     assert {types[graph.Outputs(i)] for i in (0, 1)} == {tflite.TensorType.INT8}
     assert tflite.TensorType.FLOAT32 not in types
-    assert record.scheme == "int8"
-    assert record.calibration_set["images"] == 60
 
 
 def test_uint8_and_int8_inputs_give_the_same_logits(
@@ -111,6 +112,10 @@ def test_the_command(tiny_run: Path, drawn_cells: Path, tmp_path: Path) -> None:
     assert made["path"] == str(out)
     assert 0.5 < made["recalibrated"] <= 1
     assert made["bytes"] < made["float_bytes"]
+    record = read_tflite(out)[1]
+    assert record.scheme == "int8"
+    assert record.calibration_set["images"] == 24
+    assert record.review
     assert {p.name for p in (tmp_path / "layers").iterdir()} == {
         "layers.csv",
         "layers.png",
@@ -121,15 +126,27 @@ def test_the_command(tiny_run: Path, drawn_cells: Path, tmp_path: Path) -> None:
 
 
 def test_too_much_lost_writes_nothing_and_names_the_losers(
-    tiny_run: Path, drawn_cells: Path, tmp_path: Path
+    tiny_run: Path, drawn_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def worse(*args: Any) -> Comparison:
+        recalls = {"BNE": (0.9, 0.9), "SNE": (0.9, 0.8), "EO": (1.0, 0.5)}
+        return replace(
+            compare(*args), accuracy_before=0.9, accuracy_after=0.89, recalls=recalls
+        )
+
+    monkeypatch.setattr("edgecell.convert.convert.compare", worse)
     code, output = run(
-        tiny_run / "model.keras", "--prune", 0.99, "--steps", 2,
+        tiny_run / "model.keras", "--float32",
         "--calibration", drawn_cells, "--out", tmp_path / "m.tflite",
     )  # fmt: skip
     assert code == 1
-    assert "recall before   after" in output
-    assert "more than --max-drop 0.5; nothing was written" in output.splitlines()[-1]
+    *_, head, first, second, message = output.splitlines()
+    assert head.split() == ["class", "recall", "before", "after"]
+    assert (first.split(), second.split()) == (
+        ["EO", "100.0", "50.0"],
+        ["SNE", "90.0", "80.0"],
+    )
+    assert "fell by 1.00 points, more than --max-drop 0.5; nothing was" in message
     assert not list(tmp_path.iterdir())
 
 
