@@ -177,6 +177,7 @@ def layers_table(reports: "Sequence[LayerReport]") -> str:
 )
 @click.option(
     "--max-drop",
+    type=click.FloatRange(min=0),
     default=0.5,
     show_default=True,
     metavar="POINTS",

@@ -31,8 +31,9 @@ def _prepared(model: Any, tuning: FineTuning, tfmot: Any) -> Any:
         return tfmot.quantization.keras.quantize_model(model)
     if tuning.prune:
         # Zeros come in over the first half, and the rest heals.
+        half = max(1, tuning.steps // 2)
         schedule = tfmot.sparsity.keras.PolynomialDecay(
-            0.0, tuning.prune, 0, tuning.steps // 2, frequency=10
+            0.0, tuning.prune, 0, half, frequency=1
         )
         return tfmot.sparsity.keras.prune_low_magnitude(model, schedule)
     linear = tfmot.clustering.keras.CentroidInitialization.KMEANS_PLUS_PLUS

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,10 +47,12 @@ class LayerReport:
 
 
 def _interpreter(flatbuffer: bytes) -> Any:
-    module = require("tensorflow", "train").lite
-    made = module.Interpreter(
-        model_content=flatbuffer, experimental_preserve_all_tensors=True
-    )
+    module = require("ai_edge_litert.interpreter", "edge")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says that this is for debugging: it is
+        made = module.Interpreter(
+            model_content=flatbuffer, experimental_preserve_all_tensors=True
+        )
     made.allocate_tensors()
     return made
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecell.edge.classifier import Classifier
-from edgecell.errors import ModelError
+from edgecell.errors import InputError, ModelError
 from edgecell.graph import Graph
 from edgecell.modelfile import read_tflite
 
@@ -96,6 +96,7 @@ def run_on_target(
 
     Raises:
         ModelError: the target refuses the file.
+        InputError: the Python that `ENVIRONMENT` names is not there.
     """
     classifier = Classifier(path)
     if target == "litert":
@@ -125,8 +126,8 @@ def run_on_target(
             [python, str(worker), folder], capture_output=True, text=True, check=False
         )
         if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise ModelError(f"{target} refuses the file: {last}")
+            error = done.stderr.strip().rsplit("Error: ", 1)[-1]
+            raise ModelError(f"{target} refuses the file: {' '.join(error.split())}")
         there = np.load(job / "logits.npy")
         median_ms = 1000 * float(np.median(np.load(job / "seconds.npy")))
     steps = np.abs(here - there).max() / (classifier.logit_step or 1.0)
@@ -137,6 +138,8 @@ def run_on_target(
 def _old_python() -> str:
     """A Python with tflite-runtime 2.14, installed once into the user's cache."""
     given = os.environ.get(ENVIRONMENT)
+    if given and not Path(given).exists():
+        raise InputError(f"{ENVIRONMENT} names {given}, which does not exist")
     if given:
         return given
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))

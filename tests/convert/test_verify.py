@@ -1,10 +1,8 @@
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edgecell.convert.export import QuantScheme
-from edgecell.convert.target import check_versions
 from edgecell.convert.verify import prove
 from edgecell.errors import ModelError
 from edgecell.graph import Graph, read_graph
@@ -43,19 +41,6 @@ def test_tensors_of_the_bundled_model() -> None:
     assert all(k.dtype == "INT8" and k.constant for k in kernels)
     # One scale for each output channel.
     assert all(len(k.scales) == k.shape[0] for k in kernels)
-
-
-def test_newer_operators_are_refused_for_the_older_runtime() -> None:
-    g = graph()
-    check_versions(g, "tflite-runtime-2.14")
-    first, *rest = g.operators
-    newer = replace(g, operators=(replace(first, version=99), *rest))
-    check_versions(newer, "litert")
-    with pytest.raises(ModelError, match=r"CONV_2D up to version 7.*version 99"):
-        check_versions(newer, "tflite-runtime-2.14")
-    unknown = replace(g, operators=(replace(first, name="EINSUM", version=2),))
-    with pytest.raises(ModelError, match="EINSUM up to version 1"):
-        check_versions(unknown, "tflite-runtime-2.14")
 
 
 def test_integers_take_integers_and_floats_floats() -> None:
