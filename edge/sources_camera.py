@@ -175,7 +175,8 @@ def gstreamer_stream(address: str) -> OpenCVStream:
         pipeline += _APPSINK
 
     def open_capture() -> cv2.VideoCapture | None:
-        if cv2.CAP_GSTREAMER not in cv2.videoio_registry.getBackends():
+        # The list of back-ends names it even where only a plug-in could bring it.
+        if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
             raise SourceError(
                 "this OpenCV was built without GStreamer, as the wheels of PyPI are; "
                 "use the system's own (python3-opencv, or JetPack's)"

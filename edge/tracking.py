@@ -38,6 +38,9 @@ PLATELET_SIZE = "as small as a platelet"
 the mosaic of `benchmarks.counting` none of 120 white cells was found as a platelet, and
 18 of 34 stray platelets were classified as white cells."""
 
+WHITE_CELL_SIZE = "as large as a white cell"
+"""The same for what was found as a white cell and classified as a platelet."""
+
 _NEW_FIELD = 0.25
 """Shift, as a part of the frame, after which another field becomes the reference."""
 
@@ -384,13 +387,15 @@ class Tracker:
         mean = cell.total / np.float32(cell.votes)
         probabilities = softmax(mean, self._temperature)
         best = int(probabilities.argmax())
-        reasons = self._decide(mean)
-        found_as_platelet = cell.votes_as_platelet > cell.votes / 2
-        if found_as_platelet and self._codes[best] != PLATELET:
+        reasons, code = self._decide(mean), self._codes[best]
+        majority = 2 * cell.votes_as_platelet - cell.votes
+        if majority > 0 and code != PLATELET:
             reasons += (PLATELET_SIZE,)
+        if majority < 0 and code == PLATELET:
+            reasons += (WHITE_CELL_SIZE,)
         return Decision(
             cell.number,
-            self._codes[best],
+            code,
             float(probabilities[best]),
             reasons,
             cell.votes,

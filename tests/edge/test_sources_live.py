@@ -179,7 +179,7 @@ def test_gstreamer_is_refused_where_opencv_lacks_it_and_gets_a_sink(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     source = open_source("gst://videotestsrc")
-    monkeypatch.setattr(cv2.videoio_registry, "getBackends", lambda: [])
+    monkeypatch.setattr(cv2.videoio_registry, "hasBackend", lambda _: False)
     with pytest.raises(SourceError, match="built without GStreamer"):
         source.__enter__()
     opened: list[str] = []
@@ -188,8 +188,7 @@ def test_gstreamer_is_refused_where_opencv_lacks_it_and_gets_a_sink(
         opened.append(pipeline)
         return SimpleNamespace(isOpened=lambda: False)
 
-    backends = [cv2.CAP_GSTREAMER]
-    monkeypatch.setattr(cv2.videoio_registry, "getBackends", lambda: backends)
+    monkeypatch.setattr(cv2.videoio_registry, "hasBackend", lambda _: True)
     own_sink = open_source("gst://a ! appsink name=mine")
     monkeypatch.setattr(cv2, "VideoCapture", capture)
     for pipeline in (source, own_sink):
@@ -212,4 +211,10 @@ def test_csi_needs_picamera2_and_a_camera_of_that_number(
 @pytest.mark.parametrize("address", ["ftp://host/x", "csi://front"])
 def test_other_schemes_are_refused(address: str) -> None:
     with pytest.raises(InputError, match="is no kind of source"):
+        open_source(address)
+
+
+@pytest.mark.parametrize("address", ["http://", "rtsp:///x", "http://host:99999/x"])
+def test_a_url_needs_a_host(address: str) -> None:
+    with pytest.raises(InputError, match="followed by a host"):
         open_source(address)

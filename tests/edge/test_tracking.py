@@ -16,7 +16,13 @@ from edgecell.edge.pipeline import CellRecord, FoundCell, FrameResult
 from edgecell.edge.sources import SAMPLES
 from edgecell.edge.sources_base import Frame
 from edgecell.edge.sources_still import read_image
-from edgecell.edge.tracking import MOST_VOTES, PLATELET_SIZE, TrackedFrame, Tracker
+from edgecell.edge.tracking import (
+    MOST_VOTES,
+    PLATELET_SIZE,
+    WHITE_CELL_SIZE,
+    TrackedFrame,
+    Tracker,
+)
 from edgecell.modelfile import bundled_model
 from edgecell.preprocess import Image, crop_square
 from edgecell.records import Box
@@ -248,7 +254,7 @@ def test_reasons_come_from_the_mean_and_gated_sightings_do_not_vote() -> None:
     assert (got.counted, got.flagged) == ({}, {"SNE": 1})
 
 
-def test_a_white_cell_of_a_platelets_size_is_to_be_reviewed() -> None:
+def test_a_cell_whose_size_does_not_fit_its_class_is_to_be_reviewed() -> None:
     camera = Camera([(200, 200)])
     image = camera.result(0, 0).frame.image
     cell = found(Box(190, 190, 210, 210), image)
@@ -261,8 +267,11 @@ def test_a_white_cell_of_a_platelets_size_is_to_be_reviewed() -> None:
     assert show(small) == (PLATELET_SIZE,)
     assert show(cell) == (), "half of the votes"
     assert show(small) == (PLATELET_SIZE,)
-    platelet = list(np.eye(12)[CODES.index("PLT")] * 9)
-    assert show(replace(small, logits=np.asarray(platelet, np.float32))) == ()
+    platelet = np.asarray(np.eye(12)[CODES.index("PLT")] * 99, np.float32)
+    assert show(replace(small, logits=platelet)) == ()
+    assert show(replace(cell, logits=platelet)) == ()
+    assert show(cell) == (), "half of the votes"
+    assert show(cell) == (WHITE_CELL_SIZE,)
 
 
 def test_a_part_of_a_known_cell_is_no_new_one() -> None:
