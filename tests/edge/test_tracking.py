@@ -254,24 +254,38 @@ def test_reasons_come_from_the_mean_and_gated_sightings_do_not_vote() -> None:
     assert (got.counted, got.flagged) == ({}, {"SNE": 1})
 
 
-def test_a_cell_whose_size_does_not_fit_its_class_is_to_be_reviewed() -> None:
+def test_a_white_cell_of_a_platelets_size_is_to_be_reviewed() -> None:
     camera = Camera([(200, 200)])
     image = camera.result(0, 0).frame.image
     cell = found(Box(190, 190, 210, 210), image)
     small = replace(cell, record=replace(cell.record, kind="platelet"))
 
     def show(cell: FoundCell) -> tuple[str, ...]:
-        frame = Frame(0, 0.0, image, "slide")
-        return camera.show(FrameResult(frame, (cell,))).changed[0].reasons
+        tracked = camera.show(FrameResult(Frame(0, 0.0, image, "slide"), (cell,)))
+        reasons = tracked.changed[0].reasons
+        assert tracked.to_review == ({0} if reasons else set())
+        return reasons
 
     assert show(small) == (PLATELET_SIZE,)
     assert show(cell) == (), "half of the votes"
     assert show(small) == (PLATELET_SIZE,)
-    platelet = np.asarray(np.eye(12)[CODES.index("PLT")] * 99, np.float32)
+    platelet = np.asarray(np.eye(12)[CODES.index("PLT")] * 9, np.float32)
     assert show(replace(small, logits=platelet)) == ()
-    assert show(replace(cell, logits=platelet)) == ()
-    assert show(cell) == (), "half of the votes"
-    assert show(cell) == (WHITE_CELL_SIZE,)
+
+
+@pytest.mark.parametrize(("side", "large"), [(30, False), (76, False), (80, True)])
+@pytest.mark.parametrize("code", ["PLT", "LY"])
+def test_a_platelet_of_a_white_cells_size_is_to_be_reviewed(
+    code: str, side: int, large: bool
+) -> None:
+    """A red cell is 60 pixels here."""
+    camera = Camera([(200, 200)])
+    image = camera.result(0, 0).frame.image
+    logits = list(np.eye(12)[CODES.index(code)])
+    cell = found(Box(160, 160, 160 + side, 190), image, logits)
+    tracked = camera.show(FrameResult(Frame(0, 0.0, image, "slide"), (cell,)))
+    expected = (WHITE_CELL_SIZE,) if large and code == "PLT" else ()
+    assert tracked.changed[0].reasons == expected
 
 
 def test_a_part_of_a_known_cell_is_no_new_one() -> None:
