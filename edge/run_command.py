@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 MAX_THREADS = 64
 _MOST_ROWS = 60
+_MOST_NAMES = 10
 _NAMES = {c.code: f"{c.code:<4}{c.name}" for c in CLASSES}
 _HEADER = (
     f"{'frame':>6}  {'name':<14}{'time':>7}  {'centre':<10}{'found as':<9} "
@@ -77,9 +78,11 @@ def gated_line(gated: Mapping[str, int]) -> list[str]:
 def _skipped_line(skipped: "Skipped") -> list[str]:
     if not skipped.count:
         return []
-    more = ", ..." if skipped.count > len(skipped.names) else ""
-    names = ", ".join(skipped.names)
-    return [f"{skipped.count} not readable and left out: {names}{more}"]
+    names = list(skipped.names)[:_MOST_NAMES]
+    if names and skipped.count > len(names):
+        names.append("...")
+    listed = f": {', '.join(names)}" if names else ""
+    return [f"{skipped.count} not readable and left out{listed}"]
 
 
 @contextmanager

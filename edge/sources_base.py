@@ -47,17 +47,18 @@ class Skipped:
 
     Attributes:
         count: how many.
-        names: the last of them.
+        names: the last of them; those of a live source have none.
     """
 
     def __init__(self) -> None:
         self.count = 0
         self.names: deque[str] = deque(maxlen=_NAMES_KEPT)
 
-    def add(self, name: str) -> None:
+    def add(self, name: str | None = None) -> None:
         """Counts one more."""
         self.count += 1
-        self.names.append(name)
+        if name is not None:
+            self.names.append(name)
 
 
 class FrameSource(Protocol):
@@ -114,7 +115,7 @@ def live_frames(
     for captured_s, images in reads:
         for image in images:
             if image is None:
-                skipped.add(f"{name}, after frame {index}")
+                skipped.add()
                 yield None
                 continue
             last_s = captured_s

@@ -211,7 +211,8 @@ def test_a_broken_picture_is_left_out_and_counted(here: Place) -> None:
     here.harm()
     with here.open() as source:
         frames = take(source, 2)
-    assert (source.skipped.count, len(source.skipped.names)) == (1, 1)
+    assert source.skipped.count == 1
+    assert len(source.skipped.names) == (here.camera is None)
     assert [f.index for f in frames] == [0, 1]
     for frame in frames:
         assert np.abs(frame.image[40:].astype(int) - PICTURE[40:]).max() < 12
