@@ -17,6 +17,7 @@ import click
 from edgecell import RESEARCH_USE
 from edgecell.classes import CLASSES
 from edgecell.cli import json_option, report
+from edgecell.explain import DEFERRED
 from edgecell.files import check_writable, write_atomically
 from edgecell.modelfile import BUNDLED, resolve
 from edgecell.optional import require
@@ -201,6 +202,24 @@ class Screen:
     help="Draw every frame into this .avi, too; not together with --keep.",
 )
 @click.option(
+    "--explain",
+    "which",
+    default="none",
+    show_default=True,
+    metavar="WHICH",
+    help="Cells to put on the queue of 'edgecell explain work': none, flagged (those "
+    "to review), all, or sample:N (N of each class).",
+)
+@click.option(
+    "--explain-by",
+    "methods",
+    type=click.Choice(DEFERRED),
+    multiple=True,
+    default=DEFERRED[:1],
+    show_default=True,
+    help="Method of these explanations; may be given more than once.",
+)
+@click.option(
     "--health",
     "health_file",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -218,6 +237,8 @@ def command(
     threads: int | None,
     max_frames: int | None,
     video: Path | None,
+    which: str,
+    methods: tuple[str, ...],
     health_file: Path | None,
     json_file: str | None,
 ) -> None:
@@ -246,8 +267,10 @@ def command(
     from edgecell.edge.sources import open_source, public_address
     from edgecell.edge.store import Session, Store, default_folder
     from edgecell.edge.tracking import Tracker
+    from edgecell.explain.policy import parse_policy
 
     path = resolve(model)
+    policy = parse_policy(which, methods)
     frames = open_source(source, watch)
     film = Film(video) if video else None
     for file in (json_file if json_file != "-" else None, video, health_file):
@@ -260,7 +283,12 @@ def command(
     analyser = FrameAnalyser(classifier, red_cell_px)
     model_record = classifier.record
     out = out or default_folder(frames.name, datetime.now())
-    settings = {"red_cell_px": red_cell_px, "threads": threads, "target": target}
+    settings = {
+        "red_cell_px": red_cell_px,
+        "threads": threads,
+        "target": target,
+        "explain": which,
+    }
     session = Session(public_address(source), model_record, settings)
     endless = frames.live or watch
     in_terminal = endless and json_file != "-" and sys.stdout.isatty()
@@ -269,7 +297,7 @@ def command(
     with (
         stoppable() as asked,
         Capture(frames) as reader,
-        Recorder(Store(out, session, keep), film, not frames.live) as recorder,
+        Recorder(Store(out, session, keep, policy), film, not frames.live) as recorder,
     ):
         tracker = Tracker(
             model_record.codes,
