@@ -105,16 +105,10 @@ def balanced_design(count: int, rng: np.random.Generator) -> Bools:
         bool (2 n, M), n the power of two above M; True keeps a segment.
     """
     order = 1 << int(count).bit_length()
-    numbers = np.arange(order)
-    columns = rng.permutation(np.arange(1, order))[:count]
-    # Sylvester's matrix: the sign at (i, j) is the parity of the bits of i & j.
-    bits = numbers[:, None] & columns
-    parity = np.zeros_like(bits)
-    while bits.any():
-        parity ^= bits & 1
-        bits >>= 1
-    flipped = parity ^ rng.integers(0, 2, count)
-    rows = flipped[rng.permutation(order)].astype(np.bool_)
+    matrix = require("scipy.linalg", "explain").hadamard(order)
+    columns = rng.permutation(np.arange(1, order))[:count]  # the first is all ones
+    flipped = rng.integers(0, 2, count) > 0
+    rows = ((matrix[:, columns] < 0) ^ flipped)[rng.permutation(order)]
     return np.stack([rows, ~rows], 1).reshape(-1, count)
 
 
@@ -180,27 +174,11 @@ def stability(kept: Bools, values: Floats, seed: int) -> float:
         Mean Jaccard index of the top 5 over all pairs of 20 resamples, 0..1.
     """
     rng = np.random.default_rng(seed)
+    model = require("sklearn.linear_model", "explain").Ridge()  # with lime's penalty, 1
     weights = kernel(distances(kept))
     tops = []
     for _ in range(_RESAMPLES):
         drawn = np.bincount(rng.integers(0, len(kept), len(kept)), minlength=len(kept))
-        tops.append(top_segments(ridge(kept, values, weights * drawn)))
+        model.fit(kept, values, weights * drawn)
+        tops.append(top_segments(model.coef_))
     return jaccard(tops)
-
-
-def ridge(kept: Bools, values: Floats, weights: Floats) -> Floats:
-    """Weighted ridge regression with an intercept, as lime's: its penalty is 1.
-
-    Args:
-        kept: bool (N, M).
-        values: float64 (N,).
-        weights: float64 (N,), at least 0.
-
-    Returns:
-        float64 (M,).
-    """
-    share = weights / weights.sum()
-    x = kept - share @ kept
-    y = values - share @ values
-    gram = (x * weights[:, None]).T @ x
-    return np.linalg.solve(gram + np.eye(kept.shape[1]), x.T @ (weights * y))

@@ -1,0 +1,107 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edgecell.dataset import decode
+from edgecell.edge.classifier import Classifier, map_residual
+from edgecell.errors import InputError, ModelError
+from edgecell.explain.head import head_weights
+from edgecell.explain.methods import ON_DEVICE, explain, runner_up
+from edgecell.explain.randomised import randomised
+from edgecell.modelfile import bundled_model
+from edgecell.preprocess import Image, cell_image
+from tests.conftest import SAMPLES
+
+
+@pytest.fixture
+def classifier() -> Classifier:
+    return Classifier(bundled_model())
+
+
+@pytest.fixture
+def seen(classifier: Classifier) -> Image:
+    path = SAMPLES / "cells" / "SNE_1.jpg"
+    prep = classifier.record.preprocessing
+    return cell_image(decode(path.read_bytes(), path.name), prep)
+
+
+def test_methods_of_the_device(classifier: Classifier, seen: Image) -> None:
+    prediction = classifier.classify(seen, features=True)
+    assert prediction.features is not None
+    weights = head_weights(classifier.flatbuffer)
+    maps = prediction.features @ weights
+    step = np.abs(maps).max() / 127
+    assert np.abs(maps - prediction.maps).max() < 2 * step
+    for method in ON_DEVICE:
+        found = explain(method, classifier, seen, prediction.index, 0)
+        assert found.heat.shape == seen.shape[:2]
+        assert found.heat.dtype == np.float32
+        assert found.heat.min() >= 0
+        assert found.heat.max() == pytest.approx(1, abs=0.05)
+        assert not found.empty
+    second = runner_up(prediction.probabilities, prediction.index)
+    assert found.index != second
+    finer = explain("finer-cam", classifier, seen, prediction.index, 0)
+    assert finer.scores["against"] == second
+    # What Finer-CAM shows adds up to the difference of the two logits.
+    bias = classifier.record.head_bias
+    apart = prediction.maps[..., prediction.index] - prediction.maps[..., second]
+    total = apart.mean() + bias[prediction.index] - bias[second]
+    logits = prediction.logits
+    assert total == pytest.approx(
+        logits[prediction.index] - logits[second], abs=4 * classifier.logit_step
+    )
+
+
+def test_a_model_without_features_still_has_its_maps(
+    classifier: Classifier, seen: Image
+) -> None:
+    classifier._features = None
+    index = classifier.classify(seen).index
+    for method in ("grad-cam", "finer-cam"):
+        assert not explain(method, classifier, seen, index, 0).empty
+    with pytest.raises(ModelError, match="no output 'features'; convert it again"):
+        explain("layer-cam", classifier, seen, 0, 0)
+
+
+def test_maps_of_other_logits_are_refused(classifier: Classifier, seen: Image) -> None:
+    bias = list(classifier.record.head_bias)
+    bias[3] += 1
+    classifier.record = replace(classifier.record, head_bias=tuple(bias))
+    with pytest.raises(ModelError, match="do not add up to its logits"):
+        explain("grad-cam", classifier, seen, 0, 0)
+
+
+def test_bad_input_is_named(classifier: Classifier, seen: Image) -> None:
+    with pytest.raises(InputError, match="'saliency' is no method; there are grad-cam"):
+        explain("saliency", classifier, seen, 0, 0)
+    with pytest.raises(InputError, match="no class 12; the last is 11"):
+        explain("grad-cam", classifier, seen, 12, 0)
+    with pytest.raises(InputError, match="112x112 pixels"):
+        explain("grad-cam", classifier, seen[:50], 0, 0)
+
+
+def test_logits_of_many_are_those_of_each(classifier: Classifier, seen: Image) -> None:
+    images = np.stack(
+        [seen, seen[::-1], seen[:, ::-1], 255 - seen, seen.transpose(1, 0, 2)]
+    )
+    each = [classifier.classify(image).logits for image in images]
+    assert (classifier.logits(images) == np.stack(each)).all()
+
+
+@pytest.mark.parametrize("head_only", [True, False])
+def test_shuffled_weights_run_and_say_something_else(
+    classifier: Classifier, seen: Image, head_only: bool
+) -> None:
+    other = randomised(classifier, head_only, seed=0)
+    mine, theirs = classifier.classify(seen, True), other.classify(seen, True)
+    assert np.abs(mine.logits - theirs.logits).max() > 10 * classifier.logit_step
+    residual = map_residual(theirs, other.record.head_bias)
+    assert residual <= 4 * other.logit_step
+    assert mine.features is not None
+    assert theirs.features is not None
+    assert (mine.features == theirs.features).all() == head_only
+    before, after = head_weights(classifier.flatbuffer), head_weights(other.flatbuffer)
+    assert (before != after).any()
+    assert np.sort(before, 0) == pytest.approx(np.sort(after, 0))  # a shuffle
