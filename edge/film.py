@@ -44,8 +44,8 @@ class Film:
         """Shows a picture from its time on.
 
         Args:
-            picture: uint8 BGR (H, W, 3); of another size than the first, it is
-                shrunk or widened to that.
+            picture: uint8 BGR (H, W, 3); of another size than the first, it is made
+                to fit into that.
             time_s: seconds, ascending within a source; where they start again,
                 another one begins. None for a still image, which stays for a second.
 
@@ -63,8 +63,7 @@ class Film:
             self._time_s = time_s
             now = self._offset_s + time_s
         self._fill(now)
-        fitting = cv2.resize(picture, self._size, interpolation=cv2.INTER_AREA)
-        self._last = np.asarray(fitting, np.uint8)
+        self._last = _fitted(picture, self._size)
 
     def close(self) -> None:
         """Writes the last picture and ends the file."""
@@ -101,3 +100,16 @@ class Film:
             card, _NO_SIGNAL, place, cv2.FONT_HERSHEY_SIMPLEX, 1, (255, 255, 255), 2
         )
         return card
+
+
+def _fitted(picture: Image, size: tuple[int, int]) -> Image:
+    """The picture as large as it fits into (width, height), grey beside it."""
+    height, width = picture.shape[:2]
+    scale = min(size[0] / width, size[1] / height)
+    w, h = min(size[0], round(scale * width)), min(size[1], round(scale * height))
+    fitted = np.full((size[1], size[0], 3), _GREY, np.uint8)
+    x, y = (size[0] - w) // 2, (size[1] - h) // 2
+    fitted[y : y + h, x : x + w] = cv2.resize(
+        picture, (w, h), interpolation=cv2.INTER_AREA
+    )
+    return fitted

@@ -1,6 +1,6 @@
 """Draws what was found on a frame: heat maps, boxes, classes, the caveat."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import cv2
 import numpy as np
@@ -29,7 +29,12 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _PAD = 3
 
 
-def annotate(frame: Image, cells: Sequence[FoundCell], caption: str) -> Image:
+def annotate(
+    frame: Image,
+    cells: Sequence[FoundCell],
+    caption: str,
+    to_review: Container[int] = (),
+) -> Image:
     """Draws the cells on a copy of a frame.
 
     The frame's own pixels keep their places, so that a record's box is found in the
@@ -39,6 +44,7 @@ def annotate(frame: Image, cells: Sequence[FoundCell], caption: str) -> Image:
         frame: uint8 BGR (H, W, 3).
         cells: what was found in it.
         caption: what to write below, ASCII; the research-use line is added.
+        to_review: places in `cells` of those that a person has to look at.
 
     Returns:
         uint8 BGR (H + strip, W, 3).
@@ -51,7 +57,7 @@ def annotate(frame: Image, cells: Sequence[FoundCell], caption: str) -> Image:
         cv2.rectangle(picture, *corners, _INK, thickness + 2)
         cv2.rectangle(picture, *corners, colour_of(cell), thickness)
     scale = _font_scale(frame)
-    texts = [label_of(cell) for cell in cells]
+    texts = [label_of(cell, i in to_review) for i, cell in enumerate(cells)]
     sizes = [_text_box_size(text, scale) for text in texts]
     places = place_labels([c.record.box for c in cells], sizes, frame.shape[:2])
     for cell, text, place in zip(cells, texts, places, strict=True):
@@ -68,13 +74,14 @@ def caption(result: FrameResult) -> str:
     return text.encode("ascii", "replace").decode()
 
 
-def label_of(cell: FoundCell) -> str:
-    """'SNE 97%', with 'cut' if the border cuts the cell; or why it has no class."""
+def label_of(cell: FoundCell, to_review: bool = False) -> str:
+    """'SNE 97%', with 'cut' if the border cuts the cell, and a question mark if a
+    person has to look at it; or why it has no class."""
     cut = " cut" if cell.record.cut_by_border else ""
     if cell.record.gate is not None:
         return f"{cell.record.gate}{cut}"
     best = cell.record.top[0]
-    return f"{best.code} {best.probability:.0%}{cut}"
+    return f"{best.code} {best.probability:.0%}{cut}{' ?' if to_review else ''}"
 
 
 def colour_of(cell: FoundCell) -> Colour:

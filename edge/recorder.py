@@ -213,8 +213,9 @@ class Recorder:
         for job in jobs:
             if not job.draw or self._hurried:
                 continue
-            result = job.tracked.result
-            picture = annotate(result.frame.image, result.cells, caption(result))
+            result, flagged = job.tracked.result, job.tracked.to_review
+            text = caption(result)
+            picture = annotate(result.frame.image, result.cells, text, flagged)
             if job.keep:
                 self._store.write_picture(result.frame.index, picture)
                 self.pictures += 1

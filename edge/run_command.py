@@ -17,6 +17,7 @@ import click
 from edgecell import RESEARCH_USE
 from edgecell.classes import CLASSES
 from edgecell.cli import json_option, report
+from edgecell.explain import DEFERRED
 from edgecell.files import check_writable, write_atomically
 from edgecell.modelfile import BUNDLED, resolve
 from edgecell.optional import require
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 MAX_THREADS = 64
 _MOST_ROWS = 60
+_MOST_NAMES = 10
 _NAMES = {c.code: f"{c.code:<4}{c.name}" for c in CLASSES}
 _HEADER = (
     f"{'frame':>6}  {'name':<14}{'time':>7}  {'centre':<10}{'found as':<9} "
@@ -77,9 +79,11 @@ def gated_line(gated: Mapping[str, int]) -> list[str]:
 def _skipped_line(skipped: "Skipped") -> list[str]:
     if not skipped.count:
         return []
-    more = ", ..." if skipped.count > len(skipped.names) else ""
-    names = ", ".join(skipped.names)
-    return [f"{skipped.count} not readable and left out: {names}{more}"]
+    names = list(skipped.names)[:_MOST_NAMES]
+    if names and skipped.count > len(names):
+        names.append("...")
+    listed = f": {', '.join(names)}" if names else ""
+    return [f"{skipped.count} not readable and left out{listed}"]
 
 
 @contextmanager
@@ -103,6 +107,23 @@ def stoppable() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _size(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
+    """Bytes of ``--keep``, when the command line is read."""
+    from edgecell.edge.retention import parse_size
+
+    return None if text is None else parse_size(text)
+
+
+def _unbounded(context: click.Context, _: click.Parameter, file: Path | None) -> Any:
+    """Refuses ``--video`` beside ``--keep``."""
+    if file is not None and context.params.get("keep") is not None:
+        raise click.UsageError(
+            "a --video grows without end, which --keep is there to prevent; leave out "
+            "one of them"
+        )
+    return file
 
 
 class Screen:
@@ -148,6 +169,8 @@ class Screen:
 @click.option(
     "--keep",
     metavar="SIZE",
+    callback=_size,
+    is_eager=True,  # `_unbounded` asks for it
     help="Bound on the disk use of all sessions beside this one, such as 5GB: the "
     "oldest pictures go first.",
 )
@@ -175,7 +198,26 @@ class Screen:
 @click.option(
     "--video",
     type=click.Path(path_type=Path),
-    help="Draw every frame into this .avi, too; --keep does not bound it.",
+    callback=_unbounded,
+    help="Draw every frame into this .avi, too; not together with --keep.",
+)
+@click.option(
+    "--explain",
+    "which",
+    default="none",
+    show_default=True,
+    metavar="WHICH",
+    help="Cells to put on the queue of 'edgecell explain work': none, flagged (those "
+    "to review), all, or sample:N (N of each class).",
+)
+@click.option(
+    "--explain-by",
+    "methods",
+    type=click.Choice(DEFERRED),
+    multiple=True,
+    default=DEFERRED[:1],
+    show_default=True,
+    help="Method of these explanations; may be given more than once.",
 )
 @click.option(
     "--health",
@@ -188,13 +230,15 @@ def command(
     source: str,
     model: str,
     out: Path | None,
-    keep: str | None,
+    keep: int | None,
     target: int | None,
     watch: bool,
     red_cell_px: float | None,
     threads: int | None,
     max_frames: int | None,
     video: Path | None,
+    which: str,
+    methods: tuple[str, ...],
     health_file: Path | None,
     json_file: str | None,
 ) -> None:
@@ -219,15 +263,15 @@ def command(
     from edgecell.edge.health import Monitor
     from edgecell.edge.pipeline import FrameAnalyser
     from edgecell.edge.recorder import Recorder
-    from edgecell.edge.retention import parse_size
     from edgecell.edge.run_loop import STOPPED, Limits, Loop
     from edgecell.edge.sources import open_source, public_address
     from edgecell.edge.store import Session, Store, default_folder
     from edgecell.edge.tracking import Tracker
+    from edgecell.explain.policy import parse_policy
 
     path = resolve(model)
+    policy = parse_policy(which, methods)
     frames = open_source(source, watch)
-    keep_bytes = parse_size(keep) if keep else None
     film = Film(video) if video else None
     for file in (json_file if json_file != "-" else None, video, health_file):
         if file:
@@ -239,7 +283,12 @@ def command(
     analyser = FrameAnalyser(classifier, red_cell_px)
     model_record = classifier.record
     out = out or default_folder(frames.name, datetime.now())
-    settings = {"red_cell_px": red_cell_px, "threads": threads, "target": target}
+    settings = {
+        "red_cell_px": red_cell_px,
+        "threads": threads,
+        "target": target,
+        "explain": which,
+    }
     session = Session(public_address(source), model_record, settings)
     endless = frames.live or watch
     in_terminal = endless and json_file != "-" and sys.stdout.isatty()
@@ -248,7 +297,7 @@ def command(
     with (
         stoppable() as asked,
         Capture(frames) as reader,
-        Recorder(Store(out, session, keep_bytes), film, not frames.live) as recorder,
+        Recorder(Store(out, session, keep, policy), film, not frames.live) as recorder,
     ):
         tracker = Tracker(
             model_record.codes,

@@ -2,12 +2,13 @@
 
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from edgecell import RESEARCH_USE
-from edgecell.errors import InputError
+from edgecell.errors import InputError, SourceError
 from edgecell.files import write_atomically
 
 UNIT = "edgecell.service"
@@ -137,11 +138,13 @@ def print_command(source: str, run_options: tuple[str, ...], into: Path | None) 
     plugged in.
     """
     from edgecell.edge import run_command
-    from edgecell.edge.sources import public_address
+    from edgecell.edge.sources import open_source, public_address
 
     if any("\n" in text for text in (source, *run_options)) or '"' in source:
         raise InputError("a line break or a quotation mark fits into no unit")
-    run_command.command.make_context("run", [source, *run_options])
+    run = run_command.command.make_context("run", [source, *run_options])
+    with suppress(SourceError):  # a camera may be away, or another machine's
+        open_source(source, run.params["watch"])
     if public_address(source) != source:
         click.echo(
             "Note: the unit holds the stream's password; make it readable by root "

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import numpy as np
@@ -238,13 +238,30 @@ def open_session(folder: Path) -> Iterator[RecordedSession]:
     Raises:
         InputError: it has no record that can be read.
     """
+    with open_database(folder, "ro") as database:
+        yield RecordedSession(folder, database)
+
+
+@contextmanager
+def open_database(
+    folder: Path, mode: Literal["ro", "rw"]
+) -> Iterator[sqlite3.Connection]:
+    """Opens a session's database, which has to be there and one of this version.
+
+    Args:
+        folder: a folder that 'edgecell run' wrote.
+        mode: for reading, or for writing too.
+
+    Raises:
+        InputError: it has no record that can be read.
+    """
     path = folder / DATABASE
     if not path.is_file():
         raise InputError(
             f"{folder} has no {DATABASE}; name a folder that 'edgecell run' wrote"
         )
     try:
-        uri = f"file:{quote(str(path))}?mode=ro"
+        uri = f"file:{quote(str(path))}?mode={mode}"
         with closing(sqlite3.connect(uri, uri=True)) as database:
             (application,) = database.execute("PRAGMA application_id").fetchone()
             (version,) = database.execute("PRAGMA user_version").fetchone()
@@ -258,7 +275,7 @@ def open_session(folder: Path) -> Iterator[RecordedSession]:
                     f"{path} has a record of version {version}, this edgecell reads "
                     f"version {SCHEMA_VERSION}; read it with the edgecell that wrote it"
                 )
-            yield RecordedSession(folder, database)
+            yield database
     except sqlite3.DatabaseError as e:
         raise InputError(f"{path} cannot be read: {e}") from e
 

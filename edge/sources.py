@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from glob import glob, has_magic
 from importlib.resources import files
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from edgecell.dataset import IMAGE_SUFFIXES
 from edgecell.edge.sources_base import Frame, FrameSource
@@ -92,14 +93,24 @@ def _stream(address: str) -> FrameSource:
         return CsiCamera(int(rest))
     if scheme == "gst":
         return gstreamer_stream(address)
-    if scheme in ("http", "https"):
-        return MjpegStream(address)
-    if scheme in ("rtsp", "rtsps"):
-        return rtsp_stream(address)
+    if scheme in ("http", "https", "rtsp", "rtsps"):
+        if not _has_host(address):
+            raise InputError(f"{scheme}:// is to be followed by a host and a path")
+        is_http = scheme.startswith("http")
+        return MjpegStream(address) if is_http else rtsp_stream(address)
     raise InputError(
         f"{scheme}:// is no kind of source; these are: csi://0, gst://PIPELINE, "
         "http://HOST/stream.mjpg, rtsp://HOST/PATH"
     )
+
+
+def _has_host(url: str) -> bool:
+    """Whether a URL names a host, and no port that none can have."""
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _watched(address: str) -> FrameSource:

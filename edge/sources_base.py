@@ -2,11 +2,12 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol
 
+from edgecell.errors import SourceError
 from edgecell.preprocess import Image
 
 STALL_S = 2.0
@@ -46,17 +47,18 @@ class Skipped:
 
     Attributes:
         count: how many.
-        names: the last of them.
+        names: the last of them; those of a live source have none.
     """
 
     def __init__(self) -> None:
         self.count = 0
         self.names: deque[str] = deque(maxlen=_NAMES_KEPT)
 
-    def add(self, name: str) -> None:
+    def add(self, name: str | None = None) -> None:
         """Counts one more."""
         self.count += 1
-        self.names.append(name)
+        if name is not None:
+            self.names.append(name)
 
 
 class FrameSource(Protocol):
@@ -88,3 +90,36 @@ class FrameSource(Protocol):
     ) -> None: ...
     def __iter__(self) -> Iterator[Frame | None]:
         """Yields frames; None where it waits, so that the reader may stop."""
+
+
+def live_frames(
+    name: str,
+    skipped: Skipped,
+    reads: Iterable[tuple[float, Sequence[Image | None]]],
+) -> Iterator[Frame | None]:
+    """Frames of a live source from what is read of it.
+
+    Args:
+        name: the source's name.
+        skipped: where broken pictures are counted.
+        reads: for each read when it was done, on the clock of `time.monotonic`, and
+            the pictures that it brought: uint8 BGR (H, W, 3), None for a broken one.
+
+    Yields:
+        Frames numbered from 0; None for each broken picture.
+
+    Raises:
+        SourceError: what is read has held no whole picture for `STALL_S`.
+    """
+    index, last_s = 0, time.monotonic()
+    for captured_s, images in reads:
+        for image in images:
+            if image is None:
+                skipped.add()
+                yield None
+                continue
+            last_s = captured_s
+            yield Frame(index, None, image, name, captured_s)
+            index += 1
+        if captured_s - last_s > STALL_S:
+            raise SourceError(f"{name} sends no whole frame any more")

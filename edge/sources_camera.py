@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edgecell.edge.sources_base import STALL_S, Frame, Skipped
+from edgecell.edge.sources_base import STALL_S, Frame, Skipped, live_frames
 from edgecell.edge.sources_video import quiet_opencv
 from edgecell.errors import SourceError
 from edgecell.preprocess import Image
@@ -69,39 +69,33 @@ class OpenCVStream:
             self._capture = None
 
     def __iter__(self) -> Iterator[Frame | None]:
-        """Yields frames for as long as they come.
+        """Yields frames for as long as they come; None for each broken one.
 
         Raises:
             SourceError: none came for `STALL_S`, or the device is gone.
         """
         assert self._capture is not None, "enter the source first"
-        self._leave_out_backlog()
-        index, last = 0, time.monotonic()
-        while True:
-            captured_s = self._grab()
-            if captured_s - last > STALL_S:
-                raise SourceError(f"{self.name} sends no whole frame any more")
-            image = retrieve(self._capture)
-            if image is None:
-                self.skipped.add(f"{self.name}, after frame {index}")
-                yield None
-                continue
-            last = captured_s
-            yield Frame(index, None, image, self.name, captured_s)
-            index += 1
+        return live_frames(self.name, self.skipped, self._reads(self._capture))
 
-    def _grab(self) -> float:
+    def _reads(
+        self, capture: cv2.VideoCapture
+    ) -> Iterator[tuple[float, list[Image | None]]]:
+        self._leave_out_backlog(capture)
+        while True:
+            captured_s = self._grab(capture)
+            yield captured_s, [retrieve(capture)]
+
+    def _grab(self, capture: cv2.VideoCapture) -> float:
         """Waits for a frame; when it came, on the monotonic clock."""
-        assert self._capture is not None
-        if not self._capture.grab():
+        if not capture.grab():
             raise SourceError(f"{self.name} stopped sending frames")
         return time.monotonic()
 
-    def _leave_out_backlog(self) -> None:
+    def _leave_out_backlog(self, capture: cv2.VideoCapture) -> None:
         """Passes over what came while the source was opened: it is the past."""
         before = time.monotonic()
         for _ in range(_LARGEST_BACKLOG):
-            now = self._grab()
+            now = self._grab(capture)
             if now - before > _WAITED_S:
                 return
             before = now
@@ -181,7 +175,8 @@ def gstreamer_stream(address: str) -> OpenCVStream:
         pipeline += _APPSINK
 
     def open_capture() -> cv2.VideoCapture | None:
-        if cv2.CAP_GSTREAMER not in cv2.videoio_registry.getBackends():
+        # The list of back-ends names it even where only a plug-in could bring it.
+        if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
             raise SourceError(
                 "this OpenCV was built without GStreamer, as the wheels of PyPI are; "
                 "use the system's own (python3-opencv, or JetPack's)"

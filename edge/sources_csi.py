@@ -1,13 +1,15 @@
 """The Raspberry Pi's CSI camera, through picamera2."""
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import TimeoutError as PollTimeout
 from typing import Any
 
 import numpy as np
 
-from edgecell.edge.sources_base import STALL_S, Frame, Skipped
+from edgecell.edge.sources_base import STALL_S, Frame, Skipped, live_frames
 from edgecell.errors import MissingPackageError, SourceError
+from edgecell.preprocess import Image
 
 _SIZE = (1280, 960)
 """Enough for a cell to fill the network's 112 pixels under a 40x objective."""
@@ -65,18 +67,19 @@ class CsiCamera:
             self._camera.close()
             self._camera = None
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Iterator[Frame | None]:
         """Yields frames for as long as the camera sends them.
 
         Raises:
             SourceError: none came for `STALL_S`.
         """
-        index = 0
+        return live_frames(self.name, self.skipped, self._reads())
+
+    def _reads(self) -> Iterator[tuple[float, list[Image]]]:
         while True:
             try:
                 job = self._camera.capture_array("main", wait=False)
                 image = job.get_result(timeout=STALL_S)
             except (PollTimeout, TimeoutError, RuntimeError) as e:
                 raise SourceError(f"{self.name} stopped sending frames") from e
-            yield Frame(index, None, np.asarray(image, np.uint8), self.name)
-            index += 1
+            yield time.monotonic(), [np.asarray(image, np.uint8)]

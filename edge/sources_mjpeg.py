@@ -15,10 +15,11 @@ from urllib.request import (
     build_opener,
 )
 
-from edgecell.edge.sources_base import STALL_S, Frame, Skipped
+from edgecell.edge.sources_base import STALL_S, Frame, Skipped, live_frames
 from edgecell.edge.sources_camera import stream_name
 from edgecell.edge.sources_still import decode_jpeg
 from edgecell.errors import SourceError
+from edgecell.preprocess import Image
 
 LARGEST_PART = 16 << 20
 """Bytes; what goes on for longer without a boundary is rubbish."""
@@ -148,24 +149,17 @@ class MjpegStream:
             SourceError: no whole frame came for `STALL_S`, or the stream ended.
         """
         assert self._response is not None, "enter the source first"
+        return live_frames(self.name, self.skipped, self._reads(self._response))
+
+    def _reads(
+        self, response: HTTPResponse
+    ) -> Iterator[tuple[float, list[Image | None]]]:
         splitter = MultipartSplitter(self._boundary() or "")
-        index, last = 0, time.monotonic()
         while True:
             try:
-                data = self._response.read1(_READ)
+                data = response.read1(_READ)
             except (OSError, HTTPException, ValueError) as e:
                 raise SourceError(f"{self.name} stopped sending ({e})") from e
             if not data:
                 raise SourceError(f"{self.name} closed the stream")
-            captured_s = time.monotonic()
-            for part in splitter.feed(data):
-                image = decode_jpeg(part)
-                if image is None:
-                    self.skipped.add(f"{self.name}, after frame {index}")
-                    yield None
-                    continue
-                last = captured_s
-                yield Frame(index, None, image, self.name, captured_s)
-                index += 1
-            if captured_s - last > STALL_S:
-                raise SourceError(f"{self.name} sends no whole frame any more")
+            yield time.monotonic(), [decode_jpeg(p) for p in splitter.feed(data)]

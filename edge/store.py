@@ -26,6 +26,7 @@ from edgecell.edge.pipeline import FoundCell
 from edgecell.edge.retention import DATABASE, PICTURES, trim
 from edgecell.edge.tracking import TrackedFrame
 from edgecell.errors import OutputError
+from edgecell.explain.policy import Policy, keep_queue
 from edgecell.files import write_atomically
 from edgecell.modelfile import ModelRecord
 from edgecell.preprocess import Image
@@ -34,7 +35,8 @@ logger = logging.getLogger(__name__)
 
 RESULTS = "edgecell-out"
 APPLICATION_ID = 0x65646765  # 'edge'
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+NO_JOBS = Policy()
 _JPEG_QUALITY = 90
 _CHECKS_PER_BOUND = 20
 """The bound on disk use is looked at whenever this part of it has been written."""
@@ -96,6 +98,26 @@ CREATE TABLE decisions (
     votes INTEGER NOT NULL,
     logits BLOB                     -- mean over the votes
 );
+CREATE TABLE jobs (                 -- explanations to make; see explain/queue.py
+    job INTEGER PRIMARY KEY,
+    cell INTEGER NOT NULL REFERENCES cells,
+    sighting INTEGER NOT NULL REFERENCES sightings,
+    method TEXT NOT NULL,
+    code TEXT NOT NULL,             -- the class to explain
+    seed INTEGER NOT NULL,
+    claims INTEGER NOT NULL DEFAULT 0,          -- by workers, not handed back
+    failures INTEGER NOT NULL DEFAULT 0,
+    error TEXT,                     -- the last one
+    holder TEXT,                    -- the worker that has it, until
+    lease_until REAL,               -- seconds since 1970, UTC
+    UNIQUE (cell, method)
+);
+CREATE TABLE explanations (
+    job INTEGER PRIMARY KEY REFERENCES jobs,    -- one result a job
+    heat BLOB NOT NULL,             -- float16 (S, S), little-endian, deflated
+    scores TEXT NOT NULL,           -- JSON
+    made TEXT NOT NULL              -- UTC, ISO 8601
+);
 """
 
 
@@ -131,7 +153,11 @@ class Store:
     """
 
     def __init__(
-        self, folder: Path, session: Session, keep_bytes: int | None = None
+        self,
+        folder: Path,
+        session: Session,
+        keep_bytes: int | None = None,
+        policy: Policy = NO_JOBS,
     ) -> None:
         """Takes what is needed; makes nothing yet.
 
@@ -140,10 +166,12 @@ class Store:
             session: what is written first.
             keep_bytes: bound on the disk use of this session and those beside it in
                 the same folder, see `retention.trim`; None for no bound.
+            policy: which cells are to be explained later.
         """
         self.folder = folder
         self._session = session
         self._keep_bytes = keep_bytes
+        self._policy = policy
         self._unchecked_bytes = 0
         self._made_folder = False
 
@@ -268,6 +296,9 @@ class Store:
             self._db.execute(
                 "INSERT INTO crops VALUES (?, ?, ?)", (cursor.lastrowid, seen, pixels)
             )
+        if self._policy.which != "none":
+            for decision in tracked.changed:
+                keep_queue(self._db, self._policy, decision)
 
     def _write_decision(self, frame: int, decision: Decision) -> None:
         cell = decision.cell

@@ -27,6 +27,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "edgecell.edge.session_command",
         "Show recorded sessions and trace their figures.",
     ),
+    "explain": (
+        "edgecell.explain.command",
+        "Explain cells: the queue of a session, pictures, measurement.",
+    ),
     "service": (
         "edgecell.edge.service_command",
         "Run at a camera for good, as a systemd service.",
@@ -40,15 +44,28 @@ COMMANDS: dict[str, tuple[str, str]] = {
 class LazyGroup(click.Group):
     """A group that imports a command's module when the command is called."""
 
+    def __init__(
+        self, *args: Any, lazy: dict[str, tuple[str, str]], **settings: Any
+    ) -> None:
+        """Takes the commands.
+
+        Args:
+            args: see `click.Group`.
+            lazy: name -> (module with a `command`, short help), in the order of work.
+            settings: see `click.Group`.
+        """
+        super().__init__(*args, **settings)
+        self.lazy = lazy
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of all commands, in the order of work."""
-        return list(COMMANDS)
+        return list(self.lazy)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Imports the command ``cmd_name``; None if there is none."""
-        if cmd_name not in COMMANDS:
+        if cmd_name not in self.lazy:
             return None
-        module = importlib.import_module(COMMANDS[cmd_name][0])
+        module = importlib.import_module(self.lazy[cmd_name][0])
         command = module.command
         assert isinstance(command, click.Command)
         return command
@@ -58,7 +75,7 @@ class LazyGroup(click.Group):
     ) -> None:
         """Lists the commands without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+            formatter.write_dl([(name, text) for name, (_, text) in self.lazy.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs a command; our own errors become one line and exit status 1."""
@@ -68,7 +85,7 @@ class LazyGroup(click.Group):
             raise click.ClickException(" ".join(str(e).split())) from e
 
 
-@click.group(cls=LazyGroup, epilog=RESEARCH_USE)
+@click.group(cls=LazyGroup, lazy=COMMANDS, epilog=RESEARCH_USE)
 @click.version_option(__version__, prog_name="edgecell")
 def cli() -> None:
     """Classify blood cells on edge devices: train, convert, run, explain."""

@@ -60,6 +60,19 @@ def test_stills_stay_for_a_second_and_a_second_clip_follows(tmp_path: Path) -> N
     assert len(found) == pytest.approx(4 * FPS, abs=FPS)
 
 
+def test_a_picture_of_another_shape_is_not_distorted(tmp_path: Path) -> None:
+    film = Film(tmp_path / "f.avi")
+    film.show(picture(40), None)
+    tall = picture(200, (240, 160))
+    film.show(tall, None)
+    film.close()
+    capture = cv2.VideoCapture(str(tmp_path / "f.avi"))
+    capture.set(cv2.CAP_PROP_POS_FRAMES, FPS)
+    row = capture.read()[1][60, :, 0].astype(int)
+    assert np.flatnonzero(row > 150) == pytest.approx(np.arange(40, 120), abs=3)
+    assert np.abs(row[:30] - 60).max() < 8, "grey beside it"
+
+
 def test_nothing_is_overwritten_and_other_kinds_are_refused(tmp_path: Path) -> None:
     (tmp_path / "old.avi").write_text("precious")
     for name, message in (("old.avi", "exists"), ("f.mp4", "has to end in .avi")):

@@ -144,6 +144,7 @@ def test_labels_say_class_confidence_and_cut() -> None:
     assert label_of(whole) == "SNE 97%"
     assert label_of(cut) == "SNE 97% cut"
     assert label_of(platelet) == "PLT 87%"
+    assert label_of(cut, to_review=True) == "SNE 97% cut ?"
     assert len({colour_of(c) for c in (whole, cut, platelet)}) == 3
 
 

@@ -183,6 +183,7 @@ def test_a_target_ends_the_count(tmp_path: Path) -> None:
         (["demo", "--json", "text.jpg/s.json"], "cannot write"),
         (["demo", "--video", "text.mp4"], "has to end in .avi"),
         (["demo", "--keep", "much"], "much"),
+        (["rtsp://"], "followed by a host"),
         (["demo", "--watch"], "only a folder or a glob"),
         (["http://127.0.0.1:9/x"], "does not answer"),
     ],
@@ -207,6 +208,14 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert message in errors[0]
     assert "Traceback" not in result.output
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_bound_on_disk_use_and_a_film_without_end_are_refused() -> None:
+    bound, film = ("--keep", "5GB"), ("--video", "f.avi")
+    for options in ((*bound, *film), (*film, *bound)):
+        result = invoke("demo", *options)
+        assert result.exit_code == 2
+        assert "leave out one" in result.output
 
 
 def test_a_full_disk_stops_the_recording_and_not_the_loop(tmp_path: Path) -> None:

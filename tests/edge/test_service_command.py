@@ -65,7 +65,15 @@ def test_systemd_reads_what_was_meant(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "status"),
-    [(["0", "--kep", "5GB"], 2), (["0", "--target", "no"], 2), (["a\nb"], 1), ([], 2)],
+    [
+        (["0", "--kep", "5GB"], 2),
+        (["0", "--target", "no"], 2),
+        (["0", "--keep", "much"], 1),
+        (["0", "--watch"], 1),
+        (["ftp://host/x"], 1),
+        (["a\nb"], 1),
+        ([], 2),
+    ],
 )
 def test_bad_input_is_refused_now_and_not_by_systemd(
     arguments: list[str], status: int

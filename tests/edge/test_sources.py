@@ -1,30 +1,55 @@
-import logging
+"""The contract of all frame sources: files, servers on 127.0.0.1, and stand-ins for
+cameras that need hardware."""
+
 import os
-import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 from edgecell.edge import sources_watch
-from edgecell.edge.sources import (
-    SAMPLES,
-    Frame,
-    FrameSource,
-    natural_key,
-    open_source,
-)
-from edgecell.edge.sources_camera import as_frame, v4l_camera
-from edgecell.edge.sources_still import read_image
-from edgecell.edge.sources_video import VideoFile
-from edgecell.errors import EdgecellError, InputError, SourceError
+from edgecell.edge.capture import Capture
+from edgecell.edge.sources import SAMPLES, open_source
+from edgecell.edge.sources_base import STALL_S, Frame, FrameSource
+from edgecell.errors import SourceError
+from tests.edge.servers import MjpegServer, RtspServer, Server, milliseconds, stamp_of
+from tests.edge.stand_ins import Device, picamera2, video_capture
 
-ROOT = Path(__file__).parent.parent.parent
-BLUE = (250, 10, 20)
-"""B, G, R."""
+PICTURE = np.full((64, 256, 3), (90, 120, 200), np.uint8)
+"""B, G, R; wide enough for a stamp."""
+
+PATIENCE_S = 10.0
+
+
+@dataclass
+class Place:
+    """Where a source finds its frames, and what may happen there.
+
+    Attributes:
+        address: what a user names.
+        count: frames that it has; None for one that goes on.
+        watch: whether to wait for more of them.
+        moving: whether a frame has a time of its own; None for some of them.
+        harm: makes one of its pictures undecodable; None where that isn't told.
+        camera: what can be stopped and started; None for files.
+    """
+
+    address: str
+    count: int | None = None
+    watch: bool = False
+    moving: bool | None = False
+    harm: Callable[[], None] | None = None
+    camera: Server | Device | None = None
+
+    def open(self) -> FrameSource:
+        return open_source(self.address, self.watch)
 
 
 def write_video(path: Path, frames: int, fourcc: str = "MJPG") -> Path:
@@ -36,114 +61,6 @@ def write_video(path: Path, frames: int, fourcc: str = "MJPG") -> Path:
         writer.write(np.full((120, 160, 3), 10 * i, np.uint8))
     writer.release()
     return path
-
-
-def frames_of(source: FrameSource) -> list[Frame]:
-    return [frame for frame in source if frame is not None]
-
-
-@pytest.fixture
-def places(tmp_path: Path) -> dict[str, str]:
-    """Addresses of one source of each kind that is a file."""
-    image = np.full((30, 40, 3), BLUE, np.uint8)
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    for name in ("f10.png", "f2.png", "notes.txt"):
-        if name.endswith("txt"):
-            (folder / name).write_text("no frame")
-        else:
-            cv2.imwrite(str(folder / name), image)
-    return {
-        "image": str(folder / "f2.png"),
-        "folder": str(folder),
-        "glob": str(folder / "f*"),
-        "video": str(write_video(tmp_path / "v.avi", 6)),
-        "mpeg4": str(write_video(tmp_path / "v.mp4", 6, "mp4v")),
-        "demo": "demo",
-    }
-
-
-@pytest.mark.parametrize(
-    ("kind", "total", "moving"),
-    [
-        ("image", 1, False),
-        ("folder", 2, False),
-        ("glob", 2, False),
-        ("video", 6, True),
-        ("mpeg4", 6, True),
-        ("demo", None, None),
-    ],
-)
-def test_every_file_source_keeps_the_contract(
-    places: dict[str, str], kind: str, total: int | None, moving: bool | None
-) -> None:
-    source = open_source(places[kind])
-    for _ in range(2):  # a source may be entered again
-        with source:
-            frames = frames_of(source)
-        assert source.total == len(frames)
-        assert total is None or len(frames) == total
-        assert [f.index for f in frames] == list(range(len(frames)))
-        assert not source.live
-        assert source.skipped.count == 0
-        assert "/" not in source.name
-        for frame in frames:
-            check_frame(frame)
-            assert moving is None or (frame.time_s is not None) is moving
-
-
-def check_frame(frame: Frame) -> None:
-    assert frame.image.dtype == np.uint8
-    assert frame.image.ndim == 3
-    assert frame.image.shape[2] == 3
-    assert 0 <= frame.age_s < 5
-
-
-def test_frames_are_bgr_and_in_the_order_that_people_count_in(
-    places: dict[str, str],
-) -> None:
-    with open_source(places["folder"]) as source:
-        frames = frames_of(source)
-    assert [f.name for f in frames] == ["f2.png", "f10.png"]
-    assert tuple(frames[0].image[0, 0]) == BLUE
-
-
-def test_a_video_keeps_its_own_times(places: dict[str, str]) -> None:
-    for kind in ("video", "mpeg4"):
-        with open_source(places[kind]) as source:
-            frames = frames_of(source)
-        assert [f.time_s for f in frames] == pytest.approx([0.08 * i for i in range(6)])
-        levels = [float(f.image.mean()) for f in frames]
-        assert levels == pytest.approx([10 * i for i in range(6)], abs=6)
-
-
-def test_the_demo_shows_stills_and_then_the_clip() -> None:
-    with open_source("demo") as source:
-        frames = frames_of(source)
-    moving = [f.time_s is not None for f in frames]
-    assert moving == sorted(moving)
-    assert moving.count(False) >= 8
-    assert 2 <= (frames[-1].time_s or 0) <= 20
-
-
-@pytest.mark.parametrize("name", ["frame2.png", "Frame10.PNG", "a", "2", ""])
-def test_natural_keys_compare(name: str) -> None:
-    assert natural_key("frame2") < natural_key("frame10")
-    assert isinstance(natural_key(name) < natural_key("frame3.png"), bool)
-
-
-@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
-@pytest.mark.parametrize("channels", [1, 3, 4])
-def test_images_of_any_depth_become_8_bit_bgr(
-    tmp_path: Path, depth: Any, channels: int
-) -> None:
-    level = np.iinfo(depth).max // 2
-    path = tmp_path / "i.png"
-    cv2.imwrite(str(path), np.full((20, 30, channels), level, depth))
-    image = read_image(path)
-    assert image.shape == (20, 30, 3)
-    assert image.dtype == np.uint8
-    assert abs(int(image[5, 5, 1]) - 127) <= 1
 
 
 def broken(path: Path, kind: str) -> Path:
@@ -158,192 +75,186 @@ def broken(path: Path, kind: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", ["empty", "text", "cut"])
-def test_a_broken_image_is_an_error(tmp_path: Path, kind: str) -> None:
-    path = broken(tmp_path / "x.jpg", kind)
-    with open_source(str(path)) as source, pytest.raises(InputError, match=r"x\.jpg"):
-        list(source)
+def take(source: FrameSource, n: int | None) -> list[Frame]:
+    """The first frames of a source; all of them for None."""
+    frames: list[Frame] = []
+    start = time.monotonic()
+    for frame in source:
+        if frame is not None:
+            frames.append(frame)
+        if len(frames) == n:
+            break
+        assert time.monotonic() - start < PATIENCE_S
+    return frames
 
 
-def test_a_broken_image_in_a_folder_is_skipped_and_named(
-    places: dict[str, str], caplog: pytest.LogCaptureFixture
-) -> None:
-    broken(Path(places["folder"]) / "f1.jpg", "cut")
-    with caplog.at_level(logging.WARNING), open_source(places["folder"]) as source:
-        frames = frames_of(source)
-    assert [(f.index, f.name) for f in frames] == [(0, "f2.png"), (1, "f10.png")]
-    assert (source.skipped.count, *source.skipped.names) == (1, "f1.jpg")
-    assert "f1.jpg" in caplog.text
+def _folder(path: Path, suffix: str = "", watch: bool = False) -> Place:
+    for name in ("f10.png", "f2.png"):
+        cv2.imwrite(str(path / name), PICTURE)
+    (path / "notes.txt").write_text("no frame")
+
+    def harm() -> None:
+        file = broken(path / "f1.jpg", "cut")
+        os.utime(file, (1, 1))  # nobody is writing it any more
+
+    return Place(f"{path}{suffix}", None if watch else 2, watch, harm=harm)
 
 
-def test_a_folder_of_broken_images_is_an_error(tmp_path: Path) -> None:
-    broken(tmp_path / "a.jpg", "text")
-    broken(tmp_path / "b.jpg", "empty")
-    with (
-        open_source(str(tmp_path)) as source,
-        pytest.raises(SourceError, match="none of the 2 images"),
-    ):
-        list(source)
+def _image(path: Path) -> Place:
+    cv2.imwrite(str(path / "x.png"), PICTURE)
+    return Place(str(path / "x.png"), 1)
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("missing.jpg", None, "does not exist"),
-        ("notes.txt", b"text", "neither an image nor a video"),
-        ("v.mp4", b"text" * 1000, "cannot be opened as a video"),
-        ("v.avi", b"", "cannot be opened as a video"),
-        ("folder", "folder", "holds no image"),
-    ],
+def _server(server: Server) -> Place:
+    def harm() -> None:
+        def send(data: bytes) -> bytes:
+            server.send = lambda data: data
+            return data[: len(data) // 2]
+
+        server.send = send
+
+    # FFmpeg patches up what comes over RTSP.
+    tells = isinstance(server, MjpegServer)
+    return Place(server.address, harm=harm if tells else None, camera=server)
+
+
+def _camera(address: str, device: Device, tells: bool) -> Place:
+    def harm() -> None:
+        device.broken = 1
+
+    return Place(address, harm=harm if tells else None, camera=device)
+
+
+@contextmanager
+def place(kind: str, path: Path, patch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """A place of each kind, with its server running."""
+    files: dict[str, Callable[[], Place]] = {
+        "image": lambda: _image(path),
+        "folder": lambda: _folder(path),
+        "glob": lambda: _folder(path, "/f*"),
+        "watched folder": lambda: _folder(path, watch=True),
+        "watched glob": lambda: _folder(path, "/f*", watch=True),
+        "avi": lambda: Place(str(write_video(path / "v.avi", 6)), 6, moving=True),
+        "mp4": lambda: Place(
+            str(write_video(path / "v.mp4", 6, "mp4v")), 6, moving=True
+        ),
+        "demo": lambda: Place("demo", 63, moving=None),
+    }
+    if kind in files:
+        patch.setattr(sources_watch, "_POLL_S", 0.01)
+        yield files[kind]()
+        return
+    if kind in ("http", "rtsp"):
+        server = MjpegServer if kind == "http" else RtspServer
+        with server([PICTURE]) as running:
+            yield _server(running)
+        return
+    device = Device(PICTURE)
+    patch.setattr(cv2.videoio_registry, "hasBackend", lambda _: True)
+    patch.setattr(cv2, "VideoCapture", video_capture(device))
+    patch.setitem(sys.modules, "picamera2", picamera2(device))
+    address = {"v4l": "0", "csi": "csi://0", "gst": "gst://v4l2src"}[kind]
+    yield _camera(address, device, tells=kind != "csi")
+
+
+FILES = (
+    *("image", "folder", "glob", "watched folder", "watched glob"),
+    *("avi", "mp4", "demo"),
 )
-def test_what_cannot_be_opened_says_why(
-    tmp_path: Path, name: str, content: bytes | str | None, message: str
-) -> None:
-    path = tmp_path / name
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    elif content:
-        path.mkdir()
-    with pytest.raises(EdgecellError, match=message), open_source(str(path)):
-        pass
+CAMERAS = ("http", "rtsp", "v4l", "csi", "gst")
 
 
-def test_opencv_and_ffmpeg_keep_quiet(tmp_path: Path) -> None:
-    (tmp_path / "v.mp4").write_text("text" * 1000)
-    code = (
-        "from contextlib import suppress\n"
-        "from edgecell.edge.sources import open_source\n"
-        "from edgecell.errors import SourceError\n"
-        "for address in ('v.mp4', '97'):\n"
-        "    with suppress(SourceError), open_source(address): pass\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
-    assert (done.stdout, done.stderr) == ("", "")
+@pytest.fixture
+def here(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Place]:
+    with place(request.param, tmp_path, monkeypatch) as found:
+        yield found
 
 
-def test_a_video_that_was_cut_short_gives_what_it_has_and_says_so(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = write_video(tmp_path / "v.avi", 20)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with caplog.at_level(logging.WARNING), VideoFile(path) as source:
-        frames = frames_of(source)
-    assert 0 < len(frames) < 20
-    assert "of 20 frames" in caplog.text
+def at(*kinds: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("here", kinds, indirect=True)
 
 
-def test_a_camera_that_is_not_there() -> None:
-    with pytest.raises(SourceError, match="camera-97 does not answer"):
-        open_source("97").__enter__()
-    for address in ("9" * 30, "/dev/v4l/by-id/none", "/dev/video97", "/dev/null"):
-        with pytest.raises(SourceError, match="does not answer"):
-            open_source(address).__enter__()
+@at(*FILES, *CAMERAS)
+def test_frames_are_numbered_bgr_and_know_their_age(here: Place) -> None:
+    source = here.open()
+    for _ in range(2):  # a source may be entered again
+        with source:
+            enough = 2 if here.camera is None else 10
+            frames = take(source, None if here.count else enough)
+        assert len(frames) == (here.count or enough)
+        assert source.total == here.count
+        assert source.live is (here.camera is not None)
+        assert (source.skipped.count, "/" in source.name) == (0, False)
+        assert [f.index for f in frames] == list(range(len(frames)))
+        times = [f.captured_s for f in frames]
+        assert times == sorted(times)
+        for frame in frames:
+            assert frame.image.dtype == np.uint8
+            assert frame.image.shape[2:] == (3,)
+            assert 0 <= frame.age_s < PATIENCE_S
+            if here.moving is not None:
+                assert (frame.time_s is not None) is here.moving
+            if here.moving is False:
+                away = np.abs(frame.image[40:].astype(int) - PICTURE[40:])
+                assert away.max() < 12
+            if here.camera is not None:
+                # As old as it says: no queue shows the past.
+                assert abs(frame.captured_s * 1000 - stamp_of(frame.image)) < 250
+                assert frame.name == source.name
 
 
-def test_a_camera_is_looked_up_by_its_link_at_every_opening(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tried: list[int] = []
-
-    class Closed:
-        def __init__(self, number: int, _: int) -> None:
-            tried.append(number)
-
-        def isOpened(self) -> bool:
-            return False
-
-    monkeypatch.setattr(cv2, "VideoCapture", Closed)
-    link = tmp_path / "usb-Microscope-index0"
-    source = v4l_camera(str(link))
-    assert source.name == "usb-Microscope-index0"
-    for number in (0, 12):
-        link.unlink(missing_ok=True)
-        link.symlink_to(f"/dev/video{number}")
-        with pytest.raises(SourceError, match="usb-Microscope-index0 does not answer"):
-            source.__enter__()
-    link.unlink()
-    with pytest.raises(SourceError):
-        source.__enter__()
-    assert tried == [0, 12]
+@at("folder", "glob", "watched folder", "watched glob", "http", "v4l", "gst")
+def test_a_broken_picture_is_left_out_and_counted(here: Place) -> None:
+    assert here.harm is not None
+    here.harm()
+    with here.open() as source:
+        frames = take(source, 2)
+    assert source.skipped.count == 1
+    assert len(source.skipped.names) == (here.camera is None)
+    assert [f.index for f in frames] == [0, 1]
+    for frame in frames:
+        assert np.abs(frame.image[40:].astype(int) - PICTURE[40:]).max() < 12
 
 
-def test_a_flat_camera_frame_gets_its_shape_back() -> None:
-    image = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
-    assert np.array_equal(as_frame(image.reshape(1, -1), 3, 2), image)
-    assert np.array_equal(as_frame(image, 3, 2), image)
-
-
-def test_the_samples_are_all_there_and_told_of() -> None:
-    cells = sorted(p.name for p in (SAMPLES / "cells").iterdir())
-    codes = [name.split("_")[0] for name in cells]
-    assert len(set(codes)) == 12
-    assert all(codes.count(code) >= 2 for code in codes)
-    readme = (SAMPLES / "README.md").read_text()
-    for path in SAMPLES.rglob("*"):
-        if path.is_file() and path.name != "README.md":
-            assert path.relative_to(SAMPLES).as_posix() in readme
-    sizes = [p.stat().st_size for p in SAMPLES.rglob("*") if p.suffix != ".tflite"]
-    assert sum(sizes) < 3e6
-
-
-def test_no_sample_cell_was_trained_on() -> None:
-    from hashlib import sha256
-
-    from edgecell.dataset import split_of
-
-    for path in (SAMPLES / "cells").iterdir():
-        assert split_of(sha256(path.read_bytes()).hexdigest()) == "test"
-
-
-def test_a_watched_folder_gives_each_picture_once_and_when_it_is_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sources_watch, "_POLL_S", 0.01)
-    whole = (SAMPLES / "frames" / "bccd_1.jpg").read_bytes()
-    (tmp_path / "1.jpg").write_bytes(whole)
-    source = open_source(str(tmp_path), watch=True)
-    assert not source.live, "no picture may be lost"
-    stream = iter(source)
-
-    def names(looks: int) -> list[str]:
-        found = [next(stream) for _ in range(looks)]
-        return [f.name for f in found if f is not None]
-
+@at(*CAMERAS)
+def test_a_camera_that_goes_is_an_error_and_can_come_back(here: Place) -> None:
+    source, camera = here.open(), here.camera
+    assert camera is not None
     with source:
-        assert names(4) == ["1.jpg"]
-        (tmp_path / "2.jpg").write_bytes(whole[:9999])
-        (tmp_path / "notes.txt").write_text("no picture")
-        assert names(3) == [], "it is being written"
-        (tmp_path / "2.jpg").write_bytes(whole)
-        (tmp_path / "1.jpg").unlink()
-        assert names(4) == ["2.jpg"]
-        (tmp_path / "1.jpg").write_bytes(whole)
-        assert names(4) == ["1.jpg"], "another picture of the same name"
-        for path in tmp_path.glob("*.jpg"):
-            path.rename(path.with_suffix(".away"))
-        assert names(2) == []
-        for path in tmp_path.glob("*.away"):
-            path.rename(path.with_suffix(".jpg"))
-        assert names(3) == [], "a share that was away for a moment"
-        broken(tmp_path / "3.jpg", "cut")
-        os.utime(tmp_path / "3.jpg", (1, 1))
-        assert names(3) == []
-    assert list(source.skipped.names) == ["3.jpg"]
+        take(source, 3)
+        camera.stop()
+        lost_s = time.monotonic()
+        with pytest.raises(SourceError, match=source.name):
+            take(source, None)
+        assert time.monotonic() - lost_s < STALL_S + 1
+    with pytest.raises(SourceError, match="does not answer"):
+        source.__enter__()
+    source.__exit__(None, None, None)
+    camera.start()
+    with source:
+        assert [f.index for f in take(source, 2)] == [0, 1]
 
 
-def test_globs_are_watched_and_files_are_not(places: dict[str, str]) -> None:
-    with open_source(places["glob"], watch=True) as source:
-        found = [frame for frame, _ in zip(source, range(4), strict=False)]
-    assert [f.name for f in found if f] == ["f2.png", "f10.png"]
-    for address in (places["image"], "demo", "0", "http://127.0.0.1/x"):
-        with pytest.raises(InputError, match="only a folder or a glob"):
-            open_source(address, watch=True)
-    with pytest.raises(SourceError, match="no image is like"):
-        open_source(places["folder"] + "/z*.png")
+@at(*FILES, *CAMERAS)
+def test_the_reader_thread_gives_every_file_and_a_camera_s_newest(here: Place) -> None:
+    frames: list[Frame] = []
+    deadline = time.monotonic() + PATIENCE_S
+    with Capture(here.open()) as reader:
+        while not reader.ended and len(frames) < (here.count or 2):
+            assert time.monotonic() < deadline
+            frame = reader.next(0.2)
+            if frame is not None:
+                frames.append(frame)
+        if here.camera is None:
+            assert reader.next(0.2) is None, "no more than there are"
+            assert [f.index for f in frames] == list(range(here.count or 2))
+            assert reader.state().dropped == 0
+        else:
+            assert stamp_of(frames[0].image) < stamp_of(frames[1].image)
+            assert milliseconds() - stamp_of(frames[1].image) < 500
+        assert reader.state().lost is None
+    while any(t.name == "edgecell-capture" for t in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

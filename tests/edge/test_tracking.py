@@ -16,7 +16,13 @@ from edgecell.edge.pipeline import CellRecord, FoundCell, FrameResult
 from edgecell.edge.sources import SAMPLES
 from edgecell.edge.sources_base import Frame
 from edgecell.edge.sources_still import read_image
-from edgecell.edge.tracking import MOST_VOTES, PLATELET_SIZE, TrackedFrame, Tracker
+from edgecell.edge.tracking import (
+    MOST_VOTES,
+    PLATELET_SIZE,
+    WHITE_CELL_SIZE,
+    TrackedFrame,
+    Tracker,
+)
 from edgecell.modelfile import bundled_model
 from edgecell.preprocess import Image, crop_square
 from edgecell.records import Box
@@ -255,14 +261,31 @@ def test_a_white_cell_of_a_platelets_size_is_to_be_reviewed() -> None:
     small = replace(cell, record=replace(cell.record, kind="platelet"))
 
     def show(cell: FoundCell) -> tuple[str, ...]:
-        frame = Frame(0, 0.0, image, "slide")
-        return camera.show(FrameResult(frame, (cell,))).changed[0].reasons
+        tracked = camera.show(FrameResult(Frame(0, 0.0, image, "slide"), (cell,)))
+        reasons = tracked.changed[0].reasons
+        assert tracked.to_review == ({0} if reasons else set())
+        return reasons
 
     assert show(small) == (PLATELET_SIZE,)
     assert show(cell) == (), "half of the votes"
     assert show(small) == (PLATELET_SIZE,)
-    platelet = list(np.eye(12)[CODES.index("PLT")] * 9)
-    assert show(replace(small, logits=np.asarray(platelet, np.float32))) == ()
+    platelet = np.asarray(np.eye(12)[CODES.index("PLT")] * 9, np.float32)
+    assert show(replace(small, logits=platelet)) == ()
+
+
+@pytest.mark.parametrize(("side", "large"), [(30, False), (76, False), (80, True)])
+@pytest.mark.parametrize("code", ["PLT", "LY"])
+def test_a_platelet_of_a_white_cells_size_is_to_be_reviewed(
+    code: str, side: int, large: bool
+) -> None:
+    """A red cell is 60 pixels here."""
+    camera = Camera([(200, 200)])
+    image = camera.result(0, 0).frame.image
+    logits = list(np.eye(12)[CODES.index(code)])
+    cell = found(Box(160, 160, 160 + side, 190), image, logits)
+    tracked = camera.show(FrameResult(Frame(0, 0.0, image, "slide"), (cell,)))
+    expected = (WHITE_CELL_SIZE,) if large and code == "PLT" else ()
+    assert tracked.changed[0].reasons == expected
 
 
 def test_a_part_of_a_known_cell_is_no_new_one() -> None:

@@ -1,8 +1,8 @@
-"""The contract of live sources, against servers on 127.0.0.1 and stand-ins."""
+"""What cameras and streams do beside the contract of `test_sources`."""
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,114 +10,15 @@ import cv2
 import numpy as np
 import pytest
 
-from edgecell.edge import sources_camera
 from edgecell.edge.sources import open_source
-from edgecell.edge.sources_base import STALL_S, Frame, FrameSource
+from edgecell.edge.sources_base import STALL_S
+from edgecell.edge.sources_camera import as_frame, v4l_camera
 from edgecell.edge.sources_mjpeg import LARGEST_PART, MultipartSplitter
 from edgecell.edge.sources_still import decode_jpeg
 from edgecell.errors import InputError, MissingPackageError, SourceError
-from tests.edge.servers import (
-    MjpegServer,
-    RtspServer,
-    Server,
-    jpeg,
-    milliseconds,
-    stamp,
-    stamp_of,
-)
-from tests.edge.test_sources import check_frame
-
-PICTURE = np.full((64, 256, 3), (90, 120, 200), np.uint8)
-
-
-class FakeCapture:
-    """What OpenCV gives for a V4L camera, in OpenCV 4.11's flat form."""
-
-    def __init__(self, pictures: int) -> None:
-        self.left = pictures
-        self.stamp = 0
-
-    def grab(self) -> bool:
-        time.sleep(0.01)
-        self.left -= 1
-        self.stamp = milliseconds()
-        return self.left >= 0
-
-    def retrieve(self) -> tuple[bool, np.ndarray]:
-        return True, stamp(PICTURE, self.stamp).reshape(1, -1)
-
-    def get(self, key: int) -> float:
-        return {cv2.CAP_PROP_FRAME_WIDTH: 256.0, cv2.CAP_PROP_FRAME_HEIGHT: 64.0}[key]
-
-    def release(self) -> None: ...
-
-
-class FakeCamera(Server):
-    """A V4L camera that is plugged out after some frames."""
-
-    address = "0"
-
-    def start(self) -> None: ...
-    def stop(self) -> None: ...
-
-
-KINDS: dict[str, Callable[[list[np.ndarray]], Server]] = {
-    "http": MjpegServer,
-    "rtsp": RtspServer,
-    "v4l": FakeCamera,
-}
-
-
-@pytest.fixture(params=KINDS)
-def server(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Server]:
-    captures = iter([FakeCapture(40), None, FakeCapture(40)])
-    monkeypatch.setattr(sources_camera, "open_camera", lambda _: next(captures))
-    with KINDS[request.param]([PICTURE]) as server:
-        yield server
-
-
-def take(source: FrameSource, n: int) -> list[Frame]:
-    frames: list[Frame] = []
-    for frame in source:
-        if frame is not None:
-            frames.append(frame)
-        if len(frames) == n:
-            break
-    return frames
-
-
-def test_every_live_source_keeps_the_contract(server: Server) -> None:
-    source = open_source(server.address)
-    assert source.live
-    assert source.total is None
-    assert "/" not in source.name
-    for _ in range(2):
-        with source:
-            frames = take(source, 20)
-            assert [f.index for f in frames] == list(range(20))
-            for frame in frames:
-                check_frame(frame)
-                assert frame.image.shape == PICTURE.shape
-                assert frame.name == source.name
-            times = [f.captured_s for f in frames]
-            assert times == sorted(times)
-            # A frame is as old as it says, up to a frame's period.
-            for frame in frames:
-                sent_ms = stamp_of(frame.image)
-                assert abs(frame.captured_s * 1000 - sent_ms) < 100
-            server.stop()
-            lost = time.monotonic()
-            with pytest.raises(SourceError, match=source.name):
-                take(source, 1000)
-            assert time.monotonic() - lost < STALL_S + 1
-        with pytest.raises(SourceError, match="does not answer"):
-            source.__enter__()
-        source.__exit__(None, None, None)
-        if server.address == "0":
-            break
-        server.start()
+from tests.edge.servers import MjpegServer, RtspServer, Server, jpeg, stamp, stamp_of
+from tests.edge.stand_ins import Device, picamera2
+from tests.edge.test_sources import PICTURE, take
 
 
 @pytest.mark.parametrize("kind", [MjpegServer, RtspServer])
@@ -127,7 +28,7 @@ def test_a_stalled_stream_is_noticed(kind: type[Server]) -> None:
         server.send = lambda _: b""
         start = time.monotonic()
         with pytest.raises(SourceError):
-            take(source, 1000)
+            take(source, None)
         assert time.monotonic() - start < STALL_S + 1
 
 
@@ -233,11 +134,52 @@ def test_only_whole_jpegs_are_decoded() -> None:
         assert decode_jpeg(harmed) is None
 
 
+def test_a_camera_that_is_not_there() -> None:
+    with pytest.raises(SourceError, match="camera-97 does not answer"):
+        open_source("97").__enter__()
+    for address in ("9" * 30, "/dev/v4l/by-id/none", "/dev/video97", "/dev/null"):
+        with pytest.raises(SourceError, match="does not answer"):
+            open_source(address).__enter__()
+
+
+def test_a_camera_is_looked_up_by_its_link_at_every_opening(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+
+    class Closed:
+        def __init__(self, number: int, _: int) -> None:
+            tried.append(number)
+
+        def isOpened(self) -> bool:
+            return False
+
+    monkeypatch.setattr(cv2, "VideoCapture", Closed)
+    link = tmp_path / "usb-Microscope-index0"
+    source = v4l_camera(str(link))
+    assert source.name == "usb-Microscope-index0"
+    for number in (0, 12):
+        link.unlink(missing_ok=True)
+        link.symlink_to(f"/dev/video{number}")
+        with pytest.raises(SourceError, match="usb-Microscope-index0 does not answer"):
+            source.__enter__()
+    link.unlink()
+    with pytest.raises(SourceError):
+        source.__enter__()
+    assert tried == [0, 12]
+
+
+def test_a_flat_camera_frame_gets_its_shape_back() -> None:
+    image = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    assert np.array_equal(as_frame(image.reshape(1, -1), 3, 2), image)
+    assert np.array_equal(as_frame(image, 3, 2), image)
+
+
 def test_gstreamer_is_refused_where_opencv_lacks_it_and_gets_a_sink(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     source = open_source("gst://videotestsrc")
-    monkeypatch.setattr(cv2.videoio_registry, "getBackends", lambda: [])
+    monkeypatch.setattr(cv2.videoio_registry, "hasBackend", lambda _: False)
     with pytest.raises(SourceError, match="built without GStreamer"):
         source.__enter__()
     opened: list[str] = []
@@ -246,8 +188,7 @@ def test_gstreamer_is_refused_where_opencv_lacks_it_and_gets_a_sink(
         opened.append(pipeline)
         return SimpleNamespace(isOpened=lambda: False)
 
-    backends = [cv2.CAP_GSTREAMER]
-    monkeypatch.setattr(cv2.videoio_registry, "getBackends", lambda: backends)
+    monkeypatch.setattr(cv2.videoio_registry, "hasBackend", lambda _: True)
     own_sink = open_source("gst://a ! appsink name=mine")
     monkeypatch.setattr(cv2, "VideoCapture", capture)
     for pipeline in (source, own_sink):
@@ -257,55 +198,23 @@ def test_gstreamer_is_refused_where_opencv_lacks_it_and_gets_a_sink(
     assert opened[1] == "a ! appsink name=mine"
 
 
-def test_csi_needs_picamera2_and_speaks_its_language(
+def test_csi_needs_picamera2_and_a_camera_of_that_number(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(MissingPackageError, match="python3-picamera2"):
         open_source("csi://0").__enter__()
-    calls: list[str] = []
-
-    class Picamera2:
-        def __init__(self, number: int) -> None:
-            if number > 0:
-                raise IndexError("list index out of range")
-
-        def create_video_configuration(self, **settings: Any) -> dict[str, Any]:
-            return settings
-
-        def configure(self, settings: dict[str, Any]) -> None:
-            assert settings["main"]["format"] == "RGB888"
-
-        def start(self) -> None:
-            calls.append("start")
-
-        def close(self) -> None:
-            calls.append("close")
-
-        def capture_array(self, name: str, wait: bool) -> SimpleNamespace:
-            assert (name, wait) == ("main", False)
-            calls.append("job")
-            return SimpleNamespace(get_result=get_result)
-
-    def get_result(timeout: float) -> np.ndarray:
-        assert timeout == STALL_S
-        if calls.count("job") > 3:
-            raise TimeoutError
-        return PICTURE
-
-    module = SimpleNamespace(Picamera2=Picamera2)
-    monkeypatch.setitem(sys.modules, "picamera2", module)
+    monkeypatch.setitem(sys.modules, "picamera2", picamera2(Device(PICTURE)))
     with pytest.raises(SourceError, match="csi-1 does not answer"):
         open_source("csi://1").__enter__()
-    with open_source("csi://0") as source:
-        frames = take(source, 3)
-        with pytest.raises(SourceError, match="csi-0 stopped"):
-            take(source, 1)
-    assert [f.index for f in frames] == [0, 1, 2]
-    assert calls[0] == "start"
-    assert calls[-1] == "close"
 
 
 @pytest.mark.parametrize("address", ["ftp://host/x", "csi://front"])
 def test_other_schemes_are_refused(address: str) -> None:
     with pytest.raises(InputError, match="is no kind of source"):
+        open_source(address)
+
+
+@pytest.mark.parametrize("address", ["http://", "rtsp:///x", "http://host:99999/x"])
+def test_a_url_needs_a_host(address: str) -> None:
+    with pytest.raises(InputError, match="followed by a host"):
         open_source(address)

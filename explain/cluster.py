@@ -1,0 +1,142 @@
+"""Works queues of explanations off on a Dask cluster, for whole archives."""
+
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from edgecell.edge.classifier import Classifier
+from edgecell.errors import InputError
+from edgecell.explain.methods import Explanation
+from edgecell.explain.queue import Job, JobQueue
+from edgecell.explain.work import left, make, reason, renewed
+from edgecell.optional import require
+
+_CONNECT_S = 5
+_LOOK_EVERY_S = 1.0
+_JOBS_A_THREAD = 2
+"""Jobs in flight: so many that no worker waits for its next one."""
+
+_ONE_AT_A_TIME = threading.Lock()
+"""An interpreter is no place for two threads; LIME uses all cores by itself."""
+
+
+def explain_remotely(model: bytes, job: Job) -> Explanation:
+    """What a cluster's worker does.
+
+    Args:
+        model: the whole model file, since there need be no common file system.
+        job: the job.
+    """
+    with _ONE_AT_A_TIME:
+        return make(job, _classifier(model))
+
+
+@lru_cache(maxsize=1)
+def _classifier(model: bytes) -> Classifier:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.tflite"
+        path.write_bytes(model)
+        return Classifier(path)
+
+
+@contextmanager
+def _connected(scheduler: str) -> Iterator[Any]:
+    distributed = require("distributed", "cluster")
+    try:
+        client = distributed.Client(scheduler, timeout=_CONNECT_S, set_as_default=False)
+    except (OSError, ValueError) as e:
+        raise InputError(
+            f"no Dask scheduler answers at {scheduler} ({reason(e)}); start one with "
+            "'dask scheduler', or leave out --scheduler. No job is lost"
+        ) from e
+    with client:
+        yield client
+
+
+def work_off_on_cluster(
+    queues: Sequence[JobQueue],
+    model: Path,
+    scheduler: str,
+    watch: bool,
+    told: Callable[[Job, Explanation | None, str], None],
+) -> None:
+    """Makes the explanations that wait on a cluster, until none is left.
+
+    The leases stay here: a worker that dies costs nothing, since Dask gives its jobs
+    to another one; if this process dies, they come free.
+
+    Args:
+        queues: of sessions that were made with this model.
+        model: the model file.
+        scheduler: its address, such as tcp://server:8786.
+        watch: whether to wait for more jobs for good.
+        told: is told of each job: what came out, or the error.
+
+    Raises:
+        InputError: the scheduler doesn't answer, or no more; jobs were given back.
+        StopWorkError: raised in here by a signal; likewise.
+    """
+    content = model.read_bytes()
+    in_flight: dict[Any, tuple[JobQueue, Job]] = {}
+    with _connected(scheduler) as client, ExitStack() as leases:
+        for queue in queues:
+            leases.enter_context(renewed(queue))
+        try:
+            while True:
+                room = _JOBS_A_THREAD * max(1, sum(client.nthreads().values()))
+                for queue in queues:
+                    for job in queue.claim(max(0, room - len(in_flight))):
+                        future = client.submit(
+                            explain_remotely, content, job, pure=False
+                        )
+                        in_flight[future] = queue, job
+                if in_flight:
+                    _wait(list(in_flight))
+                    for future in [f for f in in_flight if f.done()]:
+                        _settle(future, *in_flight.pop(future), told)
+                elif not watch and not any(map(left, queues)):
+                    return
+                else:
+                    threading.Event().wait(_LOOK_EVERY_S)
+        except (OSError, TimeoutError) as e:
+            raise InputError(
+                f"the Dask scheduler at {scheduler} is gone ({reason(e)}); start again "
+                "when it is back. No job is lost"
+            ) from e
+        finally:
+            for queue, job in in_flight.values():
+                queue.give_back(job)
+
+
+def _wait(futures: list[Any]) -> None:
+    """Waits for the first of them, but not for long: there may be more to submit."""
+    try:
+        require("distributed", "cluster").wait(
+            futures, timeout=_LOOK_EVERY_S, return_when="FIRST_COMPLETED"
+        )
+    except TimeoutError:
+        return
+
+
+def _settle(
+    future: Any,
+    queue: JobQueue,
+    job: Job,
+    told: Callable[[Job, Explanation | None, str], None],
+) -> None:
+    """Records what became of a job."""
+    if future.status == "cancelled":  # Dask does that when it loses the scheduler
+        queue.give_back(job)
+        raise OSError("it cancelled the jobs")
+    error = future.exception()
+    if error is not None:
+        queue.fail(job, reason(error))
+        told(job, None, reason(error))
+        return
+    explanation = future.result()
+    queue.acknowledge(job, explanation)
+    told(job, explanation, "")

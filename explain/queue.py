@@ -1,0 +1,328 @@
+"""The queue of explanations: tables in the session's own file.
+
+They are there, and not in a queueing library's, because a cell and its job have to be
+recorded in one transaction: after a power cut both are there or neither.
+"""
+
+import json
+import os
+import secrets
+import socket
+import sqlite3
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edgecell.edge.sessions import find_sessions, open_database
+from edgecell.errors import InputError, OutputError
+from edgecell.explain.methods import Explanation
+from edgecell.modelfile import ModelRecord
+from edgecell.preprocess import Image
+
+LEASE_S = 60.0
+"""How long a claim holds unless it is renewed; a killed worker's job waits so long."""
+
+MOST_FAILURES = 3
+MOST_CLAIMS = 10
+"""A job that fails so often, or that so many workers took and never gave back (they
+were killed, perhaps by it), is set aside."""
+
+_OPEN = (
+    f"failures < {MOST_FAILURES} AND claims < {MOST_CLAIMS} "
+    "AND job NOT IN (SELECT job FROM explanations)"
+)
+# A clock that was set back must not make a lease last for ever.
+_FREE = "(lease_until IS NULL OR lease_until NOT BETWEEN :now AND :now + :lease)"
+_BUSY_S = 30.0
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One explanation to make.
+
+    Attributes:
+        job: its number in the session.
+        cell: the cell's number.
+        method: name of the method.
+        code: the class to explain.
+        seed: of whatever the method draws.
+        seen: PNG of the cell as the network saw it; None if --keep took it.
+    """
+
+    job: int
+    cell: int
+    method: str
+    code: str
+    seed: int
+    seen: bytes | None
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """A job that was given up, and why."""
+
+    job: int
+    cell: int
+    method: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a queue stands.
+
+    Attributes:
+        folder: the session's.
+        model_sha256: the model that the jobs are for.
+        waiting: jobs that nobody has.
+        held: jobs that a worker has.
+        done: explanations made.
+        set_aside: jobs given up.
+    """
+
+    folder: str
+    model_sha256: str
+    waiting: int
+    held: int
+    done: int
+    set_aside: tuple[SetAside, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """A finished job.
+
+    Attributes:
+        cell: the cell's number.
+        code: the class that was explained.
+        explanation: what came out.
+        logits: float32 (C,), of the sighting that was explained.
+        seen: uint8 RGB (S, S, 3), that sighting; None if --keep took it since.
+    """
+
+    cell: int
+    code: str
+    explanation: Explanation
+    logits: npt.NDArray[np.float32]
+    seen: Image | None
+
+
+class JobQueue:
+    """A session's queue, open for work; one a thread.
+
+    Attributes:
+        folder: the session's.
+        model: record of the model that the jobs are for.
+        holder: name under which this one holds jobs.
+    """
+
+    def __init__(self, folder: Path, database: sqlite3.Connection) -> None:
+        """Takes an open database; see `open_queue`."""
+        self.folder = folder
+        self._db = database
+        self.holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        (model,) = database.execute("SELECT model FROM session").fetchone()
+        self.model = ModelRecord.from_json(model, str(folder))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+            self._db.execute("COMMIT")
+        except BaseException as e:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            if isinstance(e, sqlite3.OperationalError):
+                raise OutputError(
+                    f"cannot write to {self.folder}: {e}; make room or free the file, "
+                    "and start again: no job is lost"
+                ) from e
+            raise
+
+    def claim(self, count: int = 1) -> list[Job]:
+        """Takes jobs, oldest first, for `LEASE_S` seconds.
+
+        Args:
+            count: how many at most.
+        """
+        now = time.time()
+        with self._transaction():
+            numbers = self._db.execute(
+                f"SELECT job FROM jobs WHERE {_OPEN} AND {_FREE} ORDER BY job "
+                "LIMIT :count",
+                {"now": now, "lease": LEASE_S, "count": count},
+            ).fetchall()
+            self._db.executemany(
+                "UPDATE jobs SET claims = claims + 1, holder = ?, lease_until = ? "
+                "WHERE job = ?",
+                [(self.holder, now + LEASE_S, number) for (number,) in numbers],
+            )
+        return [self._job(number) for (number,) in numbers]
+
+    def _job(self, number: int) -> Job:
+        row = self._db.execute(
+            "SELECT job, cell, method, code, seed, seen FROM jobs "
+            "LEFT JOIN crops USING (sighting) WHERE job = ?",
+            (number,),
+        ).fetchone()
+        return Job(*row)
+
+    def renew(self, holder: str) -> None:
+        """Holds what a holder has claimed for another `LEASE_S` seconds."""
+        with self._transaction():
+            self._db.execute(
+                "UPDATE jobs SET lease_until = ? WHERE holder = ?",
+                (time.time() + LEASE_S, holder),
+            )
+
+    def acknowledge(self, job: Job, explanation: Explanation) -> bool:
+        """Records a result, the first one of its job.
+
+        Returns:
+            Whether it was recorded; False if another worker's was there.
+        """
+        heat = zlib.compress(explanation.heat.astype("<f2").tobytes())
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        with self._transaction():
+            recorded = self._db.execute(
+                "INSERT OR IGNORE INTO explanations VALUES (?, ?, ?, ?)",
+                (job.job, heat, json.dumps(explanation.scores), now),
+            ).rowcount
+            self._let_go(job)
+        return bool(recorded)
+
+    def fail(self, job: Job, error: str) -> None:
+        """Records that a job failed."""
+        with self._transaction():
+            self._db.execute(
+                "UPDATE jobs SET failures = failures + 1, error = ? "
+                "WHERE job = ? AND holder = ?",
+                (error, job.job, self.holder),
+            )
+            self._let_go(job)
+
+    def give_back(self, job: Job) -> None:
+        """Lets another worker have a job that was not finished."""
+        with self._transaction():
+            self._db.execute(
+                "UPDATE jobs SET claims = claims - 1 WHERE job = ? AND holder = ?",
+                (job.job, self.holder),
+            )
+            self._let_go(job)
+
+    def _let_go(self, job: Job) -> None:
+        self._db.execute(
+            "UPDATE jobs SET holder = NULL, lease_until = NULL "
+            "WHERE job = ? AND holder = ?",
+            (job.job, self.holder),
+        )
+
+    def retry(self) -> int:
+        """Puts what was set aside back on the queue; returns how many."""
+        with self._transaction():
+            return self._db.execute(
+                "UPDATE jobs SET failures = 0, claims = 0, error = NULL, "
+                "holder = NULL, lease_until = NULL "
+                f"WHERE NOT ({_OPEN}) AND job NOT IN (SELECT job FROM explanations)"
+            ).rowcount
+
+    def status(self) -> Status:
+        """How the queue stands."""
+        now = {"now": time.time(), "lease": LEASE_S}
+        (open_jobs,) = self._db.execute(
+            f"SELECT count(*) FROM jobs WHERE {_OPEN}"
+        ).fetchone()
+        (free,) = self._db.execute(
+            f"SELECT count(*) FROM jobs WHERE {_OPEN} AND {_FREE}", now
+        ).fetchone()
+        (done,) = self._db.execute("SELECT count(*) FROM explanations").fetchone()
+        aside = self._db.execute(
+            "SELECT job, cell, method, coalesce(error, 'its workers were killed') "
+            f"FROM jobs WHERE NOT ({_OPEN}) "
+            "AND job NOT IN (SELECT job FROM explanations) ORDER BY job"
+        )
+        return Status(
+            folder=str(self.folder),
+            model_sha256=self.model.model_sha256,
+            waiting=free,
+            held=open_jobs - free,
+            done=done,
+            set_aside=tuple(SetAside(*row) for row in aside),
+        )
+
+    def results(self) -> Iterator[Explained]:
+        """The finished jobs, by cell."""
+        size = self.model.preprocessing.input_size
+        rows = self._db.execute(
+            "SELECT j.cell, j.code, j.method, e.heat, e.scores, s.logits, c.seen "
+            "FROM explanations e JOIN jobs j USING (job) "
+            "JOIN sightings s USING (sighting) LEFT JOIN crops c USING (sighting) "
+            "ORDER BY j.cell, j.job"
+        )
+        for cell, code, method, packed, scores, logits, seen in rows:
+            heat = np.frombuffer(zlib.decompress(packed), "<f2").reshape(size, size)
+            index = self.model.codes.index(code)
+            yield Explained(
+                cell,
+                code,
+                Explanation(method, index, heat.astype(np.float32), json.loads(scores)),
+                np.frombuffer(logits, "<f4").astype(np.float32),
+                None if seen is None else decode_seen(seen),
+            )
+
+
+def decode_seen(png: bytes) -> Image:
+    """A stored view of a cell: uint8 RGB (S, S, 3)."""
+    bgr = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
+    if bgr is None:
+        raise InputError("its crop is damaged")
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+@contextmanager
+def open_queue(folder: Path) -> Iterator[JobQueue]:
+    """Opens a session's queue; the session may be running.
+
+    Args:
+        folder: a folder that 'edgecell run' wrote.
+
+    Raises:
+        InputError: it has no record that can be read.
+    """
+    with open_database(folder, "rw") as database:
+        database.isolation_level = None
+        database.execute(f"PRAGMA busy_timeout = {int(1000 * _BUSY_S)}")
+        database.execute("PRAGMA synchronous = FULL")
+        yield JobQueue(folder, database)
+
+
+def open_queues(root: Path, stack: ExitStack) -> list[JobQueue]:
+    """Opens the queue of a session, or of all sessions in a folder.
+
+    Args:
+        root: the folder.
+        stack: closes them.
+
+    Raises:
+        InputError: there is none, or one that can't be read.
+    """
+    folders = find_sessions(root)
+    if not folders:
+        raise InputError(
+            f"{root} has no session; name a folder that 'edgecell run' wrote"
+        )
+    return [stack.enter_context(open_queue(folder)) for folder in folders]

@@ -1,0 +1,31 @@
+"""``edgecell explain status``."""
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+from edgecell import RESEARCH_USE
+from edgecell.cli import json_option, report
+from edgecell.explain.queue import open_queues
+
+
+@click.command("status", short_help="Show how sessions' queues stand.")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@json_option
+def command(folder: Path, json_file: str | None) -> None:
+    """Show what waits, is held, is done and was set aside in FOLDER.
+
+    FOLDER is a session that 'edgecell run' recorded, or a folder of sessions.
+    """
+    with ExitStack() as stack:
+        found = [q.status() for q in open_queues(folder, stack)]
+    lines = []
+    for s in found:
+        lines.append(
+            f"{s.folder}: {s.waiting} waiting, {s.held} held by a worker, {s.done} "
+            f"done, {len(s.set_aside)} set aside"
+        )
+        lines += [f"  cell {a.cell}, {a.method}: {a.error}" for a in s.set_aside]
+    data = {"sessions": [s.to_dict() for s in found]}
+    report("\n".join([*lines, RESEARCH_USE]), data, json_file)

@@ -1,0 +1,187 @@
+"""Works a queue of explanations off, gently, on this machine."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from edgecell.edge.classifier import Classifier
+from edgecell.edge.health import read_board
+from edgecell.errors import EdgecellError, InputError, MissingPackageError
+from edgecell.explain.methods import Explanation, explain
+from edgecell.explain.queue import LEASE_S, Job, JobQueue, decode_seen, open_queue
+
+logger = logging.getLogger(__name__)
+
+_LOOK_EVERY_S = 1.0
+
+
+class StopWorkError(BaseException):
+    """Raised by a signal: hands back what is in hand, and ends."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """When the machine may be used.
+
+    Attributes:
+        max_load: most processes that run at the same time, as a share of the cores,
+            over the last minute; None for any.
+        max_celsius: hottest sensor, degrees Celsius; None for any.
+        between: start and end of a daily time window, minutes after midnight, local
+            time; it may go over midnight. None for the whole day.
+    """
+
+    max_load: float | None = None
+    max_celsius: float | None = None
+    between: tuple[int, int] | None = None
+
+    def why_not(self) -> str:
+        """What speaks against working now; '' if nothing does."""
+        if self.between:
+            now = datetime.now()
+            minute, (start, end) = 60 * now.hour + now.minute, self.between
+            inside = start <= minute < end
+            if start > end:
+                inside = minute >= start or minute < end
+            if not inside:
+                return f"until {start // 60:02d}:{start % 60:02d}"
+        load = os.getloadavg()[0] / (os.cpu_count() or 1)
+        if self.max_load is not None and load > self.max_load:
+            return f"for an idle machine (its load is {load:.2f} a core)"
+        celsius = read_board().temperature_c
+        limit = self.max_celsius
+        if celsius is not None and limit is not None and celsius > limit:
+            return f"for a cooler board ({celsius:.0f} degrees Celsius)"
+        return ""
+
+
+def parse_window(text: str) -> tuple[int, int]:
+    """Reads a time window such as '22:00-06:00'.
+
+    Returns:
+        Start and end, minutes after midnight.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        start, end = (datetime.strptime(part, "%H:%M") for part in text.split("-"))
+    except ValueError as e:
+        raise InputError(f"'{text}' is no time window such as 22:00-06:00") from e
+    return 60 * start.hour + start.minute, 60 * end.hour + end.minute
+
+
+def make(job: Job, classifier: Classifier) -> Explanation:
+    """Makes one explanation.
+
+    Args:
+        job: the job.
+        classifier: the model that it is for.
+
+    Raises:
+        EdgecellError: it can't be made; says why.
+    """
+    if job.seen is None:
+        raise InputError("its crop is gone: --keep took it")
+    index = classifier.record.codes.index(job.code)
+    return explain(job.method, classifier, decode_seen(job.seen), index, job.seed)
+
+
+@contextmanager
+def renewed(queue: JobQueue) -> Iterator[None]:
+    """Keeps the leases of a queue's holder while the work takes."""
+    done = threading.Event()
+
+    def renew() -> None:
+        while not done.wait(LEASE_S / 4):
+            # SQLite connections stay with their thread.
+            with open_queue(queue.folder) as mine:
+                mine.renew(queue.holder)
+
+    thread = threading.Thread(target=renew, name="edgecell-lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def work_off(
+    queues: Sequence[JobQueue],
+    classifier: Classifier,
+    conditions: Conditions,
+    watch: bool,
+    told: Callable[[Job, Explanation | None, str], None],
+) -> None:
+    """Makes the explanations that wait, until none is left.
+
+    Jobs that another worker holds are waited for: they are done then, or come free.
+
+    Args:
+        queues: of sessions that were made with this model.
+        classifier: the model.
+        conditions: when to work.
+        watch: whether to wait for more jobs for good.
+        told: is told of each job: what came out, or the error.
+
+    Raises:
+        StopWorkError: raised in here by a signal; the job in hand was given back.
+        MissingPackageError: a job's method isn't installed; likewise.
+    """
+    waits = ""
+    while True:
+        why = conditions.why_not()
+        if why != waits and why:
+            logger.info("waiting %s", why)
+        waits = why
+        busy = not why and any([_one(queue, classifier, told) for queue in queues])
+        if busy:
+            continue
+        if not watch and not why and not any(map(left, queues)):
+            return
+        time.sleep(_LOOK_EVERY_S)
+
+
+def reason(error: BaseException) -> str:
+    """An error in one line."""
+    text = " ".join(str(error).split())
+    return (
+        text if isinstance(error, EdgecellError) else f"{type(error).__name__}: {text}"
+    )
+
+
+def left(queue: JobQueue) -> int:
+    """Jobs of a queue that are not done, whoever has them."""
+    status = queue.status()
+    return status.waiting + status.held
+
+
+def _one(
+    queue: JobQueue,
+    classifier: Classifier,
+    told: Callable[[Job, Explanation | None, str], None],
+) -> bool:
+    """Makes a queue's next explanation; False if there is none."""
+    jobs = queue.claim()
+    if not jobs:
+        return False
+    (job,) = jobs
+    try:
+        with renewed(queue):
+            explanation = make(job, classifier)
+    except (StopWorkError, MissingPackageError):
+        queue.give_back(job)
+        raise
+    except Exception as e:  # a library's too: the job is set aside if it stays so
+        queue.fail(job, reason(e))
+        told(job, None, reason(e))
+    else:
+        queue.acknowledge(job, explanation)
+        told(job, explanation, "")
+    return True

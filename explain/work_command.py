@@ -1,0 +1,158 @@
+"""``edgecell explain work``."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from tqdm import tqdm
+
+from edgecell import RESEARCH_USE
+from edgecell.cli import json_option, report
+from edgecell.edge.classifier import Classifier
+from edgecell.errors import InputError
+from edgecell.explain.queue import Job, open_queues
+from edgecell.explain.work import Conditions, StopWorkError, parse_window, work_off
+from edgecell.modelfile import BUNDLED, resolve
+
+if TYPE_CHECKING:
+    from edgecell.explain.methods import Explanation
+
+_LOWEST_PRIORITY = 19
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM raise `StopWorkError`, once."""
+    before: dict[int, Any] = {
+        number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+
+    def stop(*_: object) -> None:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
+        raise StopWorkError
+
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@click.command(
+    "work", short_help="Make the explanations that wait on sessions' queues."
+)
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--model",
+    default=BUNDLED,
+    show_default=True,
+    metavar="FILE",
+    help="The model that the sessions were made with.",
+)
+@click.option("--watch", is_flag=True, help="Wait for more, until Ctrl-C.")
+@click.option(
+    "--max-load",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SHARE",
+    help="Wait while the machine's load is above this share of its cores, such as 0.5.",
+)
+@click.option(
+    "--max-celsius",
+    type=float,
+    metavar="DEGREES",
+    help="Wait while the board's hottest sensor is above this, such as 70.",
+)
+@click.option(
+    "--between",
+    metavar="WINDOW",
+    help="Work in this time of day alone, such as 22:00-06:00.",
+)
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Let a Dask cluster do it, such as tcp://server:8786.",
+)
+@json_option
+def command(
+    folder: Path,
+    model: str,
+    watch: bool,
+    max_load: float | None,
+    max_celsius: float | None,
+    between: str | None,
+    scheduler: str | None,
+    json_file: str | None,
+) -> None:
+    """Make the explanations that wait in FOLDER, at the lowest priority.
+
+    FOLDER is a session that 'edgecell run --explain ...' recorded or is recording, or
+    a folder of sessions. Several workers may share it. Whatever ends one, no job is
+    lost and none is done twice; a job that keeps failing is set aside.
+    """
+    conditions = Conditions(
+        max_load, max_celsius, parse_window(between) if between else None
+    )
+    if scheduler and conditions != Conditions():
+        raise click.UsageError(
+            "--max-load, --max-celsius and --between are about this machine; with "
+            "--scheduler others do the work"
+        )
+    path = resolve(model)
+    classifier = Classifier(path)
+    made: list[str] = []
+    failed: list[str] = []
+    with ExitStack() as stack:
+        queues = open_queues(folder, stack)
+        for queue in queues:
+            if queue.model.model_sha256 != classifier.record.model_sha256:
+                raise InputError(
+                    f"{queue.folder} was recorded with the model "
+                    f"{queue.model.model_sha256[:12]}, not with {model} "
+                    f"({classifier.record.model_sha256[:12]}); name it with --model. "
+                    "No job is lost"
+                )
+        os.nice(_LOWEST_PRIORITY)
+        waiting = sum(queue.status().waiting for queue in queues)
+        bar = stack.enter_context(
+            tqdm(total=waiting, unit="cell", disable=None, leave=False)
+        )
+
+        def told(job: Job, explanation: "Explanation | None", error: str) -> None:
+            name = f"cell {job.cell}, {job.method} for {job.code}"
+            if explanation is None:
+                failed.append(f"{name}: {error}")
+                tqdm.write(failed[-1], sys.stderr)
+            else:
+                made.append(name)
+            bar.update()
+
+        with suppress(StopWorkError), _stopped_by_signals():
+            if scheduler:
+                from edgecell.explain.cluster import work_off_on_cluster
+
+                work_off_on_cluster(queues, path, scheduler, watch, told)
+            else:
+                work_off(queues, classifier, conditions, watch, told)
+        found = [queue.status() for queue in queues]
+    aside = sum(len(s.set_aside) for s in found)
+    left = sum(s.waiting + s.held for s in found)
+    lines = [
+        f"{len(made)} explanations made, {len(failed)} attempts failed; {left} jobs "
+        f"left, {aside} set aside",
+        f"see them with: edgecell explain show {model} {folder}",
+        RESEARCH_USE,
+    ]
+    data = {
+        "made": len(made),
+        "failed": failed,
+        "sessions": [s.to_dict() for s in found],
+    }
+    report("\n".join(lines), data, json_file)
