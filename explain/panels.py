@@ -1,5 +1,6 @@
 """Pictures of explanations, drawn with matplotlib without a display."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 
 from edgecell import RESEARCH_USE
 from edgecell.edge.classifier import Classifier, Prediction
+from edgecell.errors import InputError
 from edgecell.explain.evaluation import ExplainReport
 from edgecell.explain.faithfulness import (
     ROAD_SHARES,
@@ -19,6 +21,7 @@ from edgecell.explain.faithfulness import (
     insertion,
 )
 from edgecell.explain.methods import Explanation, explain, runner_up
+from edgecell.explain.queue import Explained, open_queue
 from edgecell.optional import require
 from edgecell.plots import figure, save
 from edgecell.preprocess import Image
@@ -112,6 +115,46 @@ def measured_row(
     )
 
 
+def session_rows(
+    classifier: Classifier,
+    folder: Path,
+    code: str | None,
+    methods: Sequence[str],
+    per_class: int,
+) -> list[Row]:
+    """Rows of what was explained in a session, measured anew.
+
+    Args:
+        classifier: the model that the session was run with.
+        folder: the session's.
+        code: only explanations of this class; None takes all.
+        methods: only these; none takes all.
+        per_class: the first so many cells of each class.
+
+    Raises:
+        InputError: no session, or one of another model.
+    """
+    with open_queue(folder) as queue:
+        if queue.model.model_sha256 != classifier.record.model_sha256:
+            raise InputError(f"{folder} was run with another model; name that one")
+        found = list(queue.results())
+    cells: dict[tuple[str, int], list[Explained]] = {}
+    for result in found:
+        wanted = not methods or result.explanation.method in methods
+        if wanted and code in (None, result.code) and result.seen is not None:
+            cells.setdefault((result.code, result.cell), []).append(result)
+    rows = []
+    taken: Counter[str] = Counter()
+    for (of, number), results in sorted(cells.items()):
+        taken[of] += 1
+        seen = results[0].seen
+        if taken[of] <= per_class and seen is not None:
+            maps = {r.explanation.method: r.explanation for r in results}
+            name = f"{folder.name}, cell {number}"
+            rows.append(measured_row(classifier, seen, name, None, list(maps.values())))
+    return rows
+
+
 def draw_rows(rows: Sequence[Row], path: Path) -> None:
     """Draws cells, each beside its explanations, over a scale for each column.
 
@@ -153,7 +196,7 @@ def draw_rows(rows: Sequence[Row], path: Path) -> None:
             bar = fig.colorbar(shown, cax=places[n, column], orientation="horizontal")
             ticks = {-1: "against", 0: "0", 1: "for"} if e.method in signed else _FROM_0
             bar.set_ticks(list(ticks), labels=list(ticks.values()), fontsize=7)
-    fig.supxlabel(f"del, ins: deletion and insertion area. {RESEARCH_USE}", fontsize=8)
+    fig.supxlabel(f"del, ins: deletion and insertion area.\n{RESEARCH_USE}", fontsize=8)
     save(fig, path)
 
 
