@@ -1,5 +1,6 @@
 """Pictures of explanations, drawn with matplotlib without a display."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 
 from edgecell import RESEARCH_USE
 from edgecell.edge.classifier import Classifier, Prediction
+from edgecell.errors import InputError
 from edgecell.explain.evaluation import ExplainReport
 from edgecell.explain.faithfulness import (
     ROAD_SHARES,
@@ -19,6 +21,7 @@ from edgecell.explain.faithfulness import (
     insertion,
 )
 from edgecell.explain.methods import Explanation, explain, runner_up
+from edgecell.explain.queue import Explained, open_queue
 from edgecell.optional import require
 from edgecell.plots import figure, save
 from edgecell.preprocess import Image
@@ -112,47 +115,101 @@ def measured_row(
     )
 
 
-def draw_rows(rows: Sequence[Row], path: Path) -> None:
-    """Draws cells with their explanations, a row each, under a scale a column.
-
-    Each map is scaled by its own largest absolute value.
+def session_rows(
+    classifier: Classifier,
+    folder: Path,
+    code: str | None,
+    methods: Sequence[str],
+    per_class: int,
+) -> list[Row]:
+    """Rows of what was explained in a session, measured anew.
 
     Args:
-        rows: at least one, all with the same methods.
+        classifier: the model that the session was run with.
+        folder: the session's.
+        code: only explanations of this class; None takes all.
+        methods: only these; none takes all.
+        per_class: the first so many cells of each class.
+
+    Raises:
+        InputError: no session, or one of another model.
+    """
+    with open_queue(folder) as queue:
+        if queue.model.model_sha256 != classifier.record.model_sha256:
+            raise InputError(f"{folder} was run with another model; name that one")
+        found = list(queue.results())
+    cells: dict[tuple[str, int], list[Explained]] = {}
+    for result in found:
+        wanted = not methods or result.explanation.method in methods
+        if wanted and code in (None, result.code) and result.seen is not None:
+            cells.setdefault((result.code, result.cell), []).append(result)
+    rows = []
+    taken: Counter[str] = Counter()
+    for (of, number), results in sorted(cells.items()):
+        taken[of] += 1
+        seen = results[0].seen
+        if taken[of] <= per_class and seen is not None:
+            maps = {r.explanation.method: r.explanation for r in results}
+            name = f"{folder.name}, cell {number}"
+            rows.append(measured_row(classifier, seen, name, None, list(maps.values())))
+    return rows
+
+
+def draw_rows(rows: Sequence[Row], path: Path) -> None:
+    """Draws cells, each beside its explanations, over a scale for each column.
+
+    Each map is scaled by its own largest absolute value. More than six cells stand in
+    two blocks.
+
+    Args:
+        rows: at least one.
         path: the PNG to write.
 
     Raises:
         OutputError: the file can't be written.
     """
-    methods = [e.method for e in rows[0].explanations]
-    columns, n = 1 + len(methods), len(rows)
-    fig = figure(1.75 * columns + 0.2, 2.3 * n + 0.8)
-    grid = fig.subplots(n + 1, columns, squeeze=False, height_ratios=[1.0] * n + [0.06])
-    grid[n, 0].set_axis_off()
-    signed = [
-        any((r.explanations[k].heat < 0).any() for r in rows)
-        for k in range(len(methods))
-    ]
-    for row, places in zip(rows, grid[:n], strict=True):
-        for axes in places:
-            axes.set_xticks([])
-            axes.set_yticks([])
-        places[0].imshow(row.seen)
-        places[0].set_title(_headline(row), fontsize=8)
-        places[0].set_xlabel(_called(row), fontsize=7)
-        for k, e in enumerate(row.explanations):
-            shown = _overlay(places[k + 1], row.seen, e, signed[k])
-            places[k + 1].set_title(_TITLES[e.method], fontsize=8)
-            places[k + 1].set_xlabel(_scores(e, *row.measured[k]), fontsize=7)
-            if row is rows[0]:
-                bar = fig.colorbar(shown, cax=grid[n, k + 1], orientation="horizontal")
-                ticks = {-1: "against", 0: "0", 1: "for"} if signed[k] else _FROM_0
-                bar.set_ticks(list(ticks), labels=list(ticks.values()), fontsize=7)
-    fig.supxlabel(f"del, ins: deletion and insertion area. {RESEARCH_USE}", fontsize=8)
+    methods = list(dict.fromkeys(e.method for r in rows for e in r.explanations))
+    blocks = 1 if len(rows) <= _BLOCK else 2
+    width, n = 1 + len(methods), -(-len(rows) // blocks)
+    fig = figure(1.75 * width * blocks + 0.2, 2.3 * n + 0.8)
+    grid = fig.subplots(
+        n + 1, width * blocks, squeeze=False, height_ratios=[1.0] * n + [0.06]
+    )
+    for axes in grid.ravel():
+        axes.set_axis_off()
+    signed = {
+        e.method
+        for r in rows
+        for e in r.explanations
+        if not e.empty and e.heat.min() < 0
+    }
+    for number, row in enumerate(rows):
+        block, line = divmod(number, n)
+        places = grid[:, block * width : (block + 1) * width]
+        _panel(places[line, 0], _headline(row), _called(row))
+        places[line, 0].imshow(row.seen)
+        for e, measured in zip(row.explanations, row.measured, strict=True):
+            column = 1 + methods.index(e.method)
+            _panel(places[line, column], _TITLES[e.method], _scores(e, *measured))
+            shown = _overlay(places[line, column], row.seen, e, e.method in signed)
+            places[n, column].set_axis_on()
+            bar = fig.colorbar(shown, cax=places[n, column], orientation="horizontal")
+            ticks = {-1: "against", 0: "0", 1: "for"} if e.method in signed else _FROM_0
+            bar.set_ticks(list(ticks), labels=list(ticks.values()), fontsize=7)
+    fig.supxlabel(f"del, ins: deletion and insertion area.\n{RESEARCH_USE}", fontsize=8)
     save(fig, path)
 
 
+_BLOCK = 6
 _FROM_0 = {0: "0", 1: "for"}
+
+
+def _panel(axes: "Axes", above: str, below: str) -> None:
+    axes.set_axis_on()
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_title(above, fontsize=8)
+    axes.set_xlabel(below, fontsize=7)
 
 
 def _headline(row: Row) -> str:

@@ -56,18 +56,20 @@ def command(
     """Draw cells with maps of what speaks for the class that MODEL names.
 
     MODEL is a .tflite file, or 'bundled'. DATA are images with one cell in the middle,
-    or folders or zip files in which the directory above an image names its class.
-    Under each map stand its deletion and insertion area, under each cell the class,
-    the confidence and the runner-up.
+    folders or zip files in which the directory above an image names its class, or
+    folders that 'edgecell run' wrote, whose finished explanations are drawn as they
+    are. Under each map stand its deletion and insertion area, under each cell the
+    class, the confidence and the runner-up.
     """
     from tqdm import tqdm
 
     from edgecell.classes import CODES
     from edgecell.dataset import IMAGE_SUFFIXES, decode, scan
     from edgecell.edge.classifier import Classifier
+    from edgecell.edge.sessions import find_sessions
     from edgecell.errors import InputError
     from edgecell.explain.evaluate_command import sample
-    from edgecell.explain.panels import draw_rows, explain_row
+    from edgecell.explain.panels import draw_rows, explain_row, session_rows
     from edgecell.files import check_writable
     from edgecell.modelfile import resolve
     from edgecell.preprocess import cell_image
@@ -76,25 +78,24 @@ def command(
         raise click.UsageError(f"no class {code}; there are {', '.join(CODES)}")
     check_writable(out)
     classifier = Classifier(resolve(model))
-    chosen = methods or _PAPERS
-    for method in chosen:
-        check_installed(method)
-    single = [p for p in data if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES]
+    images = [p for p in data if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES]
+    sessions = [p for p in data if p.is_dir() and find_sessions(p) == [p]]
+    labelled = [p for p in data if p not in (*images, *sessions)]
     todo: list[tuple[str, str | None, bytes]] = [
-        (p.name, None, p.read_bytes()) for p in single
+        (p.name, None, p.read_bytes()) for p in images
     ]
-    others = [p for p in data if p not in single]
-    if others:
+    if labelled:
         files = [
             f
-            for f in scan(others)
+            for f in scan(labelled)
             if split in ("all", f.split) and code in (None, f.code)
         ]
         todo += [
             (Path(f.name).name, f.code, f.data) for f in sample(files, cells, seed)
         ]
-    if not todo:
-        raise InputError("there are no such cells in this data")
+    chosen = methods or _PAPERS
+    for method in chosen if todo else ():
+        check_installed(method)
     prep = classifier.record.preprocessing
     rows = [
         explain_row(
@@ -102,5 +103,9 @@ def command(
         )
         for name, truth, image in tqdm(todo, "explaining", disable=None, leave=False)
     ]
+    for folder in sessions:
+        rows += session_rows(classifier, folder, code, methods, cells)
+    if not rows:
+        raise InputError("there are no such cells, or none explained, in this data")
     draw_rows(rows, out)
     click.echo(f"{out}: {len(rows)} cells\n{RESEARCH_USE}")
