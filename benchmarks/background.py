@@ -165,7 +165,7 @@ def transplants(path: Path, files: Sequence[CellFile]) -> list[Transplant]:
     rows = []
     for (code, source), members in groups.items():
         own = np.stack([views[f.name][0] for f in members])
-        here = predict(path, own).argmax(1) == record.codes.index(code)
+        here = predict(path, own).logits.argmax(1) == record.codes.index(code)
         for other in sources:
             drawn = rng.choice(of_source[other], len(members))
             moved = np.stack(
@@ -174,7 +174,7 @@ def transplants(path: Path, files: Sequence[CellFile]) -> list[Transplant]:
                     for f, b in zip(members, drawn, strict=True)
                 ]
             )
-            called = predict(path, moved).argmax(1)[here]
+            called = predict(path, moved).logits.argmax(1)[here]
             lures = [record.codes.index(c) for c in alone[other] if c != code]
             n = int(here.sum())
             kept = called == record.codes.index(code)

@@ -8,10 +8,8 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
-from typing import Any
 
-from edgecell.optional import require
+from edgecell.graph import read_graph
 
 Shape = tuple[int, ...]
 
@@ -84,45 +82,26 @@ def model_cost(flatbuffer: bytes) -> Cost:
     Raises:
         MissingPackageError: the package 'tflite' is not installed.
     """
-    tflite = require("tflite", "edge")
-    model = tflite.Model.GetRootAs(flatbuffer, 0)
-    graph = model.Subgraphs(0)
-    operators = [
-        (_op_name(model, op, tflite), op)
-        for op in map(graph.Operators, range(graph.OperatorsLength()))
-    ]
+    graph = read_graph(flatbuffer)
     # float16 files keep weights behind a DEQUANTIZE operator.
     stored = {
-        op.Outputs(0): op.Inputs(0) for name, op in operators if name == "DEQUANTIZE"
+        op.outputs[0].index: op.inputs[0]
+        for op in graph.operators
+        if op.name == "DEQUANTIZE"
     }
     seen: set[int] = set()
     layers = []
-    for name, op in operators:
-        if name not in _MACS:
+    for op in graph.operators:
+        if op.name not in _MACS:
             continue
         parameters = 0
-        for i in range(1, op.InputsLength()):
-            index = stored.get(op.Inputs(i), op.Inputs(i))
-            if index < 0:  # an optional bias that is absent
-                continue
-            tensor = graph.Tensors(index)
-            buffer = tensor.Buffer()
-            if buffer not in seen and model.Buffers(buffer).DataLength():
-                parameters += math.prod(_shape(tensor))
-                seen.add(buffer)
-        output = _shape(graph.Tensors(op.Outputs(0)))
-        macs = _MACS[name](output, _shape(graph.Tensors(op.Inputs(1))))
-        layers.append(LayerCost(name, output, macs, parameters))
-    uncounted = Counter(name for name, _ in operators if name not in _MACS)
+        for tensor in op.inputs[1:]:
+            weights = stored.get(tensor.index, tensor)
+            if weights.buffer is not None and weights.buffer not in seen:
+                parameters += weights.elements
+                seen.add(weights.buffer)
+        output = op.outputs[0].shape
+        macs = _MACS[op.name](output, op.inputs[1].shape)
+        layers.append(LayerCost(op.name, output, macs, parameters))
+    uncounted = Counter(op.name for op in graph.operators if op.name not in _MACS)
     return Cost(tuple(layers), dict(uncounted.most_common()))
-
-
-def _op_name(model: Any, operator: Any, tflite: ModuleType) -> str:
-    code = model.OperatorCodes(operator.OpcodeIndex())
-    # The old field has one byte; the new one took over for codes above 127.
-    number = max(code.DeprecatedBuiltinCode(), code.BuiltinCode())
-    return str(tflite.utils.BUILTIN_OPCODE2NAME.get(number, f"OPERATOR_{number}"))
-
-
-def _shape(tensor: Any) -> Shape:
-    return tuple(tensor.Shape(i) for i in range(tensor.ShapeLength()))

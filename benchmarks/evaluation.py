@@ -219,7 +219,7 @@ def evaluate(path: Path, files: Sequence[CellFile]) -> Answers:
     record = read_record(path)
     y = labels(files, record.codes)
     images = load_images(files, record.preprocessing)
-    logits = predict(path, images)
+    logits = predict(path, images).logits
     probabilities = softmax(logits, record.temperature)
     reasons = [review_reasons(x, record) for x in logits] if record.review else None
     sources = [f.source for f in files]

@@ -96,7 +96,7 @@ def robustness(path: Path, files: Sequence[CellFile]) -> list[Condition]:
     rows = []
     for name, level, change in CONDITIONS:
         images = load_images(files, record.preprocessing, change=change)
-        right = predict(path, images).argmax(1) == y
+        right = predict(path, images).logits.argmax(1) == y
         recalls = [right[y == c].mean() for c in np.unique(y)]
         rows.append(
             Condition(name, level, float(right.mean()), float(np.mean(recalls)))

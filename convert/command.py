@@ -1,11 +1,20 @@
 """``edgecell convert``."""
 
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgecell.cli import json_option, report
+from edgecell.errors import InputError, ModelError
+
+if TYPE_CHECKING:
+    from edgecell.convert.convert import Conversion
+    from edgecell.convert.layers import LayerReport
+
+_MOST_LOSERS = 5
+_MOST_LAYERS = 12
 
 
 class ManyCalibrationData(click.Command):
@@ -29,6 +38,67 @@ def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f} %"
 
 
+def summary(made: "Conversion") -> str:
+    """The figures as text."""
+    c, target = made.comparison, made.target
+    ran = f"not run on {target.target}: {target.reason}"
+    if target.ran:
+        ran = (
+            f"run on {target.target}: {target.images} images, same class "
+            f"{_percent(target.agreement)}, logits within "
+            f"{target.worst_steps:.1f} steps, {target.median_ms:.1f} ms an image"
+        )
+    again = ""
+    if made.recalibrated is not None:
+        again = (
+            f"; with another draw of it the same class on {_percent(made.recalibrated)}"
+        )
+    return "\n".join(
+        (
+            f"{made.path}: {made.scheme}, {made.bytes / 1e6:.2f} MB, "
+            f"{made.float_bytes / made.bytes:.1f} times smaller than float32; "
+            f"{made.deflated_bytes / 1e6:.2f} MB after deflate",
+            f"calibration set: {made.calibration_images} images{again}",
+            f"on {c.n} images of {made.split}: accuracy {_percent(c.accuracy_before)} "
+            f"before, {_percent(c.accuracy_after)} after; same class "
+            f"{_percent(c.agreement)}",
+            f"probabilities drift by {c.drift_mean:.3f} in the mean, "
+            f"{c.drift_worst:.3f} at worst; maps correlate by {c.map_similarity:.3f}",
+            f"temperature {made.temperature:.3f}; {_percent(made.accepted)} of the "
+            f"validation cells accepted, {_percent(made.accepted_right)} of them right",
+            ran,
+        )
+    )
+
+
+def losers_table(made: "Conversion") -> str:
+    """The classes that lost most, as text."""
+    rows = [f"{'class':<7}{'recall before':>14}{'after':>8}"]
+    rows += [
+        f"{code:<7}{100 * before:>14.1f}{100 * after:>8.1f}"
+        for code, before, after in made.comparison.losers()[:_MOST_LOSERS]
+    ]
+    return "\n".join(rows)
+
+
+def layers_table(reports: "Sequence[LayerReport]") -> str:
+    """The layers with the lowest signal-to-noise ratio, as text."""
+    from edgecell.convert.layers import worst_first
+
+    rows = [
+        f"{'SNR dB':>7}  {'operator':<20}{'shape':<16}{'type':<7}{'scale':>9}  name"
+    ]
+    for r in worst_first(reports)[:_MOST_LAYERS]:
+        shape = "x".join(map(str, r.shape))
+        scale = "" if r.scale is None else f"{r.scale:.5f}"
+        name = r.name.split(";")[0][-40:]
+        rows.append(
+            f"{r.snr_db:>7.1f}  {r.operator:<20}{shape:<16}{r.dtype:<7}{scale:>9}  "
+            f"{name}"
+        )
+    return "\n".join(rows)
+
+
 @click.command(
     "convert",
     cls=ManyCalibrationData,
@@ -42,17 +112,45 @@ def _percent(share: float | None) -> str:
     default="int8",
     help="Full integer quantisation (the default).",
 )
+@click.option("--int16x8", "scheme", flag_value="int16x8", help="int16 activations.")
+@click.option(
+    "--dynamic", "scheme", flag_value="dynamic", help="int8 weights, float activations."
+)
+@click.option("--float16", "scheme", flag_value="float16", help="Half-size weights.")
 @click.option(
     "--float32", "scheme", flag_value="float32", help="Keep 32-bit floating point."
+)
+@click.option(
+    "--qat",
+    is_flag=True,
+    help="Fine-tune with simulated quantisation first, then --int8.",
+)
+@click.option(
+    "--prune",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="SHARE",
+    help="Fine-tune with that share of each kernel set to zero first.",
+)
+@click.option(
+    "--cluster",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="Fine-tune with N different values in each kernel first.",
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    default=350,
+    show_default=True,
+    help="Steps of fine-tuning, 32 images each.",
 )
 @click.option(
     "--calibration",
     metavar="DATA...",
     multiple=True,
-    required=True,
     type=click.Path(path_type=Path),
     help="The data that MODEL was trained on. Its training split gives the "
-    "calibration set, its validation split the figures.",
+    "calibration set, its validation split the confidence.",
 )
 @click.option(
     "--manifest",
@@ -64,10 +162,8 @@ def _percent(share: float | None) -> str:
 )
 @click.option(
     "--io",
-    type=click.Choice(["int8", "uint8"]),
-    default="int8",
-    show_default=True,
-    help="Type of the input tensor of an int8 model.",
+    type=click.Choice(["int8", "uint8", "float32"]),
+    help="Type of the input tensor of an int8 model.  [default: int8]",
 )
 @click.option(
     "--calibration-size",
@@ -79,49 +175,113 @@ def _percent(share: float | None) -> str:
 @click.option(
     "--seed", default=1, show_default=True, help="Seed of the calibration set's draw."
 )
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(min=0),
+    default=0.5,
+    show_default=True,
+    metavar="POINTS",
+    help="Accuracy that may be lost, in percentage points; else nothing is written.",
+)
+@click.option(
+    "--split",
+    type=click.Choice(["val", "test"]),
+    default="val",
+    show_default=True,
+    help="Images on which the accuracy is compared.",
+)
+@click.option(
+    "--target",
+    type=click.Choice(["litert", "tflite-runtime-2.14"]),
+    default="litert",
+    show_default=True,
+    help="Runtime that the file is for; it is checked against it and run on it.",
+)
+@click.option(
+    "--debug",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Also compare each layer with float32, into layers.csv and layers.png.",
+)
 @json_option
 def command(
     model: Path,
     scheme: str,
+    qat: bool,
+    prune: float | None,
+    cluster: int | None,
+    steps: int,
     calibration: tuple[Path, ...],
     manifest: Path | None,
     out: Path,
-    io: str,
+    io: str | None,
     calibration_size: int,
     seed: int,
+    max_drop: float,
+    split: Any,
+    target: Any,
+    debug: Path | None,
     json_file: str | None,
 ) -> None:
     """Convert MODEL, a .keras file that 'edgecell train' wrote, to one TFLite file.
 
-    The file holds the network with two outputs (logits and class activation maps)
-    and everything that a device needs to know: classes, preprocessing, temperature.
+    The file holds the network with its outputs (logits, class activation maps, feature
+    map) and everything that a device needs to know: classes, preprocessing, confidence.
+    Its types are proved to be what the scheme says, its accuracy is compared with
+    MODEL's, and it is run on the runtime that it is for before it is written.
     """
     from edgecell.optional import require
 
+    if not calibration:
+        raise InputError(
+            "conversion needs the data that MODEL was trained on, to set the integers' "
+            "ranges and to measure the result; give --calibration DATA..."
+        )
+    tunings: dict[str, Any] = {"qat": qat, "prune": prune, "cluster": cluster}
+    given = {name: value for name, value in tunings.items() if value}
+    if len(given) > 1:
+        raise click.UsageError("choose one of --qat, --prune and --cluster")
+    if qat and scheme != "int8":
+        raise click.UsageError("--qat prepares for --int8; leave the other scheme out")
     require("tensorflow", "train")
-    from edgecell.convert.convert import convert
+    from edgecell.convert.convert import Request, convert
     from edgecell.convert.export import QuantScheme
+    from edgecell.convert.finetune import FineTuning
+    from edgecell.convert.layers import write_reports
     from edgecell.files import check_writable
     from edgecell.manifest import scan_split
     from edgecell.modelfile import read_keras_record
 
     read_keras_record(model)
     check_writable(out)
-    made = convert(
-        model,
-        QuantScheme(scheme, io),  # type: ignore[arg-type]
-        scan_split(calibration, manifest),
-        out,
-        calibration_size,
-        seed,
-    )
-    text = (
-        f"{made.path}: {made.scheme}, {made.bytes / 1e6:.2f} MB\n"
-        f"calibration set: {made.calibration_images} images\n"
-        f"on {made.n} validation images: accuracy {100 * made.accuracy_before:.1f} % "
-        f"before, {100 * made.accuracy_after:.1f} % after; "
-        f"same class {100 * made.agreement:.1f} %\n"
-        f"temperature {made.temperature:.3f}; {100 * made.accepted:.1f} % of the cells "
-        f"accepted, {_percent(made.accepted_right)} of them right"
-    )
-    report(text, asdict(made) | {"path": str(made.path)}, json_file)
+    if debug:
+        check_writable(debug / "layers.csv")
+    name: Any = scheme
+    kind: Any = io or ("int8" if scheme == "int8" else "float32")
+    try:
+        request = Request(
+            QuantScheme(name, kind),
+            FineTuning(**given, steps=steps, seed=seed) if given else None,
+            target,
+            calibration_size,
+            seed,
+            split,
+            max_drop,
+            debug is not None,
+        )
+    except ValueError as e:
+        raise click.UsageError(str(e)) from e
+    made, layers = convert(model, request, scan_split(calibration, manifest), out)
+    texts = [summary(made)]
+    if debug:
+        write_reports(layers, debug)
+        texts.append(f"{layers_table(layers)}\nall layers: {debug}")
+    if not made.written:
+        texts.append(losers_table(made))
+    report("\n\n".join(texts), made.to_dict(), json_file)
+    if not made.written:
+        raise ModelError(
+            f"accuracy fell by {made.comparison.drop:.2f} points, more than --max-drop "
+            f"{max_drop:g}; nothing was written. Try --qat, or more "
+            "--calibration-size"
+        )

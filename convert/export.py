@@ -4,19 +4,22 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from edgecell.modelfile import LOGITS, MAPS
+from edgecell.modelfile import FEATURES, LOGITS, MAPS
 from edgecell.quiet import quiet_stderr
 
 if TYPE_CHECKING:
     import keras
 
-Scheme = Literal["float32", "int8"]
-IoType = Literal["int8", "uint8"]
+Scheme = Literal["float32", "float16", "dynamic", "int8", "int16x8"]
+IoType = Literal["int8", "uint8", "float32"]
+SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
+CALIBRATED: tuple[Scheme, ...] = ("int8", "int16x8")
+"""Schemes whose activations are integers, with ranges that a calibration set gives."""
 
 
 @dataclass(frozen=True)
@@ -24,33 +27,41 @@ class QuantScheme:
     """How numbers are stored in the TFLite file.
 
     Attributes:
-        name: 'float32', or 'int8' for full integer quantisation (Jacob et al.,
-            CVPR 2018): int8 activations per tensor, weights per channel.
-        io: type of the input tensor of an int8 model.
+        name: 'float32'; 'float16' for half-precision weights; 'dynamic' for int8
+            weights whose activations are quantised on the fly; 'int8' for full
+            integer quantisation (Jacob et al., CVPR 2018): int8 activations per
+            tensor, weights per channel; 'int16x8' for int16 activations with int8
+            weights.
+        io: type of the input tensor; of an int8 model alone it can be an integer.
     """
 
     name: Scheme
-    io: IoType = "int8"
+    io: IoType = "float32"
+
+    def __post_init__(self) -> None:
+        if self.io != "float32" and self.name != "int8":
+            raise ValueError(f"{self.name} takes float32 inputs, not {self.io}")
 
 
 def deployed(
-    model: "keras.Model", features: str, head: str, batch: int = 1
+    model: "keras.Model", features: str, head: str, batch: int | None = 1
 ) -> "keras.Model":
-    """The network as it is shipped: two outputs, and no fully connected layer.
+    """The network as it is shipped: three outputs, and no fully connected layer.
 
     The class activation maps are a 1x1 convolution of the last feature map with
     the classifier's weights. The logits are the same convolution, with its bias,
     of the pooled map: tflite-runtime 2.14 refuses newer FULLY_CONNECTED operators.
+    The feature map itself is put out for explanations that weigh its channels.
 
     Args:
         model: a trained network.
         features: name of the layer that puts out the last feature map.
         head: name of the linear classifier.
-        batch: fixed batch size; TFLite plans its memory for it.
+        batch: fixed batch size, for which TFLite plans its memory; None for any.
 
     Returns:
         A model from float32 (batch, S, S, 3) to a dictionary of ``logits``
-        (batch, C) and ``maps`` (batch, h, w, C).
+        (batch, C), ``maps`` (batch, h, w, C) and ``features`` (batch, h, w, K).
     """
     import keras
 
@@ -65,6 +76,7 @@ def deployed(
     outputs = {
         LOGITS: keras.layers.Reshape((classes,))(logits(pooled)),
         MAPS: maps(feature_map),
+        FEATURES: feature_map,
     }
     maps.set_weights([kernel[None, None]])
     logits.set_weights([kernel[None, None], bias])
@@ -81,13 +93,13 @@ def to_tflite(
     Args:
         model: what `deployed` made.
         scheme: the number format.
-        calibration: float32 (N, S, S, 3), standardised; needed for 'int8'.
+        calibration: float32 (N, S, S, 3), standardised; for `CALIBRATED` schemes.
 
     Returns:
         The TFLite flatbuffer, outputs named in the signature 'serving_default'.
 
     Raises:
-        ValueError: 'int8' without a calibration set.
+        ValueError: a `CALIBRATED` scheme without a calibration set.
     """
     import tensorflow as tf
 
@@ -100,20 +112,28 @@ def to_tflite(
         warnings.simplefilter("ignore")
         model.export(folder, format="tf_saved_model", verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        if scheme.name == "int8":
+        if scheme.name != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if scheme.name == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        if scheme.name in CALIBRATED:
             if calibration is None or not len(calibration):
-                raise ValueError("int8 needs a calibration set")
+                raise ValueError(f"{scheme.name} needs a calibration set")
             images = calibration
 
             def batches() -> Iterator[dict[str, Any]]:
                 for image in images:
                     yield {"image": image[None]}
 
-            io = getattr(tf, scheme.io)
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.representative_dataset = batches
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-            converter.inference_input_type = io
+            sets = tf.lite.OpsSet
+            converter.target_spec.supported_ops = [
+                sets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+                if scheme.name == "int16x8"
+                else sets.TFLITE_BUILTINS_INT8
+            ]
+        if scheme.io != "float32":
+            converter.inference_input_type = getattr(tf, scheme.io)
             converter.inference_output_type = tf.int8
         flatbuffer: bytes = converter.convert()
     return flatbuffer

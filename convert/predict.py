@@ -1,19 +1,38 @@
-"""Predictions of a model file, Keras or TFLite, for a set of images."""
+"""What a model file, Keras or TFLite, says of a set of images."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from edgecell.convert.export import deployed
 from edgecell.edge.classifier import Classifier
-from edgecell.kerasfile import load_keras
-from edgecell.modelfile import ModelRecord, read_keras_record, read_tflite
+from edgecell.kerasfile import FEATURES_LAYER, HEAD_LAYER, load_keras
+from edgecell.modelfile import LOGITS, MAPS, ModelRecord, read_keras_record, read_tflite
 from edgecell.preprocess import standardise
 
-Logits = npt.NDArray[np.float32]
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """Both outputs of a network for N images.
+
+    Attributes:
+        logits: float32 (N, C).
+        maps: float32 (N, h, w, C), class activation maps.
+    """
+
+    logits: Array
+    maps: Array
+
+    def agreement(self, other: "Outputs") -> float:
+        """Share of the images for which both name the same class, 0..1."""
+        return float((self.logits.argmax(1) == other.logits.argmax(1)).mean())
 
 
 def read_record(path: Path) -> ModelRecord:
@@ -27,34 +46,37 @@ def read_record(path: Path) -> ModelRecord:
     return read_tflite(path)[1]
 
 
-def predict(path: Path, images: npt.NDArray[np.uint8]) -> Logits:
-    """Logits of a model file for a set of images.
+def predict(path: Path, images: npt.NDArray[np.uint8]) -> Outputs:
+    """Runs a model file on a set of images, a batch for each core.
 
     Args:
         path: a ``.keras`` or ``.tflite`` file of ours.
-        images: uint8 RGB (N, S, S, 3), as `load_images` makes them.
-
-    Returns:
-        float32 (N, C).
+        images: uint8 RGB (N, S, S, 3), N >= 1, as `load_images` makes them.
     """
     if path.suffix == ".keras":
         model, record = load_keras(path)
         x = standardise(images, record.preprocessing)
-        return np.asarray(model.predict(x, batch_size=64, verbose=0), np.float32)
+        network = deployed(model, FEATURES_LAYER, HEAD_LAYER, batch=None)
+        found = network.predict(x, batch_size=64, verbose=0)
+        return Outputs(found[LOGITS], found[MAPS])
 
-    def run(part: npt.NDArray[np.uint8], bar: "tqdm[None]") -> Logits:
+    def run(part: npt.NDArray[np.uint8], bar: "tqdm[None]") -> tuple[Array, Array]:
         classifier = Classifier(path)
-        logits = np.empty((len(part), len(classifier.record.classes)), np.float32)
-        for i, image in enumerate(part):
-            logits[i] = classifier.classify(image).logits
+        predictions = []
+        for image in part:
+            predictions.append(classifier.classify(image))
             bar.update()
-        return logits
+        return (
+            np.stack([p.logits for p in predictions]),
+            np.stack([p.maps for p in predictions]),
+        )
 
     # An interpreter for each core: an interpreter releases the GIL while it runs.
-    cores = os.cpu_count() or 1
+    cores = min(os.cpu_count() or 1, len(images))
     with (
         ThreadPoolExecutor(cores) as pool,
         tqdm(total=len(images), desc="classifying", disable=None, leave=False) as bar,
     ):
         parts = np.array_split(images, cores)
-        return np.concatenate(list(pool.map(lambda p: run(p, bar), parts)))
+        logits, maps = zip(*pool.map(lambda p: run(p, bar), parts), strict=True)
+    return Outputs(np.concatenate(logits), np.concatenate(maps))

@@ -119,7 +119,7 @@ class Classifier:
             The prediction.
         """
         index = self._input["index"]
-        self._interpreter.set_tensor(index, self._lookup(image)[None])
+        self._interpreter.set_tensor(index, self.input_tensor(image)[None])
         self._interpreter.invoke()
         logits, maps = (
             dequantise(self._interpreter.get_tensor(d["index"])[0], d)
@@ -128,7 +128,15 @@ class Classifier:
         probabilities = softmax(logits, self.record.temperature)
         return Prediction(self.record.codes, logits, probabilities, maps)
 
-    def _lookup(self, image: Image) -> npt.NDArray[Any]:
+    def input_tensor(self, image: Image) -> npt.NDArray[Any]:
+        """A cell as the network takes it: standardised, and quantised if that is so.
+
+        Args:
+            image: as for `classify`.
+
+        Returns:
+            (S, S, 3) of the input's dtype.
+        """
         # cv2.LUT knows no int8 input tables in older releases; a view does.
         if self._table.dtype == np.int8:
             return cv2.LUT(image, self._table.view(np.uint8)).view(np.int8)

@@ -29,6 +29,7 @@ BUNDLED = "bundled"
 # Outputs of every TFLite graph of ours, named in its signature.
 LOGITS = "logits"
 MAPS = "maps"
+FEATURES = "features"
 
 
 @dataclass(frozen=True)

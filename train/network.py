@@ -7,9 +7,11 @@ benchmarks/network_choice.py measures.
 """
 
 from dataclasses import asdict, dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from edgecell.kerasfile import FEATURES_LAYER, HEAD_LAYER
+from edgecell.optional import require
 
 if TYPE_CHECKING:
     import keras
@@ -105,7 +107,10 @@ def _hidden(width: int, spec: NetworkSpec) -> int:
 
 
 def build(
-    spec: NetworkSpec, classes: int = 12, input_size: int | None = 112
+    spec: NetworkSpec,
+    classes: int = 12,
+    input_size: int | None = 112,
+    framework: ModuleType | None = None,
 ) -> "keras.Model":
     """Builds a network.
 
@@ -113,14 +118,15 @@ def build(
         spec: what to build.
         classes: number of classes C.
         input_size: side of the input in pixels; None for any size.
+        framework: tf_keras instead of Keras 3, for tensorflow-model-optimization.
 
     Returns:
         A functional Keras model from standardised float32 (N, S, S, 3) to logits
         float32 (N, C). The layer ``FEATURES_LAYER`` is the last feature map, and
         ``HEAD_LAYER`` the one linear layer after global average pooling.
     """
-    import keras
-    from keras import layers
+    framework = framework or require("keras", "train")
+    layers = framework.layers
 
     def conv_bn(x: Any, width: int, kernel: int, stride: int, relu: bool) -> Any:
         x = layers.Conv2D(
@@ -164,7 +170,7 @@ def build(
             x = conv_bn(x, width, 1, 1, relu=False)
         return layers.Add()([x, y])
 
-    image = keras.Input((input_size, input_size, 3), name="image")
+    image = framework.Input((input_size, input_size, 3), name="image")
     x = conv_bn(image, spec.stem_width, spec.stem_kernel, 2, relu=True)
     if spec.stem_pool:
         x = layers.MaxPooling2D(3, 2, "same")(x)
@@ -175,4 +181,4 @@ def build(
     x = layers.GlobalAveragePooling2D()(x)
     x = layers.Dropout(spec.dropout)(x)
     logits = layers.Dense(classes, name=HEAD_LAYER)(x)
-    return keras.Model(image, logits, name=spec.name.replace("-", "_"))
+    return framework.Model(image, logits, name=spec.name.replace("-", "_"))

@@ -1,6 +1,7 @@
 import json
-import subprocess
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,52 +9,23 @@ import tflite
 from click.testing import CliRunner
 
 from edgecell.cli import cli
-from edgecell.convert.convert import convert
-from edgecell.convert.export import QuantScheme, deployed
+from edgecell.convert.export import deployed
+from edgecell.convert.gate import Comparison, compare
 from edgecell.convert.predict import predict
-from edgecell.dataset import load_images, scan
+from edgecell.convert.target import ENVIRONMENT, run_on_target
 from edgecell.edge.classifier import Classifier
 from edgecell.kerasfile import FEATURES_LAYER, HEAD_LAYER, load_keras
 from edgecell.modelfile import read_tflite
 from edgecell.preprocess import standardise
-
-ROOT = Path(__file__).parents[2]
-OLD_RUNTIME = ROOT / ".venv-tflite-runtime" / "bin" / "python"
-
-
-@pytest.fixture(scope="session")
-def converted(
-    tiny_run: Path, drawn_cells: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Path]:
-    """The tiny network in each scheme."""
-    folder = tmp_path_factory.mktemp("converted")
-    files = scan([drawn_cells])
-    schemes = {
-        "float32": QuantScheme("float32"),
-        "int8": QuantScheme("int8"),
-        "uint8-input": QuantScheme("int8", "uint8"),
-    }
-    for name, scheme in schemes.items():
-        out = folder / f"{name}.tflite"
-        made = convert(tiny_run / "model.keras", scheme, files, out, 60)
-        assert made.bytes == out.stat().st_size
-        assert made.agreement >= (1.0 if name == "float32" else 0.8)
-    return {name: folder / f"{name}.tflite" for name in schemes}
-
-
-@pytest.fixture(scope="session")
-def cells(tiny_run: Path, drawn_cells: Path) -> np.ndarray:
-    _, record = load_keras(tiny_run / "model.keras")
-    files = [f for f in scan([drawn_cells]) if f.split == "test"]
-    return load_images(files, record.preprocessing)
+from tests.convert.test_target import OLD_RUNTIME, needs_old_runtime
 
 
 def test_float32_equals_keras_to_rounding(
     converted: dict[str, Path], cells: np.ndarray, tiny_run: Path
 ) -> None:
-    keras_logits = predict(tiny_run / "model.keras", cells)
+    keras_logits = predict(tiny_run / "model.keras", cells).logits
     np.testing.assert_allclose(
-        predict(converted["float32"], cells), keras_logits, atol=2e-4, rtol=1e-4
+        predict(converted["float32"], cells).logits, keras_logits, atol=2e-4, rtol=1e-4
     )
 
 
@@ -90,67 +62,35 @@ def test_mean_of_map_plus_bias_is_the_logit(
 def test_types_are_what_the_scheme_says(
     converted: dict[str, Path], name: str, io: int
 ) -> None:
-    flatbuffer, record = read_tflite(converted[name])
+    flatbuffer, _ = read_tflite(converted[name])
     graph = tflite.Model.GetRootAsModel(flatbuffer, 0).Subgraphs(0)
     types = [graph.Tensors(i).Type() for i in range(graph.TensorsLength())]
     assert types[graph.Inputs(0)] == io
     assert {types[graph.Outputs(i)] for i in (0, 1)} == {tflite.TensorType.INT8}
     assert tflite.TensorType.FLOAT32 not in types
-    assert record.scheme == "int8"
-    assert record.calibration_set["images"] == 60
 
 
 def test_uint8_and_int8_inputs_give_the_same_logits(
     converted: dict[str, Path], cells: np.ndarray
 ) -> None:
-    a, b = (predict(converted[n], cells) for n in ("int8", "uint8-input"))
+    a, b = (predict(converted[n], cells).logits for n in ("int8", "uint8-input"))
     np.testing.assert_array_equal(a, b)
 
 
-IN_OLD_RUNTIME = """
-import sys
-from pathlib import Path
-import numpy as np
-from edgecell.edge.classifier import Classifier
-classifier = Classifier(Path(sys.argv[1]))
-assert classifier.runtime.name == "tflite-runtime", classifier.runtime
-cells = np.load(sys.argv[2])
-np.save(sys.argv[3], np.array([classifier.classify(c).logits for c in cells]))
-"""
-
-
-@pytest.mark.skipif(
-    not OLD_RUNTIME.exists()
-    or subprocess.run(
-        [OLD_RUNTIME, "-c", "import tflite_runtime"], capture_output=True, check=False
-    ).returncode
-    != 0,
-    reason="tflite-runtime 2.14 has no wheel for this Python",
-)
-@pytest.mark.parametrize("name", ["float32", "int8", "uint8-input", "bundled"])
+@needs_old_runtime
+@pytest.mark.parametrize("name", ["float32", "int8", "uint8-input", "int16x8"])
 def test_tflite_runtime_2_14_agrees(
-    converted: dict[str, Path], cells: np.ndarray, name: str, tmp_path: Path
-) -> None:
-    from edgecell.modelfile import bundled_model
-
-    path = (converted | {"bundled": bundled_model()})[name]
-    np.save(tmp_path / "cells.npy", cells[:20])
-    subprocess.run(
-        [
-            OLD_RUNTIME,
-            "-c",
-            IN_OLD_RUNTIME,
-            path,
-            tmp_path / "cells.npy",
-            tmp_path / "out.npy",
-        ],
-        check=True,
-        cwd=ROOT,
-    )
+    converted: dict[str, Path], cells: np.ndarray, name: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv(ENVIRONMENT, str(OLD_RUNTIME))
+    run = run_on_target(converted[name], cells[:20], "tflite-runtime-2.14")
+    assert run.agreement is not None
+    assert run.worst_steps is not None
+    assert run.agreement >= 0.95
     # The runtimes' kernels round differently: up to 4 steps were seen.
-    step = Classifier(path).logit_step
-    old, new = np.load(tmp_path / "out.npy"), predict(path, cells[:20])
-    np.testing.assert_allclose(old, new, atol=4 * step + 1e-3)
+    integers = "int" in name and name != "int16x8"
+    assert run.worst_steps <= (4 if integers else 1e-2)
 
 
 def run(*args: object) -> tuple[int, str]:
@@ -163,15 +103,78 @@ def test_the_command(tiny_run: Path, drawn_cells: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "m.tflite"
     code, output = run(
         tiny_run / "model.keras", "--int8", "--calibration",
-        drawn_cells / "..", drawn_cells, "--out", out,
-        "--calibration-size", 24, "--json", "-",
+        drawn_cells / "..", drawn_cells, "--out", out, "--max-drop", 100,
+        "--calibration-size", 24, "--debug", tmp_path / "layers", "--json", "-",
     )  # fmt: skip
     assert code == 0, output
-    assert json.loads(output)["calibration_images"] == 24
-    assert json.loads(output)["path"] == str(out)
+    made = json.loads(output)
+    assert made["calibration_images"] == 24
+    assert made["path"] == str(out)
+    assert 0.5 < made["recalibrated"] <= 1
+    assert made["bytes"] < made["float_bytes"]
+    record = read_tflite(out)[1]
+    assert record.scheme == "int8"
+    assert record.calibration_set["images"] == 24
+    assert record.review
+    assert {p.name for p in (tmp_path / "layers").iterdir()} == {
+        "layers.csv",
+        "layers.png",
+    }
     shown = CliRunner().invoke(cli, ["info", str(out)])
     assert "tiny" in shown.output
     assert "int8" in shown.output
+
+
+def test_too_much_lost_writes_nothing_and_names_the_losers(
+    tiny_run: Path, drawn_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def worse(*args: Any) -> Comparison:
+        recalls = {"BNE": (0.9, 0.9), "SNE": (0.9, 0.8), "EO": (1.0, 0.5)}
+        return replace(
+            compare(*args), accuracy_before=0.9, accuracy_after=0.89, recalls=recalls
+        )
+
+    monkeypatch.setattr("edgecell.convert.convert.compare", worse)
+    code, output = run(
+        tiny_run / "model.keras", "--float32",
+        "--calibration", drawn_cells, "--out", tmp_path / "m.tflite",
+    )  # fmt: skip
+    assert code == 1
+    *_, head, first, second, message = output.splitlines()
+    assert head.split() == ["class", "recall", "before", "after"]
+    assert (first.split(), second.split()) == (
+        ["EO", "100.0", "50.0"],
+        ["SNE", "90.0", "80.0"],
+    )
+    assert "fell by 1.00 points, more than --max-drop 0.5; nothing was" in message
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--qat", "--prune", "0.5"], "choose one of"),
+        (["--qat", "--float16"], "leave the other scheme out"),
+        (["--float16", "--io", "uint8"], "float16 takes float32 inputs"),
+    ],
+)
+def test_options_that_contradict(
+    tiny_run: Path, drawn_cells: Path, tmp_path: Path,
+    options: list[str], message: str,
+) -> None:  # fmt: skip
+    code, output = run(
+        tiny_run / "model.keras", *options, "--calibration", drawn_cells,
+        "--out", tmp_path / "m.tflite",
+    )  # fmt: skip
+    assert code == 2
+    assert message in output.splitlines()[-1]
+
+
+def test_no_data_is_one_line(tiny_run: Path, tmp_path: Path) -> None:
+    code, output = run(tiny_run / "model.keras", "--out", tmp_path / "m.tflite")
+    assert code == 1
+    assert output.count("\n") == 1
+    assert "give --calibration" in output
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,110 @@
+"""Every way to convert a network, side by side.
+
+    python -m edgecell.benchmarks.schemes OUT.csv FOLDER MODEL DATA...
+
+Converts MODEL in each scheme, compares it with MODEL on the test split and times it on
+both runtimes. FOLDER keeps the files, with their figures beside them; those that are
+there already are not made again, so that a run can be taken up, and the times be
+measured anew on a quiet machine.
+"""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgecell.convert.convert import Request, convert
+from edgecell.convert.export import QuantScheme
+from edgecell.convert.finetune import FineTuning
+from edgecell.convert.target import TARGETS, run_on_target
+from edgecell.dataset import CellFile, load_images
+from edgecell.errors import ModelError
+from edgecell.files import write_atomically
+from edgecell.manifest import scan_split
+from edgecell.modelfile import read_tflite
+
+INT8 = QuantScheme("int8", "int8")
+WAYS: dict[str, tuple[QuantScheme, FineTuning | None]] = {
+    "float32": (QuantScheme("float32"), None),
+    "float16": (QuantScheme("float16"), None),
+    "dynamic": (QuantScheme("dynamic"), None),
+    "int16x8": (QuantScheme("int16x8"), None),
+    "int8": (INT8, None),
+    "int8, qat": (INT8, FineTuning(qat=True)),
+    "int8, prune 0.5": (INT8, FineTuning(prune=0.5)),
+    "int8, cluster 16": (INT8, FineTuning(cluster=16)),
+}
+COLUMNS = (
+    "scheme", "mbytes", "mbytes_deflated", "accuracy", "points_lost", "agreement",
+    "map_similarity", "drift_mean", "recalibrated_agreement",
+    *(f"{target}_ms" for target in TARGETS),
+)  # fmt: skip
+
+
+def converted(
+    name: str, folder: Path, model: Path, files: Sequence[CellFile]
+) -> tuple[Path, dict[str, Any]]:
+    """One way's file and the figures of its conversion, made if they aren't there."""
+    path = folder / f"{name.replace(', ', '-').replace(' ', '-')}.tflite"
+    figures = path.with_suffix(".json")
+    if not figures.exists():
+        scheme, tuning = WAYS[name]
+        # Whatever it loses is to be seen.
+        request = Request(scheme, tuning, split="test", max_drop=100)
+        made, _ = convert(model, request, files, path)
+        write_atomically(figures, json.dumps(made.to_dict(), indent=1) + "\n")
+    loaded: dict[str, Any] = json.loads(figures.read_text())
+    return path, loaded
+
+
+def row(name: str, path: Path, made: dict[str, Any], cells: Any) -> list[str]:
+    """One line of the table; a time is empty where the runtime doesn't run the file."""
+    compared = made["comparison"]
+    times = []
+    for target in TARGETS:
+        try:
+            run = run_on_target(path, cells, target)
+        except ModelError as e:
+            print(f"{name}: {e}", file=sys.stderr)
+            times.append("")
+            continue
+        times.append(f"{run.median_ms:.2f}" if run.median_ms else "")
+    again = made["recalibrated"]
+    return [
+        name,
+        f"{made['bytes'] / 1e6:.2f}",
+        f"{made['deflated_bytes'] / 1e6:.2f}",
+        f"{compared['accuracy_after']:.4f}",
+        f"{made['drop']:.2f}",
+        f"{compared['agreement']:.4f}",
+        f"{compared['map_similarity']:.4f}",
+        f"{compared['drift_mean']:.4f}",
+        "" if again is None else f"{again:.4f}",
+        *times,
+    ]
+
+
+def main(out: Path, folder: Path, model: Path, data: Sequence[Path]) -> None:
+    """Makes the table and writes it as CSV."""
+    files = scan_split(data, None)
+    folder.mkdir(parents=True, exist_ok=True)
+    made = {name: converted(name, folder, model, files) for name in WAYS}
+    prep = read_tflite(made["int8"][0])[1].preprocessing
+    held_out = sorted((f for f in files if f.split == "test"), key=lambda f: f.sha256)
+    cells = np.asarray(load_images(held_out[:32], prep))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(row(name, *made[name], cells) for name in WAYS)
+    write_atomically(out, text.getvalue())
+    print(text.getvalue(), end="")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]),
+         [Path(name) for name in sys.argv[4:]])  # fmt: skip

@@ -1,0 +1,142 @@
+"""What is in a TFLite flatbuffer: operators and tensors, read with its own schema."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from edgecell.optional import require
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor of the main graph.
+
+    Attributes:
+        index: its number, as the interpreter counts.
+        name: its name.
+        shape: its shape.
+        dtype: 'FLOAT32', 'INT8', ...
+        buffer: where its values are stored in the file; tensors may share one. None
+            if they are computed.
+        scales: quantisation scales: none, one, or one a channel.
+        zero_points: as many.
+    """
+
+    index: int
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    buffer: int | None
+    scales: tuple[float, ...]
+    zero_points: tuple[int, ...]
+
+    @property
+    def constant(self) -> bool:
+        """Whether its values are stored in the file."""
+        return self.buffer is not None
+
+    @property
+    def elements(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Operator:
+    """An operator of the main graph, in the order of execution.
+
+    Attributes:
+        index: its number.
+        name: builtin name: 'CONV_2D', ...
+        version: version of its definition; a runtime knows them up to some number.
+        inputs: its inputs; absent optional ones are left out.
+        outputs: its outputs.
+    """
+
+    index: int
+    name: str
+    version: int
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name} (operator {self.index}, {self.outputs[0].name})"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The main graph of a model.
+
+    Attributes:
+        operators: in the order of execution.
+        inputs: the graph's inputs.
+        outputs: the graph's outputs.
+    """
+
+    operators: tuple[Operator, ...]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+    def tensors(self) -> Iterator[Tensor]:
+        """Every tensor that an operator reads or writes, once."""
+        seen: set[int] = set()
+        for operator in self.operators:
+            for tensor in (*operator.inputs, *operator.outputs):
+                if tensor.index not in seen:
+                    seen.add(tensor.index)
+                    yield tensor
+
+
+def read_graph(flatbuffer: bytes) -> Graph:
+    """Reads a model's main graph.
+
+    Args:
+        flatbuffer: the TFLite model.
+
+    Raises:
+        MissingPackageError: the package 'tflite' is not installed.
+    """
+    tflite = require("tflite", "edge")
+    model = tflite.Model.GetRootAs(flatbuffer, 0)
+    graph = model.Subgraphs(0)
+    dtypes = {
+        value: name
+        for name, value in vars(tflite.TensorType).items()
+        if not name.startswith("_")
+    }
+
+    def tensor(index: int) -> Tensor:
+        t = graph.Tensors(index)
+        q = t.Quantization()
+        scales = range(q.ScaleLength()) if q else ()
+        return Tensor(
+            index,
+            t.Name().decode(),
+            tuple(t.Shape(i) for i in range(t.ShapeLength())),
+            dtypes[t.Type()],
+            t.Buffer() if model.Buffers(t.Buffer()).DataLength() else None,
+            tuple(q.Scale(i) for i in scales),
+            tuple(q.ZeroPoint(i) for i in scales),
+        )
+
+    operators = []
+    for i in range(graph.OperatorsLength()):
+        op = graph.Operators(i)
+        code = model.OperatorCodes(op.OpcodeIndex())
+        # The old field has one byte; the new one took over for codes above 127.
+        number = max(code.DeprecatedBuiltinCode(), code.BuiltinCode())
+        inputs = (op.Inputs(k) for k in range(op.InputsLength()))
+        operators.append(
+            Operator(
+                i,
+                tflite.utils.BUILTIN_OPCODE2NAME.get(number, f"OPERATOR_{number}"),
+                code.Version(),
+                tuple(tensor(k) for k in inputs if k >= 0),
+                tuple(tensor(op.Outputs(k)) for k in range(op.OutputsLength())),
+            )
+        )
+    return Graph(
+        tuple(operators),
+        tuple(tensor(graph.Inputs(i)) for i in range(graph.InputsLength())),
+        tuple(tensor(graph.Outputs(i)) for i in range(graph.OutputsLength())),
+    )
