@@ -314,7 +314,7 @@ def command(
         f"Frames: {tally.frames} in {tally.seconds:.1f} s, dropped {health.dropped}, "
         f"model {path.name} on {runtime}; ended: {tally.ended}",
         f"Results: {out} ({recorder.frames} frames recorded, "
-        f"{recorder.pictures} pictures)",
+        f"{recorder.pictures} pictures in frames/)",
         RESEARCH_USE,
     ]
     data = {
