@@ -275,7 +275,7 @@ def test_a_server_that_stops_stalls_slows_and_sends_rubbish(kind: type[Server]) 
         assert watch(reader, 0.5) > 3
         assert reader.state().lost is None
         assert reader.state().reconnects >= 2
-    assert worst_ms < 500
+    assert worst_ms < STALL_S * 1000
 
 
 def test_the_samples_end_cleanly() -> None:
