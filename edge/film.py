@@ -1,5 +1,6 @@
 """The annotated frames as a video file."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,10 @@ FPS = 15.0
 _STILL_S = 1.0
 _NO_SIGNAL = "no signal"
 _GREY = 60
+
+_LOOK_EVERY = 150
+"""Frames between looks at the file: OpenCV doesn't say that the disk is full, but the
+file stops growing. So many are more than FFmpeg holds back."""
 
 
 class Film:
@@ -38,7 +43,7 @@ class Film:
         self._last: Image | None = None
         self._offset_s = 0.0
         self._time_s = 0.0
-        self._written = 0
+        self._written = self._seen = self._size_bytes = 0
 
     def show(self, picture: Image, time_s: float | None) -> None:
         """Shows a picture from its time on.
@@ -66,15 +71,22 @@ class Film:
         self._last = _fitted(picture, self._size)
 
     def close(self) -> None:
-        """Writes the last picture and ends the file."""
+        """Writes the last picture and ends the file.
+
+        Raises:
+            OutputError: the file can't be written to its end.
+        """
         if self._writer is not None:
             self._fill((self._written + 1) / FPS)
             self._writer.release()
             self._writer = None
+            self._look()
 
     def _open(self, picture: Image) -> None:
         # Motion JPEG wants even sides.
         self._size = (picture.shape[1] // 2 * 2, picture.shape[0] // 2 * 2)
+        with suppress(OSError):  # the writer says that it can't be made
+            self._path.parent.mkdir(parents=True, exist_ok=True)
         fourcc = cv2.VideoWriter.fourcc(*"MJPG")
         writer = cv2.VideoWriter(str(self._path), fourcc, FPS, self._size)
         if not writer.isOpened():
@@ -91,6 +103,18 @@ class Film:
             silent = slots > STALL_S * FPS and slot > STALL_S * FPS / 2
             self._writer.write(self._card() if silent else self._last)
             self._written += 1
+            if self._written - self._seen >= _LOOK_EVERY:
+                self._look()
+
+    def _look(self) -> None:
+        """Whether what was written since the last look is in the file."""
+        size = self._path.stat().st_size if self._path.exists() else 0
+        if self._written > self._seen and size <= self._size_bytes:
+            raise OutputError(
+                f"{self._path} grows no more; the disk may be full: make room or name "
+                "another file"
+            )
+        self._seen, self._size_bytes = self._written, size
 
     def _card(self) -> Image:
         width, height = self._size

@@ -17,6 +17,7 @@ import click
 from edgecell import RESEARCH_USE
 from edgecell.classes import CLASSES
 from edgecell.cli import json_option, report
+from edgecell.errors import OutputError
 from edgecell.files import check_writable, write_atomically
 from edgecell.modelfile import BUNDLED, resolve
 from edgecell.optional import require
@@ -300,10 +301,13 @@ def command(
             recorder.end(loop.tally.ended, hurried=loop.tally.ended == STOPPED)
         health = loop.health()
     tally, differential = loop.tally, loop.differential
-    if recorder.error is None:
+    error = recorder.error
+    try:
         data_file, table_file = out / "differential.json", out / "differential.csv"
         write_atomically(data_file, json.dumps(differential.to_dict(), indent=1))
         write_atomically(table_file, differential.to_csv())
+    except OutputError as e:  # the report is shown first
+        error = error or e
     runtime = f"{classifier.runtime.name} {classifier.runtime.version}"
     lines = [
         *rows_table(kept, tally.sightings),
@@ -330,5 +334,5 @@ def command(
         "health": health.to_dict(),
     }
     report("\n".join(lines), data, json_file)
-    if recorder.error is not None:
-        raise recorder.error
+    if error is not None:
+        raise error
