@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from pathlib import Path
+from shutil import disk_usage
 
 import cv2
 import numpy as np
@@ -15,9 +16,8 @@ _STILL_S = 1.0
 _NO_SIGNAL = "no signal"
 _GREY = 60
 
-_LOOK_EVERY = 150
-"""Frames between looks at the file: OpenCV doesn't say that the disk is full, but the
-file stops growing. So many are more than FFmpeg holds back."""
+_LEAST_FREE_BYTES = 8 << 20
+"""OpenCV doesn't say that the disk is full. More than a second of film takes."""
 
 
 class Film:
@@ -43,7 +43,7 @@ class Film:
         self._last: Image | None = None
         self._offset_s = 0.0
         self._time_s = 0.0
-        self._written = self._seen = self._size_bytes = 0
+        self._written = 0
 
     def show(self, picture: Image, time_s: float | None) -> None:
         """Shows a picture from its time on.
@@ -74,13 +74,14 @@ class Film:
         """Writes the last picture and ends the file.
 
         Raises:
-            OutputError: the file can't be written to its end.
+            OutputError: the disk is full.
         """
         if self._writer is not None:
-            self._fill((self._written + 1) / FPS)
-            self._writer.release()
-            self._writer = None
-            self._look()
+            try:
+                self._fill((self._written + 1) / FPS)
+            finally:
+                self._writer.release()
+                self._writer = None
 
     def _open(self, picture: Image) -> None:
         # Motion JPEG wants even sides.
@@ -100,21 +101,19 @@ class Film:
             return
         slots = round(until_s * FPS) - self._written
         for slot in range(slots):
+            if self._written % FPS == 0:
+                self._look()
             silent = slots > STALL_S * FPS and slot > STALL_S * FPS / 2
             self._writer.write(self._card() if silent else self._last)
             self._written += 1
-            if self._written - self._seen >= _LOOK_EVERY:
-                self._look()
 
     def _look(self) -> None:
-        """Whether what was written since the last look is in the file."""
-        size = self._path.stat().st_size if self._path.exists() else 0
-        if self._written > self._seen and size <= self._size_bytes:
+        """Ends the film before the disk is full."""
+        if disk_usage(self._path.parent).free < _LEAST_FREE_BYTES:
             raise OutputError(
-                f"{self._path} grows no more; the disk may be full: make room or name "
-                "another file"
+                f"cannot write more to {self._path}: the disk is full; make room or "
+                "name another file"
             )
-        self._seen, self._size_bytes = self._written, size
 
     def _card(self) -> Image:
         width, height = self._size
