@@ -13,6 +13,9 @@ from edgecell.preprocess import Image
 
 FPS = 15.0
 _STILL_S = 1.0
+_LONGEST_GAP_S = 60.0
+"""A camera may be away for a weekend."""
+
 _NO_SIGNAL = "no signal"
 _GREY = 60
 
@@ -24,7 +27,7 @@ class Film:
     """A Motion JPEG AVI with the pictures at their own times.
 
     A gap is filled with the last picture; where it is longer than a live source may
-    be silent, with a card that says so.
+    be silent, with a card that says so, for a minute at most.
     """
 
     def __init__(self, path: Path) -> None:
@@ -67,6 +70,10 @@ class Film:
                 self._offset_s = self._written / FPS
             self._time_s = time_s
             now = self._offset_s + time_s
+            cut_s = now - self._written / FPS - _LONGEST_GAP_S
+            if cut_s > 0:
+                self._offset_s -= cut_s
+                now -= cut_s
         self._fill(now)
         self._last = _fitted(picture, self._size)
 

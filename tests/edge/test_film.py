@@ -47,6 +47,16 @@ def test_silence_is_shown_as_silence(tmp_path: Path) -> None:
     assert found[-1] == pytest.approx(100, abs=2)
 
 
+def test_a_weekend_of_silence_is_a_minute_of_film(tmp_path: Path) -> None:
+    film = Film(tmp_path / "f.avi")
+    for time_s, level in ((0.0, 200), (2e5, 100), (2e5 + 0.4, 150)):
+        film.show(picture(level), time_s)
+    film.close()
+    found = levels(tmp_path / "f.avi")
+    assert len(found) == 60 * FPS + 6 + 1
+    assert found[-7:] == pytest.approx([100] * 6 + [150], abs=2)
+
+
 def test_stills_stay_for_a_second_and_a_second_clip_follows(tmp_path: Path) -> None:
     film = Film(tmp_path / "f.avi")
     film.show(picture(40), None)
