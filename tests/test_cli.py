@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from edgecell import RESEARCH_USE, __version__
 from edgecell.cli import COMMANDS, cli
 from edgecell.errors import InputError
+from edgecell.explain.command import COMMANDS as EXPLAIN
 
 ROOT = Path(__file__).parent.parent
 
@@ -27,6 +28,18 @@ def test_every_command_has_help_and_stands_in_the_readme(name: str) -> None:
         if isinstance(parameter, click.Option):
             assert parameter.help, f"{name} {parameter.name} has no help"
     assert f"edgecell {name}" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", EXPLAIN)
+def test_every_command_of_explain_has_help(name: str) -> None:
+    module, short_help = EXPLAIN[name]
+    command = importlib.import_module(module).command
+    assert command.name == name
+    assert command.get_short_help_str(100) == short_help
+    assert CliRunner().invoke(cli, ["explain", name, "--help"]).exit_code == 0
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{name} {parameter.name} has no help"
 
 
 def test_help_imports_nothing_heavy() -> None:
