@@ -34,7 +34,8 @@ WAYS: dict[str, tuple[QuantScheme, FineTuning | None]] = {
     "float16": (QuantScheme("float16"), None),
     "dynamic": (QuantScheme("dynamic"), None),
     "int8": (INT8, None),
-    "int8, qat": (INT8, FineTuning(qat=True)),
+    # A step with simulated quantisation takes three times as long as one without.
+    "int8, qat": (INT8, FineTuning(qat=True, steps=150)),
     "int8, prune 0.5": (INT8, FineTuning(prune=0.5)),
     "int8, cluster 16": (INT8, FineTuning(cluster=16)),
     # Last, since it runs on the runtimes' slow reference kernels.

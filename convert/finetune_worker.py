@@ -5,12 +5,15 @@
 FOLDER holds job.json, weights.npz and images.npy; gets tuned.npz.
 """
 
+import importlib
 import json
 import sys
 import warnings
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +24,9 @@ from edgecell.preprocess import Preprocessing, standardise
 from edgecell.quiet import quiet_stderr
 from edgecell.train.augment import AugmentConfig, augment
 from edgecell.train.network import NetworkSpec, StageSpec, build
+
+_SETTLING = 12
+"""Batches that settle the ranges."""
 
 Weights = list[npt.NDArray[np.float32]]
 
@@ -38,6 +44,28 @@ def _prepared(model: Any, tuning: FineTuning, tfmot: Any) -> Any:
         return tfmot.sparsity.keras.prune_low_magnitude(model, schedule)
     linear = tfmot.clustering.keras.CentroidInitialization.KMEANS_PLUS_PLUS
     return tfmot.clustering.keras.cluster_weights(model, tuning.cluster, linear)
+
+
+def settle_ranges(wrapped: Any, views: Iterator[Any]) -> None:
+    """Brings the simulated activation ranges to where the activations are.
+
+    They start at -6..6 and follow by a thousandth a step, made for runs of many
+    thousand steps; in one of some hundred, all beyond 6 would stay cut off.
+
+    Args:
+        wrapped: the network with simulated quantisation.
+        views: batches of inputs, float32 (N, S, S, 3); a dozen will do.
+    """
+    name = "tensorflow_model_optimization.python.core.quantization.keras.quant_ops"
+    operations = importlib.import_module(name)
+    follow = operations.MovingAvgQuantize
+
+    def follow_fast(*args: Any, **settings: Any) -> Any:
+        return follow(*args, **settings | {"ema_decay": 0.5})
+
+    with mock.patch.object(operations, "MovingAvgQuantize", follow_fast):
+        for x in views:
+            wrapped(x, training=True)
 
 
 def _stripped(wrapped: Any, plain: Any, tuning: FineTuning, tfmot: Any) -> Weights:
@@ -97,6 +125,8 @@ def fine_tune(job: dict[str, Any], weights: Weights, images: Any) -> Weights:
             soft = tf_keras.activations.softmax(teacher(x, training=False))
             yield x, soft
 
+    if tuning.qat:
+        settle_ranges(wrapped, (x for x, _ in islice(batches(), _SETTLING)))
     callbacks = [tfmot.sparsity.keras.UpdatePruningStep()] if tuning.prune else []
     for callback in callbacks:
         callback.set_model(wrapped)

@@ -1,3 +1,6 @@
+import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +12,8 @@ from edgecell.convert.finetune import FineTuning, fine_tune
 from edgecell.dataset import scan
 from edgecell.errors import InputError, MissingPackageError
 from edgecell.kerasfile import load_keras
+
+ROOT = Path(__file__).parents[2]
 
 
 def kernels(weights: list[np.ndarray]) -> list[np.ndarray]:
@@ -63,3 +68,31 @@ def test_what_it_needs(
     monkeypatch.setitem(sys.modules, "tensorflow_model_optimization", None)
     with pytest.raises(MissingPackageError, match=r"edgecell\[qat\]"):
         fine_tune(model, record, files, FineTuning(qat=True))
+
+
+SETTLED = """
+import json, sys
+import numpy as np
+import tensorflow_model_optimization as tfmot
+import tf_keras
+from edgecell.convert.finetune_worker import settle_ranges
+image = tf_keras.Input((8, 8, 3))
+features = tf_keras.layers.Conv2D(4, 1, name="conv")(image)
+model = tf_keras.Model(image, tf_keras.layers.ReLU(name="relu")(features))
+model.get_layer("conv").set_weights([np.full((1, 1, 3, 4), 10.0), np.zeros(4)])
+wrapped = tfmot.quantization.keras.quantize_model(model)
+rng = np.random.default_rng(0)
+settle_ranges(wrapped, (rng.random((2, 8, 8, 3), np.float32) for _ in range(12)))
+(top,) = (v for v in wrapped.variables if "relu" in v.name and "max" in v.name)
+print(json.dumps(float(top)))
+"""
+
+
+def test_simulated_ranges_reach_beyond_where_they_start() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SETTLED],
+        env=os.environ | {"TF_USE_LEGACY_KERAS": "1"},
+        capture_output=True, text=True, check=True, cwd=ROOT,
+    )  # fmt: skip
+    # Three channels of up to 1, times 10; the largest of 128 draws is near 30.
+    assert 20 < json.loads(done.stdout.splitlines()[-1]) <= 30
