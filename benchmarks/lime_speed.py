@@ -25,9 +25,8 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from edgecell.benchmarks.latency import this_machine
-from edgecell.dataset import load_images, scan
+from edgecell.dataset import load_images, sample, scan
 from edgecell.edge.classifier import Classifier
-from edgecell.explain.evaluate_command import sample
 from edgecell.explain.lime_method import (
     TOP,
     Bools,

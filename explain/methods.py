@@ -25,6 +25,14 @@ Scores = dict[str, float]
 Method = Callable[[Classifier, Image, int, int], tuple[Heat, Scores]]
 
 
+_RESIDUAL_STEPS = 4
+"""Quantisation steps of the logits that maps and logits may differ by: 1.1 at most on
+the bundled cells, with shuffled weights too."""
+
+_LEAST_RESIDUAL = 0.05
+"""The same in logits, for float outputs: float16 weights."""
+
+
 @dataclass(frozen=True, eq=False)
 class Explanation:
     """Why a model takes a cell for a class.
@@ -101,14 +109,6 @@ def _checked(classifier: Classifier, seen: Image, features: bool) -> Prediction:
             "the image is beyond the range that it was quantised for"
         )
     return prediction
-
-
-_RESIDUAL_STEPS = 4
-"""Quantisation steps of the logits that maps and logits may differ by: 1.1 at most on
-the bundled cells, with shuffled weights too."""
-
-_LEAST_RESIDUAL = 0.05
-"""The same in logits, for float outputs: float16 weights."""
 
 
 def _from_maps(
