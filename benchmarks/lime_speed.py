@@ -28,6 +28,7 @@ from edgecell.benchmarks.latency import this_machine
 from edgecell.dataset import load_images, sample, scan
 from edgecell.edge.classifier import Classifier
 from edgecell.explain.lime_method import (
+    STRENGTH,
     TOP,
     Bools,
     Floats,
@@ -101,7 +102,7 @@ def ours(
     for seed in range(SEEDS):
         start = time.perf_counter()
         segments = cell_segments(seen)
-        hider = Hider(classifier, seen, segments, index)
+        hider = Hider(classifier, seen, segments, index, STRENGTH)
         kept, values = observe(hider, seed)
         weights, r2 = fit(kept, values)
         stable = stability(kept, values, seed)
