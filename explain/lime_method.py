@@ -20,9 +20,9 @@ KERNEL_WIDTH = 0.25
 
 STRENGTH = 0.5
 """Hidden segments fade half-way to their mean colour: LIME's model is a local one, and
-this near to the cell the network is more nearly linear. On five cells of the `val` split,
-three seeds and 129 evaluations R2 rose from 0.82 to 0.87 and the Jaccard index of the top
-5 from 0.84 to 0.91; at 0.3 the int8 model's rounding shows (0.72)."""
+this near to the cell the network is more nearly linear. On five cells of the `val`
+split, three seeds and 129 evaluations R2 rose from 0.82 to 0.87 and the Jaccard index
+of the top 5 from 0.84 to 0.91; at 0.3 the int8 model's rounding shows (0.72)."""
 
 _LEAST, _STEP, _MOST = 128, 32, 256
 """Evaluations before the first look at the top 5, between two looks, and the most."""
@@ -37,8 +37,8 @@ def lime(
 
     The linear model is the lime package's own, ridge regression under its kernel. What
     differs from its defaults: the segments, hidden at half strength, the log-odds in
-    place of the probability, a balanced design of the perturbations, and an end when the
-    top 5 have settled.
+    place of the probability, a balanced design of the perturbations, and an end when
+    the top 5 have settled.
 
     Args:
         classifier: the model.

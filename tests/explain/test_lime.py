@@ -37,6 +37,9 @@ def test_hidden_segments_are_flat_and_the_others_untouched() -> None:
     assert (none == 100).all()
     assert hider(kept).tolist() == [6, 5, 0]
     assert hider.evaluations == 3
+    faded = Hider(hider._classifier, image, segments, 0, strength=0.5).images(~kept[:1])
+    assert (faded[0, :12] == 80).all()  # half-way from 60 to 100
+    assert (faded[0, 12:] == 120).all()
 
 
 @pytest.mark.parametrize("count", [1, 3, 31, 42, 60])
