@@ -1,6 +1,8 @@
 """The annotated frames as a video file."""
 
+from contextlib import suppress
 from pathlib import Path
+from shutil import disk_usage
 
 import cv2
 import numpy as np
@@ -11,15 +13,21 @@ from edgecell.preprocess import Image
 
 FPS = 15.0
 _STILL_S = 1.0
+_LONGEST_GAP_S = 60.0
+"""A camera may be away for a weekend."""
+
 _NO_SIGNAL = "no signal"
 _GREY = 60
+
+_LEAST_FREE_BYTES = 8 << 20
+"""OpenCV doesn't say that the disk is full. More than a second of film takes."""
 
 
 class Film:
     """A Motion JPEG AVI with the pictures at their own times.
 
     A gap is filled with the last picture; where it is longer than a live source may
-    be silent, with a card that says so.
+    be silent, with a card that says so, for a minute at most.
     """
 
     def __init__(self, path: Path) -> None:
@@ -62,19 +70,31 @@ class Film:
                 self._offset_s = self._written / FPS
             self._time_s = time_s
             now = self._offset_s + time_s
+            cut_s = now - self._written / FPS - _LONGEST_GAP_S
+            if cut_s > 0:
+                self._offset_s -= cut_s
+                now -= cut_s
         self._fill(now)
         self._last = _fitted(picture, self._size)
 
     def close(self) -> None:
-        """Writes the last picture and ends the file."""
+        """Writes the last picture and ends the file.
+
+        Raises:
+            OutputError: the disk is full.
+        """
         if self._writer is not None:
-            self._fill((self._written + 1) / FPS)
-            self._writer.release()
-            self._writer = None
+            try:
+                self._fill((self._written + 1) / FPS)
+            finally:
+                self._writer.release()
+                self._writer = None
 
     def _open(self, picture: Image) -> None:
         # Motion JPEG wants even sides.
         self._size = (picture.shape[1] // 2 * 2, picture.shape[0] // 2 * 2)
+        with suppress(OSError):  # the writer says that it can't be made
+            self._path.parent.mkdir(parents=True, exist_ok=True)
         fourcc = cv2.VideoWriter.fourcc(*"MJPG")
         writer = cv2.VideoWriter(str(self._path), fourcc, FPS, self._size)
         if not writer.isOpened():
@@ -88,9 +108,19 @@ class Film:
             return
         slots = round(until_s * FPS) - self._written
         for slot in range(slots):
+            if self._written % FPS == 0:
+                self._look()
             silent = slots > STALL_S * FPS and slot > STALL_S * FPS / 2
             self._writer.write(self._card() if silent else self._last)
             self._written += 1
+
+    def _look(self) -> None:
+        """Ends the film before the disk is full."""
+        if disk_usage(self._path.parent).free < _LEAST_FREE_BYTES:
+            raise OutputError(
+                f"cannot write more to {self._path}: the disk is full; make room or "
+                "name another file"
+            )
 
     def _card(self) -> Image:
         width, height = self._size

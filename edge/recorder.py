@@ -165,7 +165,15 @@ class Recorder:
                 self._forget(self._next_jobs())
         finally:
             if self._film is not None:
-                self._film.close()
+                self._end_film(self._film)
+
+    def _end_film(self, film: Film) -> None:
+        try:
+            film.close()
+        except OutputError as e:
+            if self.error is None:
+                logger.warning("%s", e)
+                self.error = e
 
     def _record(self) -> None:
         while not self._last_job:

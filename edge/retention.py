@@ -103,7 +103,7 @@ def _trim_session(session: Path, database: sqlite3.Connection, excess: int) -> i
 
 
 def _drop_oldest(session: Path, database: sqlite3.Connection) -> bool:
-    """Drops the oldest pictures and crops; False if there are none."""
+    """Drops the oldest pictures and crops; False if it had better not go on."""
     pictures = sorted(
         (session / PICTURES).glob("*.jpg"), key=lambda path: (len(path.name), path)
     )
@@ -112,16 +112,24 @@ def _drop_oldest(session: Path, database: sqlite3.Connection) -> bool:
         path.unlink()
     if crops:
         database.execute(
-            "DELETE FROM crops WHERE sighting IN "
-            "(SELECT sighting FROM crops ORDER BY sighting LIMIT ?)",
+            # Those that wait to be explained go last.
+            "DELETE FROM crops WHERE sighting IN (SELECT sighting FROM crops "
+            "ORDER BY sighting IN (SELECT sighting FROM jobs WHERE job NOT IN "
+            "(SELECT job FROM explanations)), sighting LIMIT ?)",
             (max(_LEAST_DROPPED, crops // _STEPS),),
         )
         # Commits as well; `execute` would end after the first page.
         database.executescript("PRAGMA incremental_vacuum")
-        _empty_log(database)
+        if not _empty_log(database):
+            return False  # what it freed shows only when a reader is done
     return bool(pictures or crops)
 
 
-def _empty_log(database: sqlite3.Connection) -> None:
-    """Brings the write-ahead log into the database and its file to length 0."""
-    database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+def _empty_log(database: sqlite3.Connection) -> bool:
+    """Brings the write-ahead log into the database and its file to length 0.
+
+    Returns:
+        Whether it could; a program that reads may hold it up.
+    """
+    (busy, _, _) = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not busy

@@ -17,6 +17,7 @@ import click
 from edgecell import RESEARCH_USE
 from edgecell.classes import CLASSES
 from edgecell.cli import json_option, report
+from edgecell.errors import OutputError
 from edgecell.explain import DEFERRED
 from edgecell.files import check_writable, write_atomically
 from edgecell.modelfile import BUNDLED, resolve
@@ -328,10 +329,13 @@ def command(
             recorder.end(loop.tally.ended, hurried=loop.tally.ended == STOPPED)
         health = loop.health()
     tally, differential = loop.tally, loop.differential
-    if recorder.error is None:
+    error = recorder.error
+    try:
         data_file, table_file = out / "differential.json", out / "differential.csv"
         write_atomically(data_file, json.dumps(differential.to_dict(), indent=1))
         write_atomically(table_file, differential.to_csv())
+    except OutputError as e:  # the report is shown first
+        error = error or e
     runtime = f"{classifier.runtime.name} {classifier.runtime.version}"
     lines = [
         *rows_table(kept, tally.sightings),
@@ -342,7 +346,7 @@ def command(
         f"Frames: {tally.frames} in {tally.seconds:.1f} s, dropped {health.dropped}, "
         f"model {path.name} on {runtime}; ended: {tally.ended}",
         f"Results: {out} ({recorder.frames} frames recorded, "
-        f"{recorder.pictures} pictures)",
+        f"{recorder.pictures} pictures in frames/)",
         RESEARCH_USE,
     ]
     data = {
@@ -358,5 +362,5 @@ def command(
         "health": health.to_dict(),
     }
     report("\n".join(lines), data, json_file)
-    if recorder.error is not None:
-        raise recorder.error
+    if error is not None:
+        raise error

@@ -214,8 +214,7 @@ class Tracker:
         changed = {decision.cell: decision for decision in united}
         for i, cell in enumerate(known):
             if cell is not None and (votes[i] or i in new):
-                decision = changed[cell.number] = self._decision(cell)
-                cell.flagged = bool(decision.reasons)
+                changed[cell.number] = self._decision(cell)
         numbers = tuple(None if cell is None else cell.number for cell in known)
         flagged = (i for i, cell in enumerate(known) if cell and cell.flagged)
         return TrackedFrame(
@@ -395,8 +394,10 @@ class Tracker:
         return [gone, self._decision(old)]
 
     def _decision(self, cell: _Cell, same_as: int | None = None) -> Decision:
+        """What is held of a cell now; its flag says whether that is to be reviewed."""
         if cell.total is None:
             poor = () if cell.gate is None else (cell.gate,)
+            cell.flagged = bool(poor)
             return Decision(cell.number, None, None, poor, 0, None, same_as)
         mean = cell.total / np.float32(cell.votes)
         probabilities = softmax(mean, self._temperature)
@@ -406,6 +407,7 @@ class Tracker:
             reasons += (PLATELET_SIZE,)
         if code == PLATELET and cell.votes_as_large > cell.votes / 2:
             reasons += (WHITE_CELL_SIZE,)
+        cell.flagged = bool(reasons)
         return Decision(
             cell.number,
             code,

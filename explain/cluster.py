@@ -1,5 +1,6 @@
 """Works queues of explanations off on a Dask cluster, for whole archives."""
 
+import logging
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -9,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from edgecell.edge.classifier import Classifier
-from edgecell.errors import InputError
+from edgecell.errors import EdgecellError, InputError
 from edgecell.explain.methods import Explanation
 from edgecell.explain.queue import Job, JobQueue
 from edgecell.explain.work import left, make, reason, renewed
 from edgecell.optional import require
+
+logger = logging.getLogger(__name__)
 
 _CONNECT_S = 5
 _LOOK_EVERY_S = 1.0
@@ -47,7 +50,7 @@ def _classifier(model: bytes) -> Classifier:
 def _connected(scheduler: str) -> Iterator[Any]:
     distributed = require("distributed", "cluster")
     try:
-        client = distributed.Client(scheduler, timeout=_CONNECT_S, set_as_default=False)
+        client = distributed.Client(scheduler, timeout=_CONNECT_S)
     except (OSError, ValueError) as e:
         raise InputError(
             f"no Dask scheduler answers at {scheduler} ({reason(e)}); start one with "
@@ -82,12 +85,17 @@ def work_off_on_cluster(
     """
     content = model.read_bytes()
     in_flight: dict[Any, tuple[JobQueue, Job]] = {}
+    alone = False
     with _connected(scheduler) as client, ExitStack() as leases:
         for queue in queues:
             leases.enter_context(renewed(queue))
         try:
             while True:
-                room = _JOBS_A_THREAD * max(1, sum(client.nthreads().values()))
+                threads = sum(client.nthreads().values())
+                if not threads and not alone:
+                    logger.info("waiting for a worker to join %s", scheduler)
+                alone = not threads
+                room = _JOBS_A_THREAD * threads
                 for queue in queues:
                     for job in queue.claim(max(0, room - len(in_flight))):
                         future = client.submit(
@@ -108,8 +116,8 @@ def work_off_on_cluster(
                 "when it is back. No job is lost"
             ) from e
         finally:
-            for queue, job in in_flight.values():
-                queue.give_back(job)
+            for queue in queues:
+                queue.give_back()
 
 
 def _wait(futures: list[Any]) -> None:
@@ -130,11 +138,10 @@ def _settle(
 ) -> None:
     """Records what became of a job."""
     if future.status == "cancelled":  # Dask does that when it loses the scheduler
-        queue.give_back(job)
         raise OSError("it cancelled the jobs")
     error = future.exception()
     if error is not None:
-        queue.fail(job, reason(error))
+        queue.fail(job, reason(error), for_good=isinstance(error, EdgecellError))
         told(job, None, reason(error))
         return
     explanation = future.result()

@@ -159,8 +159,9 @@ class JobQueue:
         Args:
             count: how many at most.
         """
-        now = time.time()
         with self._transaction():
+            # Read inside: while this waited for the file, others took jobs.
+            now = time.time()
             numbers = self._db.execute(
                 f"SELECT job FROM jobs WHERE {_OPEN} AND {_FREE} ORDER BY job "
                 "LIMIT :count",
@@ -205,24 +206,30 @@ class JobQueue:
             self._let_go(job)
         return bool(recorded)
 
-    def fail(self, job: Job, error: str) -> None:
-        """Records that a job failed."""
+    def fail(self, job: Job, error: str, for_good: bool) -> None:
+        """Records that a job failed.
+
+        Args:
+            job: the job.
+            error: why.
+            for_good: whether it would fail again, and is set aside at once.
+        """
         with self._transaction():
             self._db.execute(
-                "UPDATE jobs SET failures = failures + 1, error = ? "
+                "UPDATE jobs SET failures = failures + ?, error = ? "
                 "WHERE job = ? AND holder = ?",
-                (error, job.job, self.holder),
+                (MOST_FAILURES if for_good else 1, error, job.job, self.holder),
             )
             self._let_go(job)
 
-    def give_back(self, job: Job) -> None:
-        """Lets another worker have a job that was not finished."""
+    def give_back(self) -> None:
+        """Lets other workers have what was claimed here and not finished."""
         with self._transaction():
             self._db.execute(
-                "UPDATE jobs SET claims = claims - 1 WHERE job = ? AND holder = ?",
-                (job.job, self.holder),
+                "UPDATE jobs SET claims = claims - 1, holder = NULL, "
+                "lease_until = NULL WHERE holder = ?",
+                (self.holder,),
             )
-            self._let_go(job)
 
     def _let_go(self, job: Job) -> None:
         self._db.execute(
@@ -266,23 +273,31 @@ class JobQueue:
 
     def results(self) -> Iterator[Explained]:
         """The finished jobs, by cell."""
-        size = self.model.preprocessing.input_size
-        rows = self._db.execute(
+        numbers = self._db.execute(
+            "SELECT job FROM explanations JOIN jobs USING (job) ORDER BY cell, job"
+        ).fetchall()
+        # One by one: a query that stays open would keep --keep from freeing room.
+        for (number,) in numbers:
+            yield self._result(number)
+
+    def _result(self, number: int) -> Explained:
+        cell, code, method, packed, scores, logits, seen = self._db.execute(
             "SELECT j.cell, j.code, j.method, e.heat, e.scores, s.logits, c.seen "
             "FROM explanations e JOIN jobs j USING (job) "
             "JOIN sightings s USING (sighting) LEFT JOIN crops c USING (sighting) "
-            "ORDER BY j.cell, j.job"
+            "WHERE job = ?",
+            (number,),
+        ).fetchone()
+        size = self.model.preprocessing.input_size
+        heat = np.frombuffer(zlib.decompress(packed), "<f2").reshape(size, size)
+        index = self.model.codes.index(code)
+        return Explained(
+            cell,
+            code,
+            Explanation(method, index, heat.astype(np.float32), json.loads(scores)),
+            np.frombuffer(logits, "<f4").astype(np.float32),
+            None if seen is None else decode_seen(seen),
         )
-        for cell, code, method, packed, scores, logits, seen in rows:
-            heat = np.frombuffer(zlib.decompress(packed), "<f2").reshape(size, size)
-            index = self.model.codes.index(code)
-            yield Explained(
-                cell,
-                code,
-                Explanation(method, index, heat.astype(np.float32), json.loads(scores)),
-                np.frombuffer(logits, "<f4").astype(np.float32),
-                None if seen is None else decode_seen(seen),
-            )
 
 
 def decode_seen(png: bytes) -> Image:

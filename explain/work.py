@@ -1,13 +1,12 @@
 """Works a queue of explanations off, gently, on this machine."""
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from edgecell.edge.classifier import Classifier
 from edgecell.edge.health import read_board
@@ -18,46 +17,79 @@ from edgecell.explain.queue import LEASE_S, Job, JobQueue, decode_seen, open_que
 logger = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 1.0
+_LEAST_TICKS = 50
 
 
 class StopWorkError(BaseException):
     """Raised by a signal: hands back what is in hand, and ends."""
 
 
-@dataclass(frozen=True)
+def _ticks() -> tuple[int, int]:
+    """Processor time since the start of the machine: of programs that are not nice,
+    and all of it, idle too. The worker is nice, so it doesn't count itself."""
+    first = Path("/proc/stat").read_text().partition("\n")[0]
+    user, nice, system, *rest = map(int, first.split()[1:9])
+    return user + system, user + nice + system + sum(rest)
+
+
 class Conditions:
-    """When the machine may be used.
+    """When the machine may be used."""
 
-    Attributes:
-        max_load: most processes that run at the same time, as a share of the cores,
-            over the last minute; None for any.
-        max_celsius: hottest sensor, degrees Celsius; None for any.
-        between: start and end of a daily time window, minutes after midnight, local
-            time; it may go over midnight. None for the whole day.
-    """
+    def __init__(
+        self,
+        max_load: float | None = None,
+        max_celsius: float | None = None,
+        between: tuple[int, int] | None = None,
+    ) -> None:
+        """Takes the limits.
 
-    max_load: float | None = None
-    max_celsius: float | None = None
-    between: tuple[int, int] | None = None
+        Args:
+            max_load: highest share of the cores that other programs use, 0..1, since
+                the last look; None for any.
+            max_celsius: hottest sensor, degrees Celsius; None for any.
+            between: start and end of a daily time window, minutes after midnight,
+                local time; it may go over midnight. None for the whole day.
+
+        Raises:
+            InputError: a limit on the load where the system doesn't tell it.
+        """
+        self._max_load, self._max_celsius = max_load, max_celsius
+        self._between = between
+        self._before, self._load = (0, 0), 0.0
+        if max_load is not None:
+            try:
+                self._before = _ticks()
+            except OSError as e:
+                raise InputError(
+                    "this system does not tell its load; leave out --max-load"
+                ) from e
+            time.sleep(_LOOK_EVERY_S)
 
     def why_not(self) -> str:
         """What speaks against working now; '' if nothing does."""
-        if self.between:
+        if self._between:
             now = datetime.now()
-            minute, (start, end) = 60 * now.hour + now.minute, self.between
+            minute, (start, end) = 60 * now.hour + now.minute, self._between
             inside = start <= minute < end
             if start > end:
                 inside = minute >= start or minute < end
             if not inside:
                 return f"until {start // 60:02d}:{start % 60:02d}"
-        load = os.getloadavg()[0] / (os.cpu_count() or 1)
-        if self.max_load is not None and load > self.max_load:
-            return f"for an idle machine (its load is {load:.2f} a core)"
-        celsius = read_board().temperature_c
-        limit = self.max_celsius
+        if self._max_load is not None and self._others() > self._max_load:
+            return f"for an idle machine (others use {self._load:.0%} of it)"
+        limit = self._max_celsius
+        celsius = None if limit is None else read_board().temperature_c
         if celsius is not None and limit is not None and celsius > limit:
             return f"for a cooler board ({celsius:.0f} degrees Celsius)"
         return ""
+
+    def _others(self) -> float:
+        busy, total = _ticks()
+        # A hundred ticks a second and core: a few would be noise.
+        if total - self._before[1] >= _LEAST_TICKS:
+            self._load = (busy - self._before[0]) / (total - self._before[1])
+            self._before = busy, total
+        return self._load
 
 
 def parse_window(text: str) -> tuple[int, int]:
@@ -131,21 +163,24 @@ def work_off(
         told: is told of each job: what came out, or the error.
 
     Raises:
-        StopWorkError: raised in here by a signal; the job in hand was given back.
+        StopWorkError: raised in here by a signal; the job in hand is given back.
         MissingPackageError: a job's method isn't installed; likewise.
     """
-    waits = ""
-    while True:
-        why = conditions.why_not()
-        if why != waits and why:
-            logger.info("waiting %s", why)
-        waits = why
-        busy = not why and any([_one(queue, classifier, told) for queue in queues])
-        if busy:
-            continue
-        if not watch and not why and not any(map(left, queues)):
-            return
-        time.sleep(_LOOK_EVERY_S)
+    waits = False
+    try:
+        while True:
+            why = conditions.why_not()
+            if why and not waits:
+                logger.info("waiting %s", why)
+            waits = bool(why)
+            if not why and any([_one(queue, classifier, told) for queue in queues]):
+                continue
+            if not watch and not why and not any(map(left, queues)):
+                return
+            time.sleep(_LOOK_EVERY_S)
+    finally:
+        for queue in queues:
+            queue.give_back()
 
 
 def reason(error: BaseException) -> str:
@@ -175,11 +210,10 @@ def _one(
     try:
         with renewed(queue):
             explanation = make(job, classifier)
-    except (StopWorkError, MissingPackageError):
-        queue.give_back(job)
+    except MissingPackageError:
         raise
     except Exception as e:  # a library's too: the job is set aside if it stays so
-        queue.fail(job, reason(e))
+        queue.fail(job, reason(e), for_good=isinstance(e, EdgecellError))
         told(job, None, reason(e))
     else:
         queue.acknowledge(job, explanation)

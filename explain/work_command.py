@@ -60,9 +60,10 @@ def _stopped_by_signals() -> Iterator[None]:
 @click.option("--watch", is_flag=True, help="Wait for more, until Ctrl-C.")
 @click.option(
     "--max-load",
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.FloatRange(0, 1, min_open=True),
     metavar="SHARE",
-    help="Wait while the machine's load is above this share of its cores, such as 0.5.",
+    help="Wait while other programs use more than this share of the cores, such as "
+    "0.5.",
 )
 @click.option(
     "--max-celsius",
@@ -97,33 +98,33 @@ def command(
     a folder of sessions. Several workers may share it. Whatever ends one, no job is
     lost and none is done twice; a job that keeps failing is set aside.
     """
-    conditions = Conditions(
-        max_load, max_celsius, parse_window(between) if between else None
-    )
-    if scheduler and conditions != Conditions():
+    if scheduler and (max_load or max_celsius or between):
         raise click.UsageError(
             "--max-load, --max-celsius and --between are about this machine; with "
             "--scheduler others do the work"
         )
+    os.nice(_LOWEST_PRIORITY)  # first, since threads keep what they start with
+    window = parse_window(between) if between else None
+    conditions = Conditions(max_load, max_celsius, window)
     path = resolve(model)
     classifier = Classifier(path)
+    sha256 = classifier.record.model_sha256
     made: list[str] = []
     failed: list[str] = []
     with ExitStack() as stack:
-        queues = open_queues(folder, stack)
-        for queue in queues:
-            if queue.model.model_sha256 != classifier.record.model_sha256:
-                raise InputError(
-                    f"{queue.folder} was recorded with the model "
-                    f"{queue.model.model_sha256[:12]}, not with {model} "
-                    f"({classifier.record.model_sha256[:12]}); name it with --model. "
-                    "No job is lost"
-                )
-        os.nice(_LOWEST_PRIORITY)
+        found = open_queues(folder, stack)
+        queues = [q for q in found if q.model.model_sha256 == sha256]
+        others = [
+            f"{q.folder} was recorded with the model {q.model.model_sha256[:12]}, not "
+            f"with {model} ({sha256[:12]}); name it with --model. No job is lost"
+            for q in found
+            if q not in queues
+        ]
+        if not queues:
+            raise InputError(others[0])
         waiting = sum(queue.status().waiting for queue in queues)
-        bar = stack.enter_context(
-            tqdm(total=waiting, unit="cell", disable=None, leave=False)
-        )
+        bar = tqdm(total=waiting, unit="cell", disable=None, leave=False)
+        stack.callback(bar.close)
 
         def told(job: Job, explanation: "Explanation | None", error: str) -> None:
             name = f"cell {job.cell}, {job.method} for {job.code}"
@@ -141,18 +142,20 @@ def command(
                 work_off_on_cluster(queues, path, scheduler, watch, told)
             else:
                 work_off(queues, classifier, conditions, watch, told)
-        found = [queue.status() for queue in queues]
-    aside = sum(len(s.set_aside) for s in found)
-    left = sum(s.waiting + s.held for s in found)
+        stand = [queue.status() for queue in queues]
+    aside = sum(len(s.set_aside) for s in stand)
+    left = sum(s.waiting + s.held for s in stand)
     lines = [
         f"{len(made)} explanations made, {len(failed)} attempts failed; {left} jobs "
         f"left, {aside} set aside",
+        *others,
         f"see them with: edgecell explain show {model} {folder}",
         RESEARCH_USE,
     ]
     data = {
         "made": len(made),
         "failed": failed,
-        "sessions": [s.to_dict() for s in found],
+        "other_models": others,
+        "sessions": [s.to_dict() for s in stand],
     }
     report("\n".join(lines), data, json_file)

@@ -57,6 +57,10 @@ def wait_for(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
         time.sleep(0.01)
 
 
+def reading_ended() -> bool:
+    return all(t.name != "edgecell-capture" for t in threading.enumerate())
+
+
 def test_no_frame_of_a_file_is_lost_however_slow_the_taker() -> None:
     with open_source("demo") as source:
         expected = [f.index for f in source if f is not None]
@@ -78,8 +82,8 @@ def test_a_file_is_not_read_far_ahead() -> None:
     with Capture(source) as reader:
         time.sleep(0.1)
         assert reader.state().frames_in <= capture._FILE_FRAMES_AHEAD
-    wait_for(lambda: source.closed == 1)
-    assert not any(t.name == "edgecell-capture" for t in threading.enumerate())
+    wait_for(reading_ended)
+    assert source.closed == 1
 
 
 def test_of_a_live_source_the_newest_frame_is_given_and_the_rest_counted() -> None:
@@ -100,7 +104,7 @@ def test_of_a_live_source_the_newest_frame_is_given_and_the_rest_counted() -> No
 def test_a_stale_frame_is_never_given(monkeypatch: pytest.MonkeyPatch) -> None:
     """The source's read hangs for ever, as a driver's may."""
     monkeypatch.setattr(capture, "STALL_S", 0.2)
-    hang, before = threading.Event(), threading.active_count()
+    hang = threading.Event()
 
     def life() -> Iterator[Frame]:
         yield from frames(1)
@@ -118,7 +122,7 @@ def test_a_stale_frame_is_never_given(monkeypatch: pytest.MonkeyPatch) -> None:
         assert state.lost == "scripted sends nothing"
     assert time.monotonic() - start < 2, "a hanging read holds up no shutdown"
     hang.set()
-    wait_for(lambda: threading.active_count() == before)
+    wait_for(reading_ended)
 
 
 def test_a_lost_source_is_tried_again_with_growing_pauses(
@@ -271,7 +275,7 @@ def test_a_server_that_stops_stalls_slows_and_sends_rubbish(kind: type[Server]) 
         assert watch(reader, 0.5) > 3
         assert reader.state().lost is None
         assert reader.state().reconnects >= 2
-    assert worst_ms < 500
+    assert worst_ms < STALL_S * 1000
 
 
 def test_the_samples_end_cleanly() -> None:

@@ -1,5 +1,6 @@
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -46,6 +47,16 @@ def test_silence_is_shown_as_silence(tmp_path: Path) -> None:
     assert found[-1] == pytest.approx(100, abs=2)
 
 
+def test_a_weekend_of_silence_is_a_minute_of_film(tmp_path: Path) -> None:
+    film = Film(tmp_path / "f.avi")
+    for time_s, level in ((0.0, 200), (2e5, 100), (2e5 + 0.4, 150)):
+        film.show(picture(level), time_s)
+    film.close()
+    found = levels(tmp_path / "f.avi")
+    assert len(found) == 60 * FPS + 6 + 1
+    assert found[-7:] == pytest.approx([100] * 6 + [150], abs=2)
+
+
 def test_stills_stay_for_a_second_and_a_second_clip_follows(tmp_path: Path) -> None:
     film = Film(tmp_path / "f.avi")
     film.show(picture(40), None)
@@ -71,6 +82,29 @@ def test_a_picture_of_another_shape_is_not_distorted(tmp_path: Path) -> None:
     row = capture.read()[1][60, :, 0].astype(int)
     assert np.flatnonzero(row > 150) == pytest.approx(np.arange(40, 120), abs=3)
     assert np.abs(row[:30] - 60).max() < 8, "grey beside it"
+
+
+def test_a_disk_that_fills_up_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "new" / "f.avi"
+    free = 10 << 20
+    monkeypatch.setattr(
+        "edgecell.edge.film.disk_usage",
+        lambda _: SimpleNamespace(free=free - path.stat().st_size),
+    )
+    noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+    long = Film(path)
+
+    def shoot() -> None:
+        for i in range(100):
+            long.show(noise, float(i))
+
+    with pytest.raises(OutputError, match=r"f\.avi: the disk is full; make room"):
+        shoot()
+    with pytest.raises(OutputError, match="disk is full"):
+        long.close()
+    assert path.stat().st_size < free
 
 
 def test_nothing_is_overwritten_and_other_kinds_are_refused(tmp_path: Path) -> None:

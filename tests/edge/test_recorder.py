@@ -214,3 +214,19 @@ def test_every_frame_is_filmed() -> None:
         writer.end("end of source", hurried=False)
     assert shown == [*(i / 10 for i in range(40)), 9]
     assert writer.pictures == 0
+
+
+def test_a_film_without_its_end_is_an_error_of_the_recording(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def close() -> None:
+        raise OutputError("f.avi grows no more")
+
+    film = SimpleNamespace(show=lambda *_: None, close=close)
+    store = FakeStore()
+    with recorder(store, film, patient=True) as writer:
+        writer.put(tracked(0), picture=False)
+        writer.end("end of source", hurried=False)
+    assert "grows no more" in str(writer.error)
+    assert "grows no more" in caplog.text
+    assert writer.frames == 1

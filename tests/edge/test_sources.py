@@ -201,7 +201,7 @@ def test_frames_are_numbered_bgr_and_know_their_age(here: Place) -> None:
                 assert away.max() < 12
             if here.camera is not None:
                 # As old as it says: no queue shows the past.
-                assert abs(frame.captured_s * 1000 - stamp_of(frame.image)) < 250
+                assert abs(frame.captured_s * 1000 - stamp_of(frame.image)) < 400
                 assert frame.name == source.name
 
 
@@ -253,7 +253,7 @@ def test_the_reader_thread_gives_every_file_and_a_camera_s_newest(here: Place) -
             assert reader.state().dropped == 0
         else:
             assert stamp_of(frames[0].image) < stamp_of(frames[1].image)
-            assert milliseconds() - stamp_of(frames[1].image) < 500
+            assert milliseconds() - stamp_of(frames[1].image) < STALL_S * 1000
         assert reader.state().lost is None
     while any(t.name == "edgecell-capture" for t in threading.enumerate()):
         assert time.monotonic() < deadline
