@@ -48,7 +48,7 @@ def lime(
 
     Returns:
         float32 (S, S), the weight of each pixel's segment; and scores: evaluations,
-        segments, r2 (weighted, of the fit) and stability (`stability`).
+        segments, r2 (weighted, of the fit) and top5_stability (`stability`).
 
     Raises:
         MissingPackageError: lime or scikit-image is not installed.
@@ -61,7 +61,7 @@ def lime(
         "evaluations": float(hider.evaluations),
         "segments": float(hider.count),
         "r2": r2,
-        "stability": stability(kept, values, seed),
+        "top5_stability": stability(kept, values, seed),
     }
     return np.asarray(weights[segments], np.float32), scores
 

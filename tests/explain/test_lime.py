@@ -122,7 +122,7 @@ def test_one_seed_gives_one_result(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (one == two).all()
     assert one[0] == pytest.approx(effects[segments[0]], abs=0.2)
     assert scores["evaluations"] == 161
-    assert 0 <= scores["stability"] <= 1
+    assert 0 <= scores["top5_stability"] <= 1
     assert (lime(classifier, image, 0, seed=4)[0] != one).any()
 
 
