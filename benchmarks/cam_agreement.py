@@ -23,7 +23,7 @@ from tqdm import tqdm
 from edgecell.benchmarks.latency import this_machine
 from edgecell.convert.export import QuantScheme, deployed, to_tflite
 from edgecell.dataset import load_images, scan
-from edgecell.edge.classifier import Classifier, map_residual
+from edgecell.edge.classifier import Classifier
 from edgecell.edge.runtime import Interpreter, open_interpreter
 from edgecell.explain import cam
 from edgecell.explain.faithfulness import rank_correlation
@@ -117,17 +117,15 @@ def agreement(
 
     Returns:
         By method: cells; empty (on either side, left out of the correlations);
-        float_difference, the largest of any cell and position; residual_steps, the
-        largest |mean(map) + bias - logit| in quantisation steps of the logits; and of
-        the rank correlations between device and gradients, over the positions of a map,
-        mean, median, percentile_5 and at_least_095 (share of the cells).
+        float_difference, the largest of any cell and position; and of the rank
+        correlations between device and gradients, over the positions of a map, mean,
+        median, percentile_5 and at_least_095 (share of the cells).
     """
     model, record = load_keras(keras_path)
     classifier = Classifier(model_path)
     device_weights = head_weights(classifier.flatbuffer)
     weights = model.get_layer(HEAD_LAYER).get_weights()[0]
     difference = dict.fromkeys(ON_DEVICE, 0.0)
-    residual = 0.0
     correlations: dict[str, list[float]] = {m: [] for m in ON_DEVICE}
     starts = range(0, len(images), _BATCH)
     for start in tqdm(starts, "comparing", disable=None, leave=False):
@@ -139,7 +137,6 @@ def agreement(
         features, by_gradient = gradient_maps(model, x, index, other)
         for i, prediction in enumerate(found):
             assert prediction.features is not None
-            residual = max(residual, map_residual(prediction, record.head_bias))
             floating = closed_forms(features[i], weights, index[i], other[i])
             device = closed_forms(
                 prediction.features, device_weights, index[i], other[i]
@@ -159,7 +156,6 @@ def agreement(
             "cells": len(images),
             "empty": len(images) - len(found_here),
             "float_difference": difference[method],
-            "residual_steps": residual / classifier.logit_step,
             "mean": float(np.mean(found_here)),
             "median": float(np.median(found_here)),
             "percentile_5": float(np.percentile(found_here, 5)),

@@ -25,10 +25,10 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from edgecell.benchmarks.latency import this_machine
-from edgecell.dataset import load_images, scan
+from edgecell.dataset import load_images, sample, scan
 from edgecell.edge.classifier import Classifier
-from edgecell.explain.evaluate_command import sample
 from edgecell.explain.lime_method import (
+    STRENGTH,
     TOP,
     Bools,
     Floats,
@@ -102,7 +102,7 @@ def ours(
     for seed in range(SEEDS):
         start = time.perf_counter()
         segments = cell_segments(seen)
-        hider = Hider(classifier, seen, segments, index)
+        hider = Hider(classifier, seen, segments, index, STRENGTH)
         kept, values = observe(hider, seed)
         weights, r2 = fit(kept, values)
         stable = stability(kept, values, seed)

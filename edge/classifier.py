@@ -81,10 +81,17 @@ def dequantise(
     return np.asarray((tensor.astype(np.float32) - zero_point) * scale, np.float32)
 
 
-def map_residual(prediction: Prediction, head_bias: Sequence[float]) -> float:
-    """Largest |mean(map) + bias - logit| over the classes; 0 but for rounding."""
+def map_residuals(
+    prediction: Prediction, head_bias: Sequence[float]
+) -> npt.NDArray[np.float64]:
+    """mean(map) + bias - logit of each class, float64 (C,); 0 but for rounding."""
     sums = prediction.maps.mean((0, 1), dtype=np.float64) + np.asarray(head_bias)
-    residual = float(np.abs(sums - prediction.logits).max())
+    return np.asarray(sums - prediction.logits)
+
+
+def map_residual(prediction: Prediction, head_bias: Sequence[float]) -> float:
+    """Largest |mean(map) + bias - logit| over the classes; infinite if one isn't."""
+    residual = float(np.abs(map_residuals(prediction, head_bias)).max())
     return residual if math.isfinite(residual) else math.inf
 
 

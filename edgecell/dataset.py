@@ -226,6 +226,26 @@ def without_duplicates(files: Iterable[CellFile]) -> list[CellFile]:
     return [f for h, f in first.items() if h not in conflicts]
 
 
+def sample(files: Iterable[CellFile], per_class: int, seed: int) -> list[CellFile]:
+    """A few images of each class; one of each class first, then the second ones.
+
+    Args:
+        files: labelled images, in any order.
+        per_class: how many of each class at most.
+        seed: of the draw.
+    """
+    classes: dict[str, list[CellFile]] = {}
+    for file in sorted(files, key=lambda f: f.sha256):
+        classes.setdefault(file.code, []).append(file)
+    rng = np.random.default_rng(seed)
+    turns: list[list[CellFile]] = [[] for _ in range(per_class)]
+    for _, members in sorted(classes.items()):
+        drawn = rng.permutation(len(members))[:per_class]
+        for turn, number in zip(turns, drawn, strict=False):
+            turn.append(members[number])
+    return [file for turn in turns for file in turn]
+
+
 def dataset_hash(files: Iterable[CellFile]) -> str:
     """A hash over the contents and labels of a set of images, in any order."""
     lines = sorted(f"{f.sha256} {f.code}" for f in files)

@@ -1,6 +1,5 @@
 """``edgecell explain evaluate``."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,6 @@ from edgecell.cli import json_option, report
 from edgecell.explain.methods import METHODS, check_installed
 
 if TYPE_CHECKING:
-    from edgecell.dataset import CellFile
     from edgecell.explain.evaluation import ExplainReport
 
 # measure, heading, decimals
@@ -62,29 +60,6 @@ def table(found: "ExplainReport") -> str:
             lines.append(f"beats both controls in {heading}: {names}")
     lines.append("(the 95 % interval of the paired difference is above 0)")
     return "\n".join(lines)
-
-
-def sample(files: Sequence["CellFile"], per_class: int, seed: int) -> list["CellFile"]:
-    """A few cells of each class, one of each class first.
-
-    Args:
-        files: labelled images.
-        per_class: how many of each class at most.
-        seed: of the draw.
-    """
-    import numpy as np
-
-    classes: dict[str, list[CellFile]] = {}
-    for file in sorted(files, key=lambda f: f.sha256):
-        classes.setdefault(file.code, []).append(file)
-    rng = np.random.default_rng(seed)
-    drawn = []
-    for _, members in sorted(classes.items()):
-        order = rng.permutation(len(members))[:per_class]
-        drawn.append([members[i] for i in order])
-    return [
-        group[turn] for turn in range(per_class) for group in drawn if turn < len(group)
-    ]
 
 
 @click.command("evaluate", short_help="Measure how far explanations can be believed.")
@@ -150,7 +125,7 @@ def command(
     """
     import numpy as np
 
-    from edgecell.dataset import load_images
+    from edgecell.dataset import load_images, sample
     from edgecell.edge.classifier import Classifier
     from edgecell.explain.evaluation import evaluate
     from edgecell.explain.masks import read_masked

@@ -229,7 +229,7 @@ def _scores(e: Explanation, lost: float, gained: float) -> str:
         return "empty: nothing speaks for it"
     text = f"del {lost:.2f}, ins {gained:.2f}"
     if "r2" in e.scores:
-        text += f"\nR2 {e.scores['r2']:.2f}, stable {e.scores['stability']:.2f}"
+        text += f"\nR2 {e.scores['r2']:.2f}, stable {e.scores['top5_stability']:.2f}"
     if "efficiency" in e.scores:
         text += f"\n{e.scores['evaluations']:.0f} evaluations"
     return text

@@ -37,7 +37,12 @@ class Hider:
     """
 
     def __init__(
-        self, classifier: Classifier, seen: Image, segments: Segments, index: int
+        self,
+        classifier: Classifier,
+        seen: Image,
+        segments: Segments,
+        index: int,
+        strength: float = 1.0,
     ) -> None:
         """Takes the cell.
 
@@ -46,6 +51,7 @@ class Hider:
             seen: uint8 RGB (S, S, 3).
             segments: of the cell, M of them.
             index: the class in question.
+            strength: share of the mean colour in a hidden segment, in (0, 1].
         """
         self._classifier, self._seen, self._index = classifier, seen, index
         self._segments = segments
@@ -54,7 +60,8 @@ class Hider:
         labels = segments.ravel()
         sums = [np.bincount(labels, seen[..., c].ravel()) for c in range(3)]
         means = np.stack(sums, -1) / np.bincount(labels)[:, None]
-        self.hidden = np.asarray(np.rint(means), np.uint8)[segments]
+        mixed = (1 - strength) * seen + strength * means[segments]
+        self.hidden = np.asarray(np.rint(mixed), np.uint8)
 
     def images(self, kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
         """The cell with only some segments left.

@@ -64,11 +64,10 @@ def command(
     from tqdm import tqdm
 
     from edgecell.classes import CODES
-    from edgecell.dataset import IMAGE_SUFFIXES, decode, scan
+    from edgecell.dataset import IMAGE_SUFFIXES, decode, sample, scan
     from edgecell.edge.classifier import Classifier
     from edgecell.edge.sessions import find_sessions
     from edgecell.errors import InputError
-    from edgecell.explain.evaluate_command import sample
     from edgecell.explain.panels import draw_rows, explain_row, session_rows
     from edgecell.files import check_writable
     from edgecell.modelfile import resolve

@@ -12,11 +12,13 @@ from edgecell.dataset import (
     labels,
     load_images,
     read,
+    sample,
     scan,
     split_of,
 )
 from edgecell.errors import InputError
 from edgecell.preprocess import Preprocessing
+from tests.conftest import SAMPLES
 
 PREP = Preprocessing(32, 0.66, 3.3, 95.0, 240.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
@@ -177,3 +179,12 @@ def test_load_images_crops_in_parallel_and_in_order(drawn_cells: Path) -> None:
     assert together.shape == (30, 40, 40, 3)
     for i in (0, 29):
         assert np.array_equal(together[i], load_images([files[i]], PREP, 1.25)[0])
+
+
+def test_a_sample_takes_each_class_in_turn() -> None:
+    files = scan([SAMPLES / "cells"])
+    few = [f for f in files if f.code in ("EO", "LY")] + files[:1]
+    drawn = sample(few, 2, seed=0)
+    assert [f.code for f in drawn] == ["BA", "EO", "LY", "EO", "LY"]
+    assert sample(few[::-1], 2, seed=0) == drawn
+    assert sample(few, 1, seed=0) == drawn[:3]

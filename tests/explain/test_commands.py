@@ -9,7 +9,6 @@ from click.testing import CliRunner, Result
 
 from edgecell.cli import cli
 from edgecell.edge.classifier import Classifier
-from edgecell.explain import evaluate_command
 from edgecell.explain.evaluation import centred_disc, random_map
 from edgecell.explain.queue import open_queue
 from edgecell.explain.randomised import randomised
@@ -90,16 +89,6 @@ def test_controls() -> None:
     one, other = (random_map(112, np.random.default_rng(s)) for s in (0, 1))
     assert one.shape == (112, 112)
     assert (one != other).any()
-
-
-def test_the_sample_takes_each_class_in_turn(few: Path) -> None:
-    from edgecell.dataset import scan
-
-    files = scan([few])
-    drawn = evaluate_command.sample(files, 2, seed=0)
-    assert [f.code for f in drawn] == ["EO", "LY", "EO", "LY"]
-    assert evaluate_command.sample(files[::-1], 2, seed=0) == drawn
-    assert len(evaluate_command.sample(files, 1, seed=0)) == 2
 
 
 def test_show_draws_a_row_a_cell(few: Path, tmp_path: Path) -> None:

@@ -37,6 +37,9 @@ def test_hidden_segments_are_flat_and_the_others_untouched() -> None:
     assert (none == 100).all()
     assert hider(kept).tolist() == [6, 5, 0]
     assert hider.evaluations == 3
+    faded = Hider(hider._classifier, image, segments, 0, strength=0.5).images(~kept[:1])
+    assert (faded[0, :12] == 80).all()  # half-way from 60 to 100
+    assert (faded[0, 12:] == 120).all()
 
 
 @pytest.mark.parametrize("count", [1, 3, 31, 42, 60])
@@ -119,7 +122,7 @@ def test_one_seed_gives_one_result(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (one == two).all()
     assert one[0] == pytest.approx(effects[segments[0]], abs=0.2)
     assert scores["evaluations"] == 161
-    assert 0 <= scores["stability"] <= 1
+    assert 0 <= scores["top5_stability"] <= 1
     assert (lime(classifier, image, 0, seed=4)[0] != one).any()
 
 

@@ -69,8 +69,9 @@ def test_maps_of_other_logits_are_refused(classifier: Classifier, seen: Image) -
     bias = list(classifier.record.head_bias)
     bias[3] += 1
     classifier.record = replace(classifier.record, head_bias=tuple(bias))
-    with pytest.raises(ModelError, match="do not add up to its logits"):
-        explain("grad-cam", classifier, seen, 0, 0)
+    with pytest.raises(ModelError, match="map of ERB does not add up to its logit"):
+        explain("grad-cam", classifier, seen, 3, 0)
+    explain("grad-cam", classifier, seen, 2, 0)
 
 
 def test_bad_input_is_named(classifier: Classifier, seen: Image) -> None:
