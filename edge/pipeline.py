@@ -118,23 +118,42 @@ class CellRecord:
 
 
 @dataclass(frozen=True)
+class CutCell:
+    """A cell that is cut out and not yet classified.
+
+    Attributes:
+        detection: where it was found.
+        crop: the square around it, in pixels of the frame.
+        pixels: uint8 BGR (n, n, 3), a copy of that square.
+        seen: uint8 RGB (S, S, 3), what the network is to see.
+        gate: why it is too poor to be classified; None if it isn't.
+        cut_ms: time spent on it so far, milliseconds.
+    """
+
+    detection: Detection
+    crop: Box
+    pixels: Image
+    seen: Image
+    gate: str | None
+    cut_ms: float
+
+
+@dataclass(frozen=True)
 class FoundFrame:
     """A frame in which the cells are found and not yet classified.
 
     Attributes:
         frame: the frame.
         gate: why it is too poor to be looked at; None if it isn't.
-        detections: its cells, in reading order.
+        cells: its cells, in reading order.
         red_cell_px: red-cell diameter, pixels; 0 without cells.
-        gains: float64 (3,), B, G, R: its white balance.
-        locate_ms: time spent so far, milliseconds.
+        locate_ms: time spent on finding them, milliseconds.
     """
 
     frame: Frame
     gate: str | None
-    detections: tuple[Detection, ...]
+    cells: tuple[CutCell, ...]
     red_cell_px: float
-    gains: npt.NDArray[np.float64]
     locate_ms: float
 
 
@@ -259,7 +278,7 @@ class FrameAnalyser:
         return self.classify(self.find(frame))
 
     def find(self, frame: Frame) -> FoundFrame:
-        """The first half: whether the frame is fit, where its cells are, its scale.
+        """The first half: whether the frame is fit, its scale, its cells cut out.
 
         One thread may find in the next frame while another classifies in this one.
 
@@ -270,31 +289,43 @@ class FrameAnalyser:
         gate = frame_gate(frame.image)
         detections = [] if gate else locate(frame.image, self._red_cell_px)
         if not detections:
-            return FoundFrame(frame, gate, (), 0.0, np.ones(3), 0.0)
+            return FoundFrame(frame, gate, (), 0.0, 0.0)
         red_cell_px = self._red_cell_px or self._scale.update(frame, detections)
         prep = self._classifier.record.preprocessing
         gains = white_gains(frame.image, prep.white_percentile, prep.white_level)
         in_order = sorted(detections, key=lambda d: (d.box.y0, d.box.x0))
         locate_ms = (time.perf_counter() - start) * 1e3
-        return FoundFrame(frame, None, tuple(in_order), red_cell_px, gains, locate_ms)
+        cells = [self._cut(frame, d, red_cell_px, gains) for d in in_order]
+        return FoundFrame(frame, None, tuple(cells), red_cell_px, locate_ms)
+
+    def _cut(
+        self,
+        frame: Frame,
+        detection: Detection,
+        red_cell_px: float,
+        gains: npt.NDArray[np.float64],
+    ) -> CutCell:
+        """Cuts one cell out; ``gains`` is the frame's white balance, B, G, R."""
+        start = time.perf_counter()
+        prep = self._classifier.record.preprocessing
+        crop = crop_box(detection.box.centre, prep.crop_red_cells * red_cell_px)
+        pixels = crop_square(frame.image, crop.centre, crop.width).copy()
+        seen = network_view(pixels, gains, prep)
+        gate = cell_gate(seen)
+        cut_ms = (time.perf_counter() - start) * 1e3
+        return CutCell(detection, crop, pixels, seen, gate, cut_ms)
 
     def classify(self, found: FoundFrame) -> FrameResult:
         """The second half: classifies what was found."""
-        cells = [self._examine(found, detection) for detection in found.detections]
+        cells = [self._classify(found, cell) for cell in found.cells]
         return FrameResult(found.frame, tuple(cells), found.gate)
 
-    def _examine(self, found: FoundFrame, detection: Detection) -> FoundCell:
-        """Crops and classifies one cell, unless its picture is too poor."""
-        frame = found.frame
+    def _classify(self, found: FoundFrame, cell: CutCell) -> FoundCell:
+        """Classifies one cell, unless its picture is too poor."""
+        frame, detection, gate = found.frame, cell.detection, cell.gate
         model = self._classifier.record
-        prep = model.preprocessing
         start = time.perf_counter()
-        side = prep.crop_red_cells * found.red_cell_px
-        crop = crop_box(detection.box.centre, side)
-        pixels = crop_square(frame.image, crop.centre, crop.width).copy()
-        seen = network_view(pixels, found.gains, prep)
-        gate = cell_gate(seen)
-        prediction = self._classifier.classify(seen) if gate is None else None
+        prediction = self._classifier.classify(cell.seen) if gate is None else None
         record = CellRecord(
             frame=frame.index,
             name=frame.name,
@@ -306,15 +337,17 @@ class FrameAnalyser:
             gate=gate,
             top=_top(prediction),
             locate_ms=found.locate_ms,
-            classify_ms=(time.perf_counter() - start) * 1e3,
+            classify_ms=cell.cut_ms + (time.perf_counter() - start) * 1e3,
             model_sha256=model.model_sha256,
             red_cell_px=found.red_cell_px,
             integrity=map_residual(prediction, model.head_bias) if prediction else 0.0,
         )
         if prediction is None:
-            return FoundCell(record, crop, pixels, seen, None, None)
+            return FoundCell(record, cell.crop, cell.pixels, cell.seen, None, None)
         heat = class_activation(prediction.maps, prediction.index)
-        return FoundCell(record, crop, pixels, seen, heat, prediction.logits)
+        return FoundCell(
+            record, cell.crop, cell.pixels, cell.seen, heat, prediction.logits
+        )
 
 
 def _top(prediction: Prediction | None) -> tuple[ClassScore, ...]:

@@ -185,12 +185,12 @@ class Loop:
         with ThreadPoolExecutor(1, "edgecell-find") as pool:
             ahead: Future[FoundFrame] | None = None
             while not tally.ended:
-                # Cells are found in the next frame while they are classified here.
-                frame = self._reader.next(0.0 if ahead else _WAIT_S)
-                found, ahead = ahead, None
-                if frame is not None:
-                    ahead = pool.submit(self._analyser.find, frame)
-                result = self._take(found.result()) if found else None
+                # Cells are found in the next frame while they are classified here. It
+                # is asked for as late as can be: a camera's may have come meanwhile.
+                found = ahead.result() if ahead else None
+                frame = self._reader.next(0.0 if found else _WAIT_S)
+                ahead = pool.submit(self._analyser.find, frame) if frame else None
+                result = self._take(found) if found else None
                 tally.ended = self._end(stopped(), ahead is None)
                 turn(result)
         tally.seconds = time.monotonic() - self._start_s
