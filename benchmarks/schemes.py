@@ -3,9 +3,9 @@
     python -m edgecell.benchmarks.schemes OUT.csv FOLDER MODEL DATA...
 
 Converts MODEL in each scheme, compares it with MODEL on the test split and times it on
-both runtimes. FOLDER keeps the files, with their figures beside them; those that are
-there already are not made again, so that a run can be taken up, and the times be
-measured anew on a quiet machine.
+both runtimes; OUT.csv grows by a line a scheme. FOLDER keeps the files, with their
+figures beside them; those that are there already are not made again, so that a run can
+be taken up, and the times be measured anew on a quiet machine.
 """
 
 import csv
@@ -16,8 +16,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgecell.convert.convert import Request, convert
 from edgecell.convert.export import QuantScheme
 from edgecell.convert.finetune import FineTuning
@@ -26,7 +24,7 @@ from edgecell.dataset import CellFile, load_images
 from edgecell.errors import ModelError
 from edgecell.files import write_atomically
 from edgecell.manifest import scan_split
-from edgecell.modelfile import read_tflite
+from edgecell.modelfile import read_keras_record
 
 INT8 = QuantScheme("int8", "int8")
 WAYS: dict[str, tuple[QuantScheme, FineTuning | None]] = {
@@ -95,15 +93,14 @@ def main(out: Path, folder: Path, model: Path, data: Sequence[Path]) -> None:
     """Makes the table and writes it as CSV."""
     files = scan_split(data, None)
     folder.mkdir(parents=True, exist_ok=True)
-    made = {name: converted(name, folder, model, files) for name in WAYS}
-    prep = read_tflite(made["int8"][0])[1].preprocessing
     held_out = sorted((f for f in files if f.split == "test"), key=lambda f: f.sha256)
-    cells = np.asarray(load_images(held_out[:32], prep))
+    cells = load_images(held_out[:32], read_keras_record(model).preprocessing)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows(row(name, *made[name], cells) for name in WAYS)
-    write_atomically(out, text.getvalue())
+    for name in WAYS:
+        writer.writerow(row(name, *converted(name, folder, model, files), cells))
+        write_atomically(out, text.getvalue())
     print(text.getvalue(), end="")
 
 
