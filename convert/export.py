@@ -66,21 +66,26 @@ def deployed(
     import keras
 
     kernel, bias = model.get_layer(head).get_weights()
-    backbone = keras.Model(model.input, model.get_layer(features).output)
+    # Named, so that two conversions name their tensors alike (layers.py matches them).
+    backbone = keras.Model(
+        model.input, model.get_layer(features).output, name="backbone"
+    )
     image = keras.Input(model.input_shape[1:], batch_size=batch, name="image")
     feature_map = backbone(image)
     classes = len(bias)
     maps = keras.layers.Conv2D(classes, 1, use_bias=False, name=MAPS)
     logits = keras.layers.Conv2D(classes, 1, name=LOGITS)
-    pooled = keras.layers.GlobalAveragePooling2D(keepdims=True)(feature_map)
+    pooled = keras.layers.GlobalAveragePooling2D(keepdims=True, name="pooled")(
+        feature_map
+    )
     outputs = {
-        LOGITS: keras.layers.Reshape((classes,))(logits(pooled)),
+        LOGITS: keras.layers.Reshape((classes,), name="flat")(logits(pooled)),
         MAPS: maps(feature_map),
         FEATURES: feature_map,
     }
     maps.set_weights([kernel[None, None]])
     logits.set_weights([kernel[None, None], bias])
-    return keras.Model(image, outputs)
+    return keras.Model(image, outputs, name="deployed")
 
 
 def to_tflite(

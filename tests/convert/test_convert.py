@@ -1,3 +1,4 @@
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -112,6 +113,10 @@ def test_the_command(tiny_run: Path, drawn_cells: Path, tmp_path: Path) -> None:
     assert made["path"] == str(out)
     assert 0.5 < made["recalibrated"] <= 1
     assert made["bytes"] < made["float_bytes"]
+    with (tmp_path / "layers" / "layers.csv").open() as f:
+        measured = [row["operator"] for row in csv.DictReader(f) if row["snr_db"]]
+    assert {"CONV_2D", "DEPTHWISE_CONV_2D"} <= set(measured)
+    assert len(measured) > 10
     record = read_tflite(out)[1]
     assert record.scheme == "int8"
     assert record.calibration_set["images"] == 24
