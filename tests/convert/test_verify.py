@@ -36,7 +36,8 @@ def graph() -> Graph:
 def test_tensors_of_the_bundled_model() -> None:
     g = graph()
     assert [t.shape for t in g.inputs] == [(1, 112, 112, 3)]
-    assert sorted(t.shape for t in g.outputs) == [(1, 7, 7, 12), (1, 12)]
+    shapes = sorted(t.shape for t in g.outputs)
+    assert shapes == [(1, 7, 7, 12), (1, 7, 7, 224), (1, 12)]
     kernels = [o.inputs[1] for o in g.operators if o.name == "CONV_2D"]
     assert all(k.dtype == "INT8" and k.constant for k in kernels)
     # One scale for each output channel.
