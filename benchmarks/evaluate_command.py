@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgecell.cli import json_option, report
+from edgecell.cli import json_option, manifest_option, report
 
 if TYPE_CHECKING:
     from edgecell.benchmarks.background import Transplant
@@ -133,11 +133,7 @@ def frames_table(report: "FrameReport") -> str:
     help="Instead: measure how well white cells are found in the frames of a folder "
     "or zip file with YOLO labels (0 white cell, 1 red cell, 2 platelet).",
 )
-@click.option(
-    "--manifest",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="split.csv of the training run: uses its images in its splits.",
-)
+@manifest_option
 @click.option(
     "--robustness",
     is_flag=True,

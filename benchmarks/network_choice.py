@@ -17,10 +17,9 @@ from statistics import median
 import numpy as np
 
 from edgecell.benchmarks.latency import this_machine
-from edgecell.convert.export import QuantScheme, deployed, to_tflite
+from edgecell.convert.export import QuantScheme, deployed, exported, to_tflite
 from edgecell.edge.runtime import open_interpreter
 from edgecell.files import write_atomically
-from edgecell.kerasfile import FEATURES_LAYER, HEAD_LAYER
 from edgecell.optional import require
 from edgecell.train.cost import count
 from edgecell.train.network import PRESETS, NetworkSpec, StageSpec, build
@@ -71,8 +70,8 @@ def training_rate(spec: NetworkSpec) -> float:
 
 def inference_ms(spec: NetworkSpec) -> float:
     """Median milliseconds of one float32 inference on one thread of LiteRT."""
-    network = deployed(build(spec), FEATURES_LAYER, HEAD_LAYER)
-    flatbuffer = to_tflite(network, QuantScheme("float32"))
+    with exported(deployed(build(spec))) as saved:
+        flatbuffer = to_tflite(saved, QuantScheme("float32"))
     interpreter, _, _ = open_interpreter(flatbuffer, threads=1)
     index = interpreter.get_input_details()[0]["index"]
     interpreter.set_tensor(index, np.zeros((1, 112, 112, 3), np.float32))

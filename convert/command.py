@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecell.cli import json_option, report
+from edgecell.cli import json_option, manifest_option, report
 from edgecell.errors import InputError, ModelError
 
 if TYPE_CHECKING:
@@ -152,11 +152,7 @@ def layers_table(reports: "Sequence[LayerReport]") -> str:
     help="The data that MODEL was trained on. Its training split gives the "
     "calibration set, its validation split the confidence.",
 )
-@click.option(
-    "--manifest",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="split.csv of the training run: uses its images in its splits.",
-)
+@manifest_option
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="File to write."
 )

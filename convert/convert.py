@@ -3,6 +3,7 @@
 import tempfile
 import zlib
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecell.convert.calibration import calibration_set
-from edgecell.convert.export import CALIBRATED, QuantScheme, deployed, to_tflite
+from edgecell.convert.export import (
+    CALIBRATED,
+    QuantScheme,
+    deployed,
+    exported,
+    to_tflite,
+)
 from edgecell.convert.finetune import FineTuning, fine_tune
 from edgecell.convert.gate import Comparison, compare
 from edgecell.convert.layers import LayerReport, layer_reports
-from edgecell.convert.predict import predict
+from edgecell.convert.predict import predict, predict_keras
 from edgecell.convert.review import fit_review
 from edgecell.convert.target import Target, TargetRun, check_versions, run_on_target
 from edgecell.convert.temperature import fit_temperature
@@ -23,7 +30,7 @@ from edgecell.convert.verify import prove
 from edgecell.dataset import CellFile, Split, dataset_hash, labels, load_images
 from edgecell.edge.decision import review_reasons
 from edgecell.errors import InputError
-from edgecell.kerasfile import FEATURES_LAYER, HEAD_LAYER, load_keras
+from edgecell.kerasfile import HEAD_LAYER, load_keras
 from edgecell.manifest import check_split
 from edgecell.modelfile import ModelRecord, write_tflite
 from edgecell.preprocess import standardise
@@ -144,18 +151,20 @@ def convert(
         )
     y, images = labels(held_out, record.codes), load_images(held_out, prep)
     judged_images = images if judged == held_out else load_images(judged, prep)
-    before = predict(model, judged_images)
-    floating = to_tflite(deployed(keras_model, FEATURES_LAYER, HEAD_LAYER), FLOAT32)
-    if request.tuning:
-        fine_tune(keras_model, record, files, request.tuning)
-        bias = keras_model.get_layer(HEAD_LAYER).get_weights()[1]
-        record = replace(record, head_bias=tuple(float(b) for b in bias))
-    network = deployed(keras_model, FEATURES_LAYER, HEAD_LAYER)
-    made = [
-        to_tflite(network, scheme, standardise(load_images(draw, prep), prep))
-        for draw in draws
-    ]
-    flatbuffer, *others = made or [to_tflite(network, scheme)]
+    before = predict_keras(keras_model, prep, judged_images)
+    with ExitStack() as stack:
+        saved = stack.enter_context(exported(deployed(keras_model)))
+        floating = to_tflite(saved, FLOAT32)
+        if request.tuning:
+            fine_tune(keras_model, record, files, request.tuning)
+            bias = keras_model.get_layer(HEAD_LAYER).get_weights()[1]
+            record = replace(record, head_bias=tuple(float(b) for b in bias))
+            saved = stack.enter_context(exported(deployed(keras_model)))
+        made = [
+            to_tflite(saved, scheme, standardise(load_images(draw, prep), prep))
+            for draw in draws
+        ]
+        flatbuffer, *others = made or [to_tflite(saved, scheme)]
     check_versions(prove(flatbuffer, scheme), request.target)
     chosen = draws[0] if draws else []
     record = replace(

@@ -3,12 +3,15 @@
 import tempfile
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from edgecell.kerasfile import FEATURES_LAYER, HEAD_LAYER
 from edgecell.modelfile import FEATURES, LOGITS, MAPS
 from edgecell.quiet import quiet_stderr
 
@@ -43,9 +46,7 @@ class QuantScheme:
             raise ValueError(f"{self.name} takes float32 inputs, not {self.io}")
 
 
-def deployed(
-    model: "keras.Model", features: str, head: str, batch: int | None = 1
-) -> "keras.Model":
+def deployed(model: "keras.Model", batch: int | None = 1) -> "keras.Model":
     """The network as it is shipped: three outputs, and no fully connected layer.
 
     The class activation maps are a 1x1 convolution of the last feature map with
@@ -55,8 +56,6 @@ def deployed(
 
     Args:
         model: a trained network.
-        features: name of the layer that puts out the last feature map.
-        head: name of the linear classifier.
         batch: fixed batch size, for which TFLite plans its memory; None for any.
 
     Returns:
@@ -65,11 +64,10 @@ def deployed(
     """
     import keras
 
-    kernel, bias = model.get_layer(head).get_weights()
+    kernel, bias = model.get_layer(HEAD_LAYER).get_weights()
     # Named, so that two conversions name their tensors alike (layers.py matches them).
-    backbone = keras.Model(
-        model.input, model.get_layer(features).output, name="backbone"
-    )
+    last = model.get_layer(FEATURES_LAYER).output
+    backbone = keras.Model(model.input, last, name="backbone")
     image = keras.Input(model.input_shape[1:], batch_size=batch, name="image")
     feature_map = backbone(image)
     classes = len(bias)
@@ -88,15 +86,31 @@ def deployed(
     return keras.Model(image, outputs, name="deployed")
 
 
+@contextmanager
+def exported(model: "keras.Model") -> Iterator[Path]:
+    """Exports a deployed network once for any number of conversions.
+
+    Args:
+        model: what `deployed` made.
+
+    Yields:
+        The folder of its SavedModel, removed at the end.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        with quiet_stderr():
+            model.export(folder, format="tf_saved_model", verbose=False)
+        yield Path(folder)
+
+
 def to_tflite(
-    model: "keras.Model",
+    saved: Path,
     scheme: QuantScheme,
     calibration: npt.NDArray[np.float32] | None = None,
 ) -> bytes:
     """Converts a deployed network.
 
     Args:
-        model: what `deployed` made.
+        saved: what `exported` made of it.
         scheme: the number format.
         calibration: float32 (N, S, S, 3), standardised; for `CALIBRATED` schemes.
 
@@ -109,14 +123,9 @@ def to_tflite(
     import tensorflow as tf
 
     # The converter prints statistics and warns of an interpreter that it uses itself.
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        quiet_stderr(),
-        warnings.catch_warnings(),
-    ):
+    with quiet_stderr(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model.export(folder, format="tf_saved_model", verbose=False)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(saved))
         if scheme.name != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if scheme.name == "float16":

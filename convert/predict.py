@@ -4,6 +4,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +12,12 @@ from tqdm import tqdm
 
 from edgecell.convert.export import deployed
 from edgecell.edge.classifier import Classifier
-from edgecell.kerasfile import FEATURES_LAYER, HEAD_LAYER, load_keras
+from edgecell.kerasfile import load_keras
 from edgecell.modelfile import LOGITS, MAPS, ModelRecord, read_keras_record, read_tflite
-from edgecell.preprocess import standardise
+from edgecell.preprocess import Preprocessing, standardise
+
+if TYPE_CHECKING:
+    import keras
 
 Array = npt.NDArray[np.float32]
 
@@ -55,10 +59,7 @@ def predict(path: Path, images: npt.NDArray[np.uint8]) -> Outputs:
     """
     if path.suffix == ".keras":
         model, record = load_keras(path)
-        x = standardise(images, record.preprocessing)
-        network = deployed(model, FEATURES_LAYER, HEAD_LAYER, batch=None)
-        found = network.predict(x, batch_size=64, verbose=0)
-        return Outputs(found[LOGITS], found[MAPS])
+        return predict_keras(model, record.preprocessing, images)
 
     def run(part: npt.NDArray[np.uint8], bar: "tqdm[None]") -> tuple[Array, Array]:
         classifier = Classifier(path)
@@ -80,3 +81,18 @@ def predict(path: Path, images: npt.NDArray[np.uint8]) -> Outputs:
         parts = np.array_split(images, cores)
         logits, maps = zip(*pool.map(lambda p: run(p, bar), parts), strict=True)
     return Outputs(np.concatenate(logits), np.concatenate(maps))
+
+
+def predict_keras(
+    model: "keras.Model", prep: Preprocessing, images: npt.NDArray[np.uint8]
+) -> Outputs:
+    """What a trained network, before any conversion, says of a set of images.
+
+    Args:
+        model: as `load_keras` loads it.
+        prep: its preprocessing.
+        images: see `predict`.
+    """
+    network = deployed(model, batch=None)
+    found = network.predict(standardise(images, prep), batch_size=64, verbose=0)
+    return Outputs(found[LOGITS], found[MAPS])

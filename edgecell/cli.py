@@ -104,6 +104,15 @@ def json_option(command: Any) -> Any:
     )(command)
 
 
+def manifest_option(command: Any) -> Any:
+    """The option ``--manifest FILE`` of commands on a trained model's data."""
+    return click.option(
+        "--manifest",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="split.csv of the training run: uses its images in its splits.",
+    )(command)
+
+
 def report(text: str, data: dict[str, Any], json_file: str | None) -> None:
     """Prints a result for people, and writes it for machines if asked to.
 

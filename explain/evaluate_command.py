@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecell import RESEARCH_USE
-from edgecell.cli import json_option, report
+from edgecell.cli import json_option, manifest_option, report
 from edgecell.explain.methods import METHODS, check_installed
+from edgecell.explain.options import drawn_cells
 
 if TYPE_CHECKING:
     from edgecell.explain.evaluation import ExplainReport
@@ -65,39 +66,14 @@ def table(found: "ExplainReport") -> str:
 @click.command("evaluate", short_help="Measure how far explanations can be believed.")
 @click.argument("model")
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--split",
-    type=click.Choice(["all", "train", "val", "test"]),
-    default="test",
-    show_default=True,
-    help="Which part of DATA.",
-)
-@click.option(
-    "--manifest",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="split.csv of the training run: uses its images in its splits.",
-)
-@click.option(
-    "--cells",
-    type=click.IntRange(1),
-    default=4,
-    show_default=True,
-    help="Cells of each class, drawn by the seed.",
-)
-@click.option(
-    "--method",
-    "methods",
-    type=click.Choice(list(METHODS)),
-    multiple=True,
-    help="Only this method; can be given several times.",
-)
+@drawn_cells("test", 4, "Only this method; can be given several times.")
+@manifest_option
 @click.option(
     "--masks",
     type=click.Path(path_type=Path, exists=True),
     help="Folder or zip file with images/ and masks/ (nucleus white, cytoplasm grey): "
     "also measures the heat inside, on as many cells as of DATA.",
 )
-@click.option("--seed", default=0, show_default=True, help="Of all that is drawn.")
 @click.option(
     "--plot",
     type=click.Path(path_type=Path, dir_okay=False),

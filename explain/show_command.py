@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from edgecell import RESEARCH_USE
-from edgecell.explain.methods import METHODS, check_installed
+from edgecell.explain.methods import check_installed
+from edgecell.explain.options import drawn_cells
 
 _PAPERS = ("grad-cam", "lime", "kernel-shap")
 
@@ -21,28 +22,9 @@ _PAPERS = ("grad-cam", "lime", "kernel-shap")
     help="The PNG to write.",
 )
 @click.option("--class", "code", help="Only cells of this class: BNE, SNE, ...")
-@click.option(
-    "--split",
-    type=click.Choice(["all", "train", "val", "test"]),
-    default="all",
-    show_default=True,
-    help="Which part of labelled DATA.",
+@drawn_cells(
+    "all", 1, f"Panels, in this order; else {', '.join(_PAPERS)}, as in the paper."
 )
-@click.option(
-    "--cells",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Cells of each class, drawn by the seed.",
-)
-@click.option(
-    "--method",
-    "methods",
-    type=click.Choice(list(METHODS)),
-    multiple=True,
-    help=f"Panels, in this order; else {', '.join(_PAPERS)}, as in the paper.",
-)
-@click.option("--seed", default=0, show_default=True, help="Of all that is drawn.")
 def command(
     model: str,
     data: tuple[Path, ...],

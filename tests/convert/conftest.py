@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from edgecell.convert.calibration import calibration_set
-from edgecell.convert.export import QuantScheme, deployed, to_tflite
+from edgecell.convert.export import QuantScheme, deployed, exported, to_tflite
 from edgecell.dataset import load_images, scan
-from edgecell.kerasfile import FEATURES_LAYER, HEAD_LAYER, load_keras
+from edgecell.kerasfile import load_keras
 from edgecell.modelfile import write_tflite
 from edgecell.preprocess import standardise
 
@@ -31,10 +31,10 @@ def converted(
     chosen = calibration_set(scan([drawn_cells]), record.codes, 60, 1)
     images = load_images(chosen, record.preprocessing)
     x = standardise(images, record.preprocessing)
-    network = deployed(model, FEATURES_LAYER, HEAD_LAYER)
-    for name, scheme in SCHEMES.items():
-        flatbuffer = to_tflite(network, scheme, x)
-        write_tflite(folder / f"{name}.tflite", flatbuffer, record)
+    with exported(deployed(model)) as saved:
+        for name, scheme in SCHEMES.items():
+            flatbuffer = to_tflite(saved, scheme, x)
+            write_tflite(folder / f"{name}.tflite", flatbuffer, record)
     return {name: folder / f"{name}.tflite" for name in SCHEMES}
 
 

@@ -15,7 +15,7 @@ from edgecell.convert.gate import Comparison, compare
 from edgecell.convert.predict import predict
 from edgecell.convert.target import ENVIRONMENT, run_on_target
 from edgecell.edge.classifier import Classifier
-from edgecell.kerasfile import FEATURES_LAYER, HEAD_LAYER, load_keras
+from edgecell.kerasfile import load_keras
 from edgecell.modelfile import read_tflite
 from edgecell.preprocess import standardise
 from tests.convert.test_target import OLD_RUNTIME, needs_old_runtime
@@ -34,7 +34,7 @@ def test_maps_equal_the_keras_graphs(
     converted: dict[str, Path], cells: np.ndarray, tiny_run: Path
 ) -> None:
     model, record = load_keras(tiny_run / "model.keras")
-    network = deployed(model, FEATURES_LAYER, HEAD_LAYER)
+    network = deployed(model)
     x = standardise(cells[:1], record.preprocessing)
     expected = np.asarray(network(x)["maps"])[0]
     got = Classifier(converted["float32"]).classify(cells[0]).maps
