@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from edgecell.edge.differential import CellCount, Decision, Differential
 from edgecell.edge.retention import DATABASE, disk_use
-from edgecell.edge.store import APPLICATION_ID, SCHEMA_VERSION
+from edgecell.edge.schema import APPLICATION_ID, SCHEMA_VERSION
 from edgecell.errors import InputError
 from edgecell.modelfile import ModelRecord
 from edgecell.probabilities import softmax

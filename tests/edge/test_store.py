@@ -19,8 +19,9 @@ from edgecell.classes import CLASSES
 from edgecell.edge.differential import Decision
 from edgecell.edge.pipeline import CellRecord, ClassScore, FoundCell, FrameResult
 from edgecell.edge.retention import disk_use, parse_size
+from edgecell.edge.schema import SCHEMA_VERSION
 from edgecell.edge.sources_base import Frame
-from edgecell.edge.store import SCHEMA_VERSION, Session, Store, default_folder
+from edgecell.edge.store import Session, Store, default_folder
 from edgecell.edge.tracking import TrackedFrame
 from edgecell.errors import InputError, OutputError, SourceError
 from edgecell.modelfile import ModelRecord
