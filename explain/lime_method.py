@@ -18,13 +18,13 @@ TOP = 5
 KERNEL_WIDTH = 0.25
 """LIME's own for images, of cosine distances."""
 
-STRENGTH = 0.5
-"""Hidden segments fade half-way to their mean colour: LIME's model is a local one, and
-this near to the cell the network is more nearly linear. On five cells of the `val`
-split, three seeds and 129 evaluations R2 rose from 0.82 to 0.87 and the Jaccard index
-of the top 5 from 0.84 to 0.91; at 0.3 the int8 model's rounding shows (0.72)."""
+STRENGTH = 0.3
+"""Hidden segments fade by this much to their mean colour: LIME's model is a local one,
+and this near to the cell the network is more nearly linear. On 24 cells of the `val`
+split, five seeds and 129 evaluations R2 was 0.90 and the Jaccard index of the top 5
+0.87; 0.85 and 0.87 at a strength of 0.5; at 0.2 rounding shows (0.77)."""
 
-_LEAST, _STEP, _MOST = 160, 32, 288
+_LEAST, _STEP, _MOST = 128, 32, 256
 """Evaluations before the first look at the top 5, between two looks, and the most."""
 
 _RESAMPLES = 20
@@ -36,7 +36,7 @@ def lime(
     """Explains a cell by LIME (Ribeiro et al., KDD 2016).
 
     The linear model is the lime package's own, ridge regression under its kernel. What
-    differs from its defaults: the segments, hidden at half strength, the log-odds in
+    differs from its defaults: the segments, hidden in part alone, the log-odds in
     place of the probability, a balanced design of the perturbations, and an end when
     the top 5 have settled.
 

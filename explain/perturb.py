@@ -84,4 +84,4 @@ class Hider:
             float64 (N,).
         """
         self.evaluations += len(kept)
-        return log_odds(self._classifier.logits(self.images(kept)), self._index)
+        return log_odds(self._classifier.fine_logits(self.images(kept)), self._index)

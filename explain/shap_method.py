@@ -87,7 +87,7 @@ def partition_shap(
         nonlocal evaluations
         evaluations += len(images)
         pixels = np.asarray(np.rint(images), np.uint8)
-        return log_odds(classifier.logits(pixels), index)
+        return log_odds(classifier.fine_logits(pixels), index)
 
     blur = len(seen) // _BLUR
     masker = shap.maskers.Image(f"blur({blur},{blur})", seen.shape)

@@ -18,7 +18,7 @@ def classifier_of(score: Callable[[np.ndarray], np.ndarray]) -> Classifier:
 
     prep = SimpleNamespace(mean=(100.0, 100.0, 100.0), std=(50.0, 50.0, 50.0))
     record = SimpleNamespace(temperature=1.0, preprocessing=prep)
-    made: Any = SimpleNamespace(logits=logits, record=record)
+    made: Any = SimpleNamespace(logits=logits, fine_logits=logits, record=record)
     return cast(Classifier, made)
 
 

@@ -89,6 +89,10 @@ def test_logits_of_many_are_those_of_each(classifier: Classifier, seen: Image) -
     )
     each = [classifier.classify(image).logits for image in images]
     assert (classifier.logits(images) == np.stack(each)).all()
+    # Half a step of the logit's own rounding, and as much for that of pool and maps.
+    finer = classifier.fine_logits(images)
+    assert np.abs(finer - np.stack(each)).max() <= classifier.logit_step
+    assert len(np.unique(finer)) > len(np.unique(np.stack(each)))
 
 
 @pytest.mark.parametrize("head_only", [True, False])
