@@ -81,12 +81,18 @@ def dequantise(
     return np.asarray((tensor.astype(np.float32) - zero_point) * scale, np.float32)
 
 
+def pooled_logits(
+    maps: npt.NDArray[np.float32], head_bias: Sequence[float]
+) -> npt.NDArray[np.float64]:
+    """mean(map) + bias of each class, float64 (C,): the logits but for rounding."""
+    return np.asarray(maps.mean((0, 1), dtype=np.float64) + np.asarray(head_bias))
+
+
 def map_residuals(
     prediction: Prediction, head_bias: Sequence[float]
 ) -> npt.NDArray[np.float64]:
     """mean(map) + bias - logit of each class, float64 (C,); 0 but for rounding."""
-    sums = prediction.maps.mean((0, 1), dtype=np.float64) + np.asarray(head_bias)
-    return np.asarray(sums - prediction.logits)
+    return pooled_logits(prediction.maps, head_bias) - prediction.logits
 
 
 def map_residual(prediction: Prediction, head_bias: Sequence[float]) -> float:
@@ -176,21 +182,20 @@ class Classifier:
         return self._each(images, lambda i: self._output(i, self._logits))
 
     def fine_logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """As `logits`, but without their last rounding: mean(map) + bias.
+        """As `logits`, but without their last rounding; see `pooled_logits`.
 
-        An int8 logit moves in steps of `logit_step`; the mean of a map's 49 rounded
-        values moves in steps 49 times as fine. For differences between nearly equal
-        images.
+        An int8 logit moves in steps of `logit_step`, the mean of a map's 49 rounded
+        values in much finer ones. For differences between nearly equal images.
         """
-        bias = np.asarray(self.record.head_bias, np.float32)
+        bias = self.record.head_bias
         return self._each(
-            images, lambda i: self._output(i, self._maps).mean((0, 1)) + bias
+            images, lambda i: pooled_logits(self._output(i, self._maps), bias)
         )
 
     def _each(
         self,
         images: npt.NDArray[np.uint8],
-        read: Callable[[Interpreter], npt.NDArray[np.float32]],
+        read: Callable[[Interpreter], npt.NDArray[np.floating]],
     ) -> npt.NDArray[np.float32]:
         """What ``read`` gives of the interpreter after each image, float32 (N, C)."""
         cores = os.cpu_count() or 1
