@@ -14,7 +14,7 @@ from edgecell.explain.queue import open_queue
 from edgecell.explain.randomised import randomised
 from edgecell.modelfile import bundled_model, write_tflite
 from tests.conftest import SAMPLES
-from tests.explain.test_queue import CAM, explanation, record, seen
+from tests.explain.sessions import CAM, explanation, record, seen
 
 CELLS = SAMPLES / "cells"
 

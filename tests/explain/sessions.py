@@ -1,0 +1,61 @@
+"""Recorded sessions with cells to explain."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from edgecell.edge.store import Session, Store
+from edgecell.edge.tracking import TrackedFrame
+from edgecell.explain.methods import Explanation
+from edgecell.explain.policy import Policy
+from edgecell.modelfile import bundled_model, read_tflite
+from edgecell.preprocess import cell_image
+from tests.edge.test_store import rows, tracked
+
+ROOT = Path(__file__).parents[2]
+MODEL = read_tflite(bundled_model())[1]
+SEEN = cell_image(
+    np.asarray(
+        cv2.cvtColor(
+            cv2.imread(str(ROOT / "edge" / "samples" / "cells" / "SNE_1.jpg")),  # type: ignore[arg-type]
+            cv2.COLOR_BGR2RGB,
+        ),
+        np.uint8,
+    ),
+    MODEL.preprocessing,
+)
+CAM = Policy("all", 0, ("grad-cam",))
+
+
+def seen(
+    frame: int, code: str | None = "SNE", reasons: tuple[str, ...] = (), cell: int = 0
+) -> TrackedFrame:
+    """A frame in which a cell is seen and decided on; by default a new one."""
+    one = tracked(frame, cell or None)
+    (found,), (decision,) = one.result.cells, one.changed
+    view = np.ascontiguousarray(np.roll(SEEN, frame % 8, axis=1))
+    return replace(
+        one,
+        result=replace(one.result, cells=(replace(found, seen=view),)),
+        changed=(replace(decision, code=code, reasons=reasons),),
+    )
+
+
+def record(folder: Path, policy: Policy, frames: list[TrackedFrame]) -> Path:
+    with Store(folder, Session("clip.avi", MODEL, {}), None, policy) as store:
+        for frame in frames:
+            store.write([frame])
+        store.end("end of source")
+    return folder
+
+
+def jobs(folder: Path) -> list[tuple[Any, ...]]:
+    return rows(folder, "SELECT cell, method, code, sighting FROM jobs ORDER BY job")
+
+
+def explanation() -> Explanation:
+    heat = np.linspace(-1, 1, 112 * 112, dtype=np.float32).reshape(112, 112)
+    return Explanation("grad-cam", 11, heat, {"evaluations": 1.0})
