@@ -162,5 +162,5 @@ def write_reports(reports: Sequence[LayerReport], folder: Path) -> None:
     axes.set_xlabel("operator, in the order of execution")
     axes.set_ylabel("signal-to-noise ratio, dB")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    fig.legend(fontsize="small", loc="outside right center")  # hides no point there
     save(fig, folder / "layers.png")

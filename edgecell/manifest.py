@@ -48,8 +48,10 @@ def _rows(path: Path) -> list[dict[str, str]]:
         with path.open(newline="") as f:
             rows = list(csv.DictReader(f))
         if rows and not {"sha256", "split"} <= set(rows[0]):
-            raise KeyError("sha256, split")
-    except (OSError, KeyError, UnicodeDecodeError, csv.Error) as e:
+            raise KeyError("a column is missing")
+    except OSError as e:
+        raise InputError(f"cannot read {path}: {e.strerror}") from e
+    except (KeyError, UnicodeDecodeError, csv.Error) as e:
         raise InputError(
             f"{path} is not a manifest ({e!r}); it is a CSV file with the columns "
             "sha256 and split, as 'edgecell train' writes to split.csv"
