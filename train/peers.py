@@ -65,9 +65,15 @@ def _efficientnet_lite0(image: Any) -> Any:
 
 
 def _mobilenet_v2(image: Any) -> Any:
+    from keras import Input, models
     from keras.applications import MobileNetV2
 
-    return MobileNetV2(input_tensor=image, include_top=False, weights=None).output
+    # Keras pads by whether a feature map's side is even, so what is trained with any
+    # size would be another network than what is built for one: that of any size is it.
+    anywhere = MobileNetV2(
+        input_tensor=Input((None, None, 3)), include_top=False, weights=None
+    )
+    return models.clone_model(anywhere, input_tensors=[image]).output
 
 
 def _resnet50(image: Any) -> Any:

@@ -10,7 +10,7 @@ from edgecell.kerasfile import FEATURES_LAYER, HEAD_LAYER
 from edgecell.preprocess import Preprocessing
 from edgecell.train.cost import count
 from edgecell.train.imagenet import imagenet_weights, load_imagenet, read_state_dict
-from edgecell.train.models import build_model, model_names
+from edgecell.train.models import FIXED_SIZE, build_model, model_names
 from edgecell.train.weights import set_first_weights
 
 
@@ -42,6 +42,20 @@ def test_published_sizes_and_our_head(name: str, parameters: int) -> None:
     assert model.output_shape == (None, 12)
     assert len(model.get_layer(FEATURES_LAYER).output.shape) == 4
     assert model.get_layer(HEAD_LAYER).units == 12
+
+
+@pytest.mark.parametrize("name", sorted(set(model_names()) - set(FIXED_SIZE)))
+def test_a_network_of_any_size_is_the_one_of_the_input_size(name: str) -> None:
+    # Training sees views of two sizes; 112 pixels give feature maps of odd sides.
+    trained, deployed = build_model(name, 12, None), build_model(name, 12, 112)
+    rng = np.random.default_rng(0)
+    weights = [rng.normal(0.05, 0.1, w.shape) ** 2 for w in trained.get_weights()]
+    trained.set_weights(weights)
+    deployed.set_weights(weights)
+    x = rng.normal(size=(1, 112, 112, 3)).astype(np.float32)
+    ours, theirs = (np.asarray(m(x, training=False)) for m in (trained, deployed))
+    assert np.isfinite(ours).all() and ours.any()
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4)
 
 
 def test_flops_of_attention_by_hand() -> None:
