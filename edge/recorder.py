@@ -4,12 +4,12 @@ import logging
 import queue
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgecell.edge.differential import Decision
 from edgecell.edge.film import Film
 from edgecell.edge.overlay import annotate, caption
 from edgecell.edge.store import Store
@@ -56,6 +56,8 @@ class Recorder:
         overflowed: frames that were not recorded because the disk was too slow.
         undrawn: pictures left out for the same reason.
         error: why recording stopped; None while it goes on.
+        picture_error: why a picture, or the end of the film, could not be written;
+            the record goes on without.
     """
 
     def __init__(self, store: Store, film: Film | None, patient: bool) -> None:
@@ -69,12 +71,13 @@ class Recorder:
         """
         self.frames = self.pictures = self.overflowed = self.undrawn = 0
         self.error: OutputError | None = None
+        self.picture_error: OutputError | None = None
         self._store = store
         self._film = film
         self._patient = patient
         self._jobs: queue.Queue[_Job | None] = queue.Queue(_FRAMES_WAITING)
         self._images = threading.Semaphore(_IMAGES_WAITING)
-        self._unwritten: dict[int, Decision] = {}
+        self._left_out: TrackedFrame | None = None
         self._opened = threading.Event()
         self._reason: str | None = None
         self._last_job = False
@@ -115,14 +118,15 @@ class Recorder:
             self.undrawn += 1
             draw = False
         # A cell that is decided on in a frame that isn't recorded is still to be known.
-        decisions = self._unwritten | {d.cell: d for d in tracked.changed}
+        earlier = self._left_out.changed if self._left_out else ()
+        decisions = {d.cell: d for d in (*earlier, *tracked.changed)}
         tracked = replace(tracked, changed=tuple(decisions.values()))
         job = _Job(tracked if draw else without_image(tracked), picture and draw, draw)
         try:
             self._jobs.put(job, block=self._patient)
-            self._unwritten = {}
+            self._left_out = None
         except queue.Full:
-            self._unwritten = decisions
+            self._left_out = without_image(tracked)
             if not self.overflowed:
                 logger.warning("the disk is too slow: not every frame is recorded")
             self.overflowed += 1
@@ -145,6 +149,9 @@ class Recorder:
     def _finish(self, wait_s: float | None) -> None:
         start = time.monotonic()
         with suppress(queue.Full):
+            if self._left_out:  # with what was decided last
+                self._jobs.put(_Job(self._left_out, False, False), timeout=wait_s)
+                self.overflowed -= 1
             self._jobs.put(None, timeout=wait_s)
         if wait_s is not None:
             wait_s = max(0.0, wait_s - (time.monotonic() - start))
@@ -164,16 +171,23 @@ class Recorder:
             while not self._last_job:
                 self._forget(self._next_jobs())
         finally:
-            if self._film is not None:
-                self._end_film(self._film)
+            self._end_film()
 
-    def _end_film(self, film: Film) -> None:
+    def _end_film(self) -> None:
+        film, self._film = self._film, None
+        if film is not None:
+            self._written(film.close)
+
+    def _written(self, write: Callable[[], object]) -> bool:
+        """Whether a picture or the film could be written."""
         try:
-            film.close()
+            write()
         except OutputError as e:
-            if self.error is None:
-                logger.warning("%s", e)
-                self.error = e
+            if self.picture_error is None:
+                logger.warning("%s; the record goes on without", e)
+                self.picture_error = e
+            return False
+        return True
 
     def _record(self) -> None:
         while not self._last_job:
@@ -219,16 +233,19 @@ class Recorder:
             self._store.write([job.tracked for job in jobs])
             self.frames += len(jobs)
         for job in jobs:
-            if not job.draw or self._hurried:
-                continue
-            result, flagged = job.tracked.result, job.tracked.to_review
-            text = caption(result)
-            picture = annotate(result.frame.image, result.cells, text, flagged)
-            if job.keep:
-                self._store.write_picture(result.frame.index, picture)
-                self.pictures += 1
-            if self._film is not None:
-                self._film.show(picture, result.frame.time_s)
+            if job.draw and not self._hurried:
+                self._draw(job)
+
+    def _draw(self, job: _Job) -> None:
+        result, flagged = job.tracked.result, job.tracked.to_review
+        frame, film = result.frame, self._film
+        picture = annotate(frame.image, result.cells, caption(result), flagged)
+        if job.keep:
+            self.pictures += self._written(
+                lambda: self._store.write_picture(frame.index, picture)
+            )
+        if film and not self._written(lambda: film.show(picture, frame.time_s)):
+            self._end_film()
 
     def _forget(self, jobs: list[_Job]) -> None:
         for job in jobs:
@@ -237,7 +254,14 @@ class Recorder:
 
 
 def without_image(tracked: TrackedFrame) -> TrackedFrame:
-    """The same frame without its pixels: what waits must not fill the memory."""
-    result = tracked.result
+    """The same frame with no pixels but a decision's evidence.
+
+    What waits must not fill the memory.
+    """
+    result, kept = tracked.result, tracked.evidence()
     frame = replace(result.frame, image=_NO_IMAGE)
-    return replace(tracked, result=replace(result, frame=frame))
+    cells = tuple(
+        cell if i in kept else replace(cell, pixels=_NO_IMAGE, seen=_NO_IMAGE)
+        for i, cell in enumerate(result.cells)
+    )
+    return replace(tracked, result=replace(result, frame=frame, cells=cells))

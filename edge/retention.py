@@ -4,6 +4,7 @@ import re
 import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
+from urllib.parse import quote
 
 from edgecell.errors import InputError
 
@@ -40,9 +41,8 @@ def parse_size(text: str) -> int:
 
 def disk_use(session: Path) -> int:
     """Bytes of the files in a session's folder and its pictures."""
-    paths = [*session.iterdir(), *(session / PICTURES).glob("*")]
     total = 0
-    for path in paths:
+    for path in (*session.glob("*"), *(session / PICTURES).glob("*")):
         with suppress(FileNotFoundError):  # another session may be trimming too
             total += path.stat().st_size if path.is_file() else 0
     return total
@@ -61,7 +61,7 @@ def trim(current: Path, database: sqlite3.Connection, keep_bytes: int) -> None:
         keep_bytes: the bound.
 
     Raises:
-        OSError: a picture can't be removed.
+        OSError: a picture of the running session can't be removed.
         sqlite3.DatabaseError: the running session's database fails.
     """
     _empty_log(database)
@@ -72,21 +72,22 @@ def trim(current: Path, database: sqlite3.Connection, keep_bytes: int) -> None:
     excess += round((1 - _ROOM) * keep_bytes)
     others = [path for path in sessions if path.resolve() != current.resolve()]
     for session in sorted(others, key=_started):
-        # A session that another program holds, or that is damaged, is left alone.
-        with (
-            suppress(sqlite3.DatabaseError),
-            closing(sqlite3.connect(session / DATABASE, timeout=_BUSY_S)) as other,
-        ):
+        # A session that another program holds, that is damaged or another user's is
+        # left alone.
+        with suppress(sqlite3.DatabaseError, OSError), _opened(session) as other:
             excess -= _trim_session(session, other, excess)
     _trim_session(current, database, excess)
 
 
+def _opened(session: Path) -> closing[sqlite3.Connection]:
+    """Another session's database, which may have been taken away meanwhile."""
+    uri = f"file:{quote(str(session / DATABASE))}?mode=rw"
+    return closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_S))
+
+
 def _started(session: Path) -> str:
     """When a session began, fit for sorting; '' if its database doesn't tell."""
-    with (
-        suppress(sqlite3.DatabaseError),
-        closing(sqlite3.connect(session / DATABASE, timeout=_BUSY_S)) as database,
-    ):
+    with suppress(sqlite3.DatabaseError), _opened(session) as database:
         rows = database.execute("SELECT started FROM session").fetchall()
         return str(rows[0][0]) if rows else ""
     return ""
@@ -109,7 +110,7 @@ def _drop_oldest(session: Path, database: sqlite3.Connection) -> bool:
     )
     (crops,) = database.execute("SELECT count(*) FROM crops").fetchone()
     for path in pictures[: max(_LEAST_DROPPED, len(pictures) // _STEPS)]:
-        path.unlink()
+        path.unlink(missing_ok=True)
     if crops:
         database.execute(
             # Those that wait to be explained go last.

@@ -329,7 +329,7 @@ def command(
             recorder.end(loop.tally.ended, hurried=loop.tally.ended == STOPPED)
         health = loop.health()
     tally, differential = loop.tally, loop.differential
-    error = recorder.error
+    error = recorder.error or recorder.picture_error
     try:
         data_file, table_file = out / "differential.json", out / "differential.csv"
         write_atomically(data_file, json.dumps(differential.to_dict(), indent=1))

@@ -76,8 +76,8 @@ class WatchedFiles:
 
     def _signatures(self) -> dict[Path, Signature]:
         found = {}
-        with suppress(OSError):  # taken away while it was looked at
-            for path in self._list_files():
+        for path in self._list_files():
+            with suppress(OSError):  # taken away while it was looked at
                 status = path.stat()
                 found[path] = (status.st_mtime_ns, status.st_size)
         return found

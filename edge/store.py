@@ -37,6 +37,10 @@ logger = logging.getLogger(__name__)
 RESULTS = "edgecell-out"
 NO_JOBS = Policy()
 _JPEG_QUALITY = 90
+_BUSY_S = 30.0
+"""What others do to a running session, such as --keep of another one, may take some
+seconds on a slow card."""
+
 _CHECKS_PER_BOUND = 20
 """The bound on disk use is looked at whenever this part of it has been written."""
 
@@ -114,7 +118,9 @@ class Store:
             )
         try:
             with self._telling(), ExitStack() as stack:
-                self._db = sqlite3.connect(self.folder / DATABASE, isolation_level=None)
+                self._db = sqlite3.connect(
+                    self.folder / DATABASE, timeout=_BUSY_S, isolation_level=None
+                )
                 stack.callback(self._db.close)
                 self._start()
                 stack.pop_all()
@@ -321,18 +327,10 @@ class Store:
 
 
 def _kept_crops(tracked: TrackedFrame) -> dict[int, tuple[bytes, bytes]]:
-    """PNG of the network's view and JPEG of the frame, by the cell's place.
-
-    Kept is what a decision rests on: the sightings that vote, and the first one of a
-    cell that can't be classified.
-    """
-    changed = {decision.cell for decision in tracked.changed}
+    """PNG of the network's view and JPEG of the frame, by the cell's place."""
     kept = {}
-    for i, found in enumerate(tracked.result.cells):
-        cell = tracked.cells[i]
-        first_poor = found.logits is None and cell in changed
-        if cell is None or not (tracked.votes[i] or first_poor):
-            continue
+    for i in tracked.evidence():
+        found = tracked.result.cells[i]
         seen = cv2.cvtColor(found.seen, cv2.COLOR_RGB2BGR)
         quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
         kept[i] = (

@@ -90,6 +90,22 @@ class TrackedFrame:
     changed: tuple[Decision, ...]
     to_review: frozenset[int] = frozenset()
 
+    def evidence(self) -> list[int]:
+        """Places of the sightings that a decision rests on, whose pixels are kept.
+
+        They are those that vote, and the first one of a cell that can't be
+        classified.
+        """
+        changed = {decision.cell for decision in self.changed}
+        return [
+            i
+            for i, (cell, found) in enumerate(
+                zip(self.cells, self.result.cells, strict=True)
+            )
+            if cell is not None
+            and (self.votes[i] or (found.logits is None and cell in changed))
+        ]
+
 
 @dataclass(eq=False)
 class _Cell:

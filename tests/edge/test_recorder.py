@@ -216,7 +216,7 @@ def test_every_frame_is_filmed() -> None:
     assert writer.pictures == 0
 
 
-def test_a_film_without_its_end_is_an_error_of_the_recording(
+def test_a_film_without_its_end_is_told(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def close() -> None:
@@ -227,6 +227,45 @@ def test_a_film_without_its_end_is_an_error_of_the_recording(
     with recorder(store, film, patient=True) as writer:
         writer.put(tracked(0), picture=False)
         writer.end("end of source", hurried=False)
-    assert "grows no more" in str(writer.error)
+    assert "grows no more" in str(writer.picture_error)
     assert "grows no more" in caplog.text
     assert writer.frames == 1
+
+
+def test_neither_a_picture_nor_the_film_ends_the_record(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LARGEST_WRITE", 1)
+    closed: list[bool] = []
+
+    def refused(*_: object) -> None:
+        raise OutputError("cannot write more to x.avi: the disk is full")
+
+    film = SimpleNamespace(show=refused, close=lambda: closed.append(True))
+    store = FakeStore()
+    monkeypatch.setattr(store, "write_picture", refused)
+    with recorder(store, film, patient=True) as writer:
+        for i in range(40):
+            writer.put(tracked(i), picture=True)
+        writer.end("end of source", hurried=False)
+    assert writer.error is None
+    assert "x.avi" in str(writer.picture_error)
+    assert (writer.frames, writer.pictures, store.reason) == (40, 0, "end of source")
+    assert closed == [True], "the film is closed at once, and once"
+    assert caplog.text.count("the record goes on") == 1
+
+
+def test_what_is_decided_in_frames_left_out_at_the_end_is_recorded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_FRAMES_WAITING", 2)
+    monkeypatch.setattr(module, "_LARGEST_WRITE", 1)
+    slow = FakeStore(lambda frames: time.sleep(0.05))
+    with recorder(slow) as writer:
+        for i in range(30):
+            writer.put(tracked(i), picture=False)
+        assert writer.overflowed > 0
+        writer.end("stopped", hurried=False)
+    assert sorted(slow.cells) == list(range(30))
+    assert slow.frames[-1].index == 29
+    assert len(slow.frames) == writer.frames == 30 - writer.overflowed

@@ -213,6 +213,22 @@ def test_a_watched_folder_gives_each_picture_once_and_when_it_is_whole(
     assert list(source.skipped.names) == ["3.jpg"]
 
 
+def test_a_file_that_vanishes_while_it_is_looked_at_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources_watch, "_POLL_S", 0.01)
+    whole = SAMPLES / "frames" / "bccd_1.jpg"
+    gone = tmp_path / "0.jpg"
+    there = [tmp_path / "1.jpg", tmp_path / "2.jpg"]
+    for path in there:
+        path.write_bytes(whole.read_bytes())
+    listed = [there, there, [there[0], gone, there[1]], there, there]
+    source = sources_watch.WatchedFiles("f", lambda: listed.pop(0))
+    stream = iter(source)
+    names = [frame and frame.name for frame in (next(stream) for _ in range(7))]
+    assert names == [None, "1.jpg", "2.jpg", None, None, None, None]
+
+
 def test_only_folders_and_globs_are_watched(folder: Path) -> None:
     for address in (f"{folder}/f2.png", "demo", "0", "http://127.0.0.1/x"):
         with pytest.raises(InputError, match="only a folder or a glob"):

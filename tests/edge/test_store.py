@@ -18,6 +18,7 @@ import pytest
 from edgecell.classes import CLASSES
 from edgecell.edge.differential import Decision
 from edgecell.edge.pipeline import CellRecord, ClassScore, FoundCell, FrameResult
+from edgecell.edge.recorder import without_image
 from edgecell.edge.retention import disk_use, parse_size
 from edgecell.edge.schema import SCHEMA_VERSION
 from edgecell.edge.sources_base import Frame
@@ -343,6 +344,32 @@ def test_a_small_bound_takes_from_the_running_session(tmp_path: Path) -> None:
     assert crops[1] == 120, "the newest stay"
     assert rows(tmp_path / "s", "SELECT count(*) FROM decisions") == [(120,)]
     assert rows(tmp_path / "s", "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_pixels_wait_only_where_a_decision_rests_on_them() -> None:
+    votes, poor = tracked(0), tracked(1, gate="blurred")
+    later = replace(poor, changed=())
+    ninth = replace(votes, votes=(False,))
+    sizes = [
+        without_image(t).result.cells[0].pixels.size
+        for t in (votes, poor, later, ninth)
+    ]
+    assert sizes == [SQUARE.size, SQUARE.size, 0, 0]
+    assert without_image(ninth).result.cells[0].seen.size == 0
+    assert [len(t.evidence()) for t in (votes, poor, later, ninth)] == [1, 1, 0, 0]
+
+
+def test_a_picture_that_cannot_go_does_not_end_another_session(tmp_path: Path) -> None:
+    with Store(tmp_path / "old", SESSION) as old:
+        old.write([tracked(0)])
+    (tmp_path / "old" / "frames" / "000000.jpg").mkdir(parents=True)
+    with Store(tmp_path / "s", SESSION, 10**6) as store:
+        for n in range(120):
+            store.write([tracked(n)])
+            store.write_picture(n, NOISE)
+    assert rows(tmp_path / "s", "SELECT count(*) FROM decisions") == [(120,)]
+    (crops,) = rows(tmp_path / "s", "SELECT count(*) FROM crops")
+    assert crops[0] < 120, "the running one gave instead"
 
 
 def test_a_session_that_cannot_be_trimmed_is_left_alone(tmp_path: Path) -> None:
