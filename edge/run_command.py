@@ -200,7 +200,7 @@ class Screen:
     "--video",
     type=click.Path(path_type=Path),
     callback=_unbounded,
-    help="Draw every frame into this .avi, too; not together with --keep.",
+    help="Draw the frames into this .avi, too, 15 a second; not together with --keep.",
 )
 @click.option(
     "--explain",

@@ -10,6 +10,7 @@ import click
 from edgecell import RESEARCH_USE
 from edgecell.errors import InputError, SourceError
 from edgecell.files import write_atomically
+from edgecell.modelfile import BUNDLED
 
 UNIT = "edgecell.service"
 RULE = "70-edgecell.rules"
@@ -143,6 +144,19 @@ def print_command(source: str, run_options: tuple[str, ...], into: Path | None) 
     if any("\n" in text for text in (source, *run_options)) or '"' in source:
         raise InputError("a line break or a quotation mark fits into no unit")
     run = run_command.command.make_context("run", [source, *run_options])
+    ours = {"--out": "out", "--video": "video", "--health": "health_file"}
+    for option, name in ours.items():
+        if run.params[name] is not None:
+            raise InputError(
+                f"{option} has no place in a unit, which is started again and again: "
+                "sessions go to /var/lib/edgecell/edgecell-out, each to a folder of its "
+                "own, and its health to /run/edgecell/health.json"
+            )
+    model = run.params["model"]
+    if model != BUNDLED and not Path(model).is_absolute():
+        raise InputError(
+            f"the unit runs in a folder of its own; give the whole path of {model}"
+        )
     with suppress(SourceError):  # a camera may be away, or another machine's
         open_source(source, run.params["watch"])
     if public_address(source) != source:

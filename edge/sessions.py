@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -260,8 +261,12 @@ def open_database(
         raise InputError(
             f"{folder} has no {DATABASE}; name a folder that 'edgecell run' wrote"
         )
+    uri = f"file:{quote(str(path))}?mode={mode}"
+    log = path.with_name(f"{DATABASE}-wal")
+    if mode == "ro" and not log.exists() and not os.access(folder, os.W_OK):
+        # SQLite would make a log beside a database that nobody has open.
+        uri += "&immutable=1"
     try:
-        uri = f"file:{quote(str(path))}?mode={mode}"
         with closing(sqlite3.connect(uri, uri=True)) as database:
             (application,) = database.execute("PRAGMA application_id").fetchone()
             (version,) = database.execute("PRAGMA user_version").fetchone()

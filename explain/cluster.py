@@ -64,7 +64,6 @@ def work_off_on_cluster(
     queues: Sequence[JobQueue],
     model: Path,
     scheduler: str,
-    watch: bool,
     told: Callable[[Job, Explanation | None, str], None],
 ) -> None:
     """Makes the explanations that wait on a cluster, until none is left.
@@ -76,7 +75,6 @@ def work_off_on_cluster(
         queues: of sessions that were made with this model.
         model: the model file.
         scheduler: its address, such as tcp://server:8786.
-        watch: whether to wait for more jobs for good.
         told: is told of each job: what came out, or the error.
 
     Raises:
@@ -106,7 +104,7 @@ def work_off_on_cluster(
                     _wait(list(in_flight))
                     for future in [f for f in in_flight if f.done()]:
                         _settle(future, *in_flight.pop(future), told)
-                elif not watch and not any(map(left, queues)):
+                elif not any(map(left, queues)):
                     return
                 else:
                     threading.Event().wait(_LOOK_EVERY_S)

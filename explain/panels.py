@@ -54,7 +54,8 @@ class Row:
         truth: the cell's label; None if it isn't known.
         seen: uint8 RGB (S, S, 3).
         prediction: the model's.
-        explanations: of the class that the model names.
+        explanations: of the class that the model names; of a recorded cell, of the
+            class that its sightings together gave it.
         measured: deletion and insertion area of each explanation, NaN if it is empty.
     """
 
@@ -134,7 +135,7 @@ def session_rows(
     Raises:
         InputError: no session, or one of another model.
     """
-    with open_queue(folder) as queue:
+    with open_queue(folder, "ro") as queue:
         if queue.model.model_sha256 != classifier.record.model_sha256:
             raise InputError(f"{folder} was run with another model; name that one")
         found = list(queue.results())
@@ -190,7 +191,8 @@ def draw_rows(rows: Sequence[Row], path: Path) -> None:
         places[line, 0].imshow(row.seen)
         for e, measured in zip(row.explanations, row.measured, strict=True):
             column = 1 + methods.index(e.method)
-            _panel(places[line, column], _TITLES[e.method], _scores(e, *measured))
+            title = f"{_TITLES[e.method]} for {row.prediction.codes[e.index]}"
+            _panel(places[line, column], title, _scores(e, *measured))
             shown = _overlay(places[line, column], row.seen, e, e.method in signed)
             places[n, column].set_axis_on()
             bar = fig.colorbar(shown, cax=places[n, column], orientation="horizontal")

@@ -4,6 +4,8 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from edgecell.edge.differential import Decision
 from edgecell.errors import InputError
 
@@ -56,10 +58,7 @@ def keep_queue(
         policy: which cells are wanted.
         decision: a new or changed one.
     """
-    (sighting,) = database.execute(
-        "SELECT max(sighting) FROM sightings WHERE cell = ? AND logits IS NOT NULL",
-        (decision.cell,),
-    ).fetchone()
+    sighting = _best_sighting(database, decision)
     if sighting is None or not _wanted(database, policy, decision):
         database.execute(
             "DELETE FROM jobs WHERE cell = ? AND claims = 0", (decision.cell,)
@@ -74,6 +73,22 @@ def keep_queue(
             for method in policy.methods
         ],
     )
+
+
+def _best_sighting(database: sqlite3.Connection, decision: Decision) -> int | None:
+    """The last one that by itself is called what the cell is; else the last."""
+    rows = database.execute(
+        "SELECT sighting, logits FROM sightings WHERE cell = ? AND logits IS NOT NULL "
+        "ORDER BY sighting DESC",
+        (decision.cell,),
+    ).fetchall()
+    if not rows or decision.logits is None:
+        return None
+    called = decision.logits.argmax()
+    for sighting, logits in rows:
+        if np.frombuffer(logits, "<f4").argmax() == called:
+            return int(sighting)
+    return int(rows[0][0])
 
 
 def _wanted(database: sqlite3.Connection, policy: Policy, decision: Decision) -> bool:

@@ -11,12 +11,12 @@ import socket
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -27,6 +27,8 @@ from edgecell.errors import InputError, OutputError
 from edgecell.explain.methods import Explanation
 from edgecell.modelfile import ModelRecord
 from edgecell.preprocess import Image
+
+T = TypeVar("T")
 
 LEASE_S = 60.0
 """How long a claim holds unless it is renewed; a killed worker's job waits so long."""
@@ -40,8 +42,9 @@ _OPEN = (
     f"failures < {MOST_FAILURES} AND claims < {MOST_CLAIMS} "
     "AND job NOT IN (SELECT job FROM explanations)"
 )
-# A clock that was set back must not make a lease last for ever.
-_FREE = "(lease_until IS NULL OR lease_until NOT BETWEEN :now AND :now + :lease)"
+# A clock that was set back must not make a lease last for ever; one that is a little
+# ahead of another machine's is no reason to take its jobs.
+_FREE = "(lease_until IS NULL OR lease_until NOT BETWEEN :now AND :now + 10 * :lease)"
 _BUSY_S = 30.0
 
 
@@ -309,35 +312,48 @@ def decode_seen(png: bytes) -> Image:
 
 
 @contextmanager
-def open_queue(folder: Path) -> Iterator[JobQueue]:
+def open_queue(folder: Path, mode: Literal["ro", "rw"] = "rw") -> Iterator[JobQueue]:
     """Opens a session's queue; the session may be running.
 
     Args:
         folder: a folder that 'edgecell run' wrote.
+        mode: for reading, or for working too.
 
     Raises:
         InputError: it has no record that can be read.
     """
-    with open_database(folder, "rw") as database:
+    with open_database(folder, mode) as database:
         database.isolation_level = None
         database.execute(f"PRAGMA busy_timeout = {int(1000 * _BUSY_S)}")
         database.execute("PRAGMA synchronous = FULL")
         yield JobQueue(folder, database)
 
 
-def open_queues(root: Path, stack: ExitStack) -> list[JobQueue]:
-    """Opens the queue of a session, or of all sessions in a folder.
+def each_queue(
+    root: Path, mode: Literal["ro", "rw"], do: Callable[[JobQueue], T]
+) -> tuple[list[T], list[str]]:
+    """Does something with the queue of a session, or of each session in a folder.
 
     Args:
         root: the folder.
-        stack: closes them.
+        mode: see `open_queue`.
+        do: what to do; one queue is open at a time.
+
+    Returns:
+        What came out, and why sessions beside those can't be read.
 
     Raises:
-        InputError: there is none, or one that can't be read.
+        InputError: there is none, or none that can be read.
     """
-    folders = find_sessions(root)
-    if not folders:
-        raise InputError(
-            f"{root} has no session; name a folder that 'edgecell run' wrote"
-        )
-    return [stack.enter_context(open_queue(folder)) for folder in folders]
+    done: list[T] = []
+    unreadable: list[str] = []
+    for folder in find_sessions(root):
+        try:
+            with open_queue(folder, mode) as queue:
+                done.append(do(queue))
+        except InputError as e:
+            unreadable.append(str(e))
+    if not done:
+        nothing = f"{root} has no session; name a folder that 'edgecell run' wrote"
+        raise InputError(unreadable[0] if unreadable else nothing)
+    return done, unreadable

@@ -1,11 +1,10 @@
 """``edgecell explain retry``."""
 
-from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
-from edgecell.explain.queue import open_queues
+from edgecell.explain.queue import JobQueue, each_queue
 
 
 @click.command("retry", short_help="Put what was set aside back on the queue.")
@@ -15,6 +14,9 @@ def command(folder: Path) -> None:
 
     FOLDER is a session that 'edgecell run' recorded, or a folder of sessions.
     """
-    with ExitStack() as stack:
-        count = sum(queue.retry() for queue in open_queues(folder, stack))
-    click.echo(f"{count} jobs are back on the queue; 'edgecell explain work' does them")
+    counts, unreadable = each_queue(folder, "rw", JobQueue.retry)
+    for line in unreadable:
+        click.echo(line, err=True)
+    click.echo(
+        f"{sum(counts)} jobs are back on the queue; 'edgecell explain work' does them"
+    )

@@ -1,13 +1,12 @@
 """``edgecell explain status``."""
 
-from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
 from edgecell import RESEARCH_USE
 from edgecell.cli import json_option, report
-from edgecell.explain.queue import open_queues
+from edgecell.explain.queue import JobQueue, each_queue
 
 
 @click.command("status", short_help="Show how sessions' queues stand.")
@@ -18,8 +17,7 @@ def command(folder: Path, json_file: str | None) -> None:
 
     FOLDER is a session that 'edgecell run' recorded, or a folder of sessions.
     """
-    with ExitStack() as stack:
-        found = [q.status() for q in open_queues(folder, stack)]
+    found, unreadable = each_queue(folder, "ro", JobQueue.status)
     lines = []
     for s in found:
         lines.append(
@@ -27,5 +25,5 @@ def command(folder: Path, json_file: str | None) -> None:
             f"done, {len(s.set_aside)} set aside"
         )
         lines += [f"  cell {a.cell}, {a.method}: {a.error}" for a in s.set_aside]
-    data = {"sessions": [s.to_dict() for s in found]}
-    report("\n".join([*lines, RESEARCH_USE]), data, json_file)
+    data = {"sessions": [s.to_dict() for s in found], "unreadable": unreadable}
+    report("\n".join([*lines, *unreadable, RESEARCH_USE]), data, json_file)

@@ -148,7 +148,6 @@ def work_off(
     queues: Sequence[JobQueue],
     classifier: Classifier,
     conditions: Conditions,
-    watch: bool,
     told: Callable[[Job, Explanation | None, str], None],
 ) -> None:
     """Makes the explanations that wait, until none is left.
@@ -159,7 +158,6 @@ def work_off(
         queues: of sessions that were made with this model.
         classifier: the model.
         conditions: when to work.
-        watch: whether to wait for more jobs for good.
         told: is told of each job: what came out, or the error.
 
     Raises:
@@ -175,7 +173,7 @@ def work_off(
             waits = bool(why)
             if not why and any([_one(queue, classifier, told) for queue in queues]):
                 continue
-            if not watch and not why and not any(map(left, queues)):
+            if not why and not any(map(left, queues)):
                 return
             time.sleep(_LOOK_EVERY_S)
     finally:

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ from edgecell import RESEARCH_USE
 from edgecell.cli import json_option, report
 from edgecell.edge.classifier import Classifier
 from edgecell.errors import InputError
-from edgecell.explain.queue import Job, open_queues
+from edgecell.explain.queue import Job, JobQueue, Status, each_queue, open_queue
 from edgecell.explain.work import Conditions, StopWorkError, parse_window, work_off
 from edgecell.modelfile import BUNDLED, resolve
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from edgecell.explain.methods import Explanation
 
 _LOWEST_PRIORITY = 19
+_LOOK_EVERY_S = 5.0
 
 
 @contextmanager
@@ -46,6 +48,25 @@ def _stopped_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _of_model(root: Path, model: str, sha256: str) -> tuple[list[Status], list[str]]:
+    """Sessions of a model, and why others are left alone.
+
+    Raises:
+        InputError: there is none.
+    """
+    found, others = each_queue(root, "ro", JobQueue.status)
+    others += [
+        f"{s.folder} was recorded with the model {s.model_sha256[:12]}, not with "
+        f"{model} ({sha256[:12]}); name it with --model. No job is lost"
+        for s in found
+        if s.model_sha256 != sha256
+    ]
+    mine = [s for s in found if s.model_sha256 == sha256]
+    if not mine:
+        raise InputError(others[0])
+    return mine, others
+
+
 @click.command(
     "work", short_help="Make the explanations that wait on sessions' queues."
 )
@@ -57,7 +78,9 @@ def _stopped_by_signals() -> Iterator[None]:
     metavar="FILE",
     help="The model that the sessions were made with.",
 )
-@click.option("--watch", is_flag=True, help="Wait for more, until Ctrl-C.")
+@click.option(
+    "--watch", is_flag=True, help="Wait for more, and for new sessions, until Ctrl-C."
+)
 @click.option(
     "--max-load",
     type=click.FloatRange(0, 1, min_open=True),
@@ -111,20 +134,7 @@ def command(
     sha256 = classifier.record.model_sha256
     made: list[str] = []
     failed: list[str] = []
-    with ExitStack() as stack:
-        found = open_queues(folder, stack)
-        queues = [q for q in found if q.model.model_sha256 == sha256]
-        others = [
-            f"{q.folder} was recorded with the model {q.model.model_sha256[:12]}, not "
-            f"with {model} ({sha256[:12]}); name it with --model. No job is lost"
-            for q in found
-            if q not in queues
-        ]
-        if not queues:
-            raise InputError(others[0])
-        waiting = sum(queue.status().waiting for queue in queues)
-        bar = tqdm(total=waiting, unit="cell", disable=None, leave=False)
-        stack.callback(bar.close)
+    with tqdm(total=0, unit="cell", disable=None, leave=False) as bar:
 
         def told(job: Job, explanation: "Explanation | None", error: str) -> None:
             name = f"cell {job.cell}, {job.method} for {job.code}"
@@ -136,13 +146,25 @@ def command(
             bar.update()
 
         with suppress(StopWorkError), _stopped_by_signals():
-            if scheduler:
-                from edgecell.explain.cluster import work_off_on_cluster
+            while True:
+                stand, _ = _of_model(folder, model, sha256)
+                busy = [s for s in stand if s.waiting or s.held]
+                bar.total = bar.n + sum(s.waiting for s in busy)
+                bar.refresh()
+                with ExitStack() as stack:
+                    queues = [
+                        stack.enter_context(open_queue(Path(s.folder))) for s in busy
+                    ]
+                    if scheduler and queues:
+                        from edgecell.explain.cluster import work_off_on_cluster
 
-                work_off_on_cluster(queues, path, scheduler, watch, told)
-            else:
-                work_off(queues, classifier, conditions, watch, told)
-        stand = [queue.status() for queue in queues]
+                        work_off_on_cluster(queues, path, scheduler, told)
+                    elif queues:
+                        work_off(queues, classifier, conditions, told)
+                if not watch:
+                    break
+                time.sleep(_LOOK_EVERY_S)
+    stand, others = _of_model(folder, model, sha256)
     aside = sum(len(s.set_aside) for s in stand)
     left = sum(s.waiting + s.held for s in stand)
     lines = [
@@ -155,7 +177,7 @@ def command(
     data = {
         "made": len(made),
         "failed": failed,
-        "other_models": others,
+        "left_alone": others,
         "sessions": [s.to_dict() for s in stand],
     }
     report("\n".join(lines), data, json_file)

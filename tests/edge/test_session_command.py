@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -16,7 +17,7 @@ from edgecell.cli import cli
 from edgecell.edge.classifier import Classifier
 from edgecell.edge.differential import CellCount
 from edgecell.edge.pipeline import FrameAnalyser
-from edgecell.edge.sessions import open_session
+from edgecell.edge.sessions import open_database, open_session
 from edgecell.edge.sources import SAMPLES
 from edgecell.edge.sources_base import Frame
 from edgecell.edge.sources_still import read_image
@@ -158,6 +159,18 @@ def test_dropped_pixels_are_said_to_be(tmp_path: Path) -> None:
     assert "not classified, to review: out of focus" in shown
     assert "pixels dropped by --keep" in shown
     assert "Crops of 0 sightings" in shown
+
+
+def test_a_session_in_a_folder_of_another_user_is_read(
+    recorded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # SQLite itself needs to write beside a database that nobody has open.
+    before = sorted(recorded.iterdir())
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    with open_database(recorded, "ro") as database:
+        (count,) = database.execute("SELECT count(*) FROM decisions").fetchone()
+        assert sorted(recorded.iterdir()) == before
+    assert count > 0
 
 
 def test_bad_input_is_one_line(tmp_path: Path, recorded: Path) -> None:

@@ -1,6 +1,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -9,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from edgecell.cli import cli
 from edgecell.edge.classifier import Classifier
+from edgecell.explain import panels
 from edgecell.explain.evaluation import centred_disc, random_map
 from edgecell.explain.queue import open_queue
 from edgecell.explain.randomised import randomised
@@ -107,7 +109,9 @@ def test_show_draws_a_row_a_cell(few: Path, tmp_path: Path) -> None:
     assert len(np.unique(one.reshape(-1, 3), axis=0)) > 1000  # colours were drawn
 
 
-def test_show_draws_what_a_session_explained(tmp_path: Path) -> None:
+def test_show_draws_what_a_session_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     session = record(tmp_path / "s", CAM, [seen(n) for n in range(3)])
     nothing = show(session, "--out", tmp_path / "x.png")
     assert nothing.exit_code == 1
@@ -115,7 +119,16 @@ def test_show_draws_what_a_session_explained(tmp_path: Path) -> None:
     with open_queue(session) as queue:
         for job in queue.claim(2):
             queue.acknowledge(job, explanation())
+    titles: list[str] = []
+    panel = panels._panel
+
+    def spy(axes: Any, above: str, below: str) -> None:
+        titles.append(above)
+        panel(axes, above, below)
+
+    monkeypatch.setattr(panels, "_panel", spy)
     result = show(session, "--cells", 5, "--out", tmp_path / "x.png")
+    assert titles[1::2] == 2 * ["Grad-CAM for SNE"], "SNE is number 11"
     assert "x.png: 2 cells" in result.output
     assert picture(tmp_path / "x.png").shape[1] == 370  # the cell and one map
     other = randomised(Classifier(bundled_model()), True, seed=0)

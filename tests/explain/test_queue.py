@@ -83,6 +83,24 @@ def test_a_job_is_recorded_with_its_cell_or_not_at_all(tmp_path: Path) -> None:
         assert jobs(store.folder) == []
 
 
+def one_hot(code: str) -> np.ndarray:
+    return np.asarray(np.eye(12, dtype=np.float32)[MODEL.codes.index(code)])
+
+
+def test_the_sighting_explained_is_called_what_the_cell_is(tmp_path: Path) -> None:
+    with Store(tmp_path / "s", Session("clip.avi", MODEL, {}), None, CAM) as store:
+        for n, (alone, together, sighting) in enumerate(
+            [("SNE", "SNE", 1), ("BNE", "SNE", 1), ("SNE", "SNE", 3), ("EO", "MO", 4)]
+        ):
+            frame = seen(n, together, cell=1)
+            (found,), (decision,) = frame.result.cells, frame.changed
+            view = replace(found, logits=one_hot(alone))
+            result = replace(frame.result, cells=(view,))
+            mean = replace(decision, logits=one_hot(together))
+            store.write([replace(frame, result=result, changed=(mean,))])
+            assert jobs(store.folder) == [(1, "grad-cam", together, sighting)]
+
+
 def test_two_workers_share_a_queue(session: Path) -> None:
     with open_queue(session) as one, open_queue(session) as other:
         (first,), (second, third) = one.claim(), other.claim(5)

@@ -117,8 +117,9 @@ def test_bad_input_is_one_line_and_no_job_is_lost(
 # A worker as its user would start it, with a lease short enough for a test.
 WORK = """
 import sys
-from edgecell.explain import queue, work
+from edgecell.explain import queue, work, work_command
 queue.LEASE_S = work.LEASE_S = 1.0
+work_command._LOOK_EVERY_S = 0.2
 from edgecell.cli import cli
 cli(["explain", "work", *sys.argv[1:]])
 """
@@ -161,6 +162,25 @@ def test_kill_9_of_workers_loses_no_job_and_doubles_none(tmp_path: Path) -> None
     ]
     assert rows(folder, "PRAGMA integrity_check") == [("ok",)]
     assert rows(folder, "SELECT sum(failures) FROM jobs") == [(0,)]
+
+
+def test_a_watcher_sees_new_sessions_and_skips_unreadable_ones(tmp_path: Path) -> None:
+    first = record(tmp_path / "1", CAM, [seen(0)])
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "session.sqlite").touch()  # a power cut left it
+    with start(tmp_path, "--watch", "--json", "-") as process:
+        wait_until(lambda: done(first) or process.poll() is not None)
+        second = record(tmp_path / "2", CAM, [seen(0), seen(1)])
+        wait_until(lambda: done(second) == 2 or process.poll() is not None)
+        process.send_signal(signal.SIGTERM)
+        text, errors = process.communicate()
+    assert process.returncode == 0, errors
+    found = json.loads(text)
+    assert found["made"] == 3
+    (left_alone,) = found["left_alone"]
+    assert "broken off before it began" in left_alone
+    assert left_alone in run("status", tmp_path)[1]
+    assert left_alone in run("retry", tmp_path)[1]
 
 
 def test_sigterm_hands_the_job_back(tmp_path: Path) -> None:
