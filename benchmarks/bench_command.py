@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgecell.cli import json_option, report
+from edgecell.cli import json_option, refuse, report
 from edgecell.modelfile import BUNDLED
 
 if TYPE_CHECKING:
@@ -102,6 +102,10 @@ def command(
     from edgecell.errors import EdgecellError, InputError
     from edgecell.modelfile import resolve
 
+    if loop:
+        refuse(("runs", "budgets_file", "layers"), "is not for --loop")
+    else:
+        refuse(("frames",), "is for --loop alone")
     path = resolve(model)
     if loop:
         from edgecell.benchmarks.loop import loop_text, measure_loop

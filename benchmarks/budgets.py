@@ -145,13 +145,14 @@ class Budget:
         """The limits that apply to a model, by the names of its figures.
 
         Args:
-            scheme: the model's number format.
+            scheme: the model's number format, and how it was tuned.
             machine: name of the machine that it was measured on.
         """
         named = [
             ("parameters", self.parameters),
             ("flops", self.flops),
-            ("file_bytes", self.file_bytes.get(scheme)),
+            # Of 'int8, qat' too: what came before does not make it larger.
+            ("file_bytes", self.file_bytes.get(scheme.partition(",")[0])),
         ]
         for name, budget in self.machines.items():
             if name.casefold() in machine.casefold():

@@ -108,7 +108,7 @@ def count_cells(slide: Image, classifier: Classifier, step: int) -> Count:
     """
     record = classifier.record
     analyser = FrameAnalyser(classifier, None)
-    tracker, count = Tracker(record.codes, record.temperature), CellCount()
+    tracker, count = Tracker.of_model(record), CellCount()
     places: dict[int, list[tuple[float, float]]] = defaultdict(list)
     last: dict[int, Decision] = {}
     times, gated = [], 0

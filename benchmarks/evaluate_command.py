@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgecell.cli import json_option, manifest_option, report
+from edgecell.cli import json_option, manifest_option, refuse, report
 
 if TYPE_CHECKING:
     from edgecell.benchmarks.background import Transplant
@@ -165,6 +165,7 @@ def command(
     if frames is not None:
         if model:
             raise click.UsageError("--frames takes no MODEL: it measures the localiser")
+        refuse(("manifest", "robustness", "pictures"), "is not for --frames")
         from edgecell.edge.frame_evaluation import evaluate_frames
 
         of_frames = evaluate_frames(frames, None if split == "all" else split)

@@ -175,9 +175,7 @@ def figures(
         grouped_accuracy=float((group[predicted] == group[y]).mean()),
         ece=expected_calibration_error(probabilities.max(1), right),
         accepted=float(taken.mean()) if reasons is not None else None,
-        accepted_right=float(right[: len(taken)][taken].mean())
-        if taken.any()
-        else None,
+        accepted_right=float(right[taken].mean()) if taken.any() else None,
         review_reasons=dict(kinds),
         per_class=per_class,
         per_source=per_source,

@@ -26,7 +26,6 @@ from edgecell.edge.tracking import Tracker
 from edgecell.preprocess import Image
 
 FRAMES_PER_S = 30.0
-CELLS = 5
 WIDTH, HEIGHT = 640, 480
 _MARGIN = 10
 """The stage trembles by so many pixels, so that cells have to be followed."""
@@ -233,7 +232,7 @@ def measure_loop(model: Path, threads: int, frames: int) -> LoopRow:
         reader = _TimedCapture(source)
         with reader, Recorder(store, film, patient=False) as recorder:
             record = classifier.record
-            tracker = Tracker(record.codes, record.temperature)
+            tracker = Tracker.of_model(record)
             loop = Loop(reader, analyser, tracker, recorder, Limits())
 
             def all_sent() -> bool:
@@ -271,12 +270,12 @@ def measure_loop(model: Path, threads: int, frames: int) -> LoopRow:
 
 def loop_text(row: LoopRow) -> str:
     """The figures for people, beside what issue and budget ask for."""
-    mega = 1 << 20
+    mega = 10**6
     rows: Sequence[tuple[str, str, str]] = (
         ("frames a second, maps drawn", f"{row.fps:.1f}", "at least 20"),
-        ("work on a frame, ms", f"{row.frame_ms:.1f}", ""),
+        ("classifying thread, ms a frame", f"{row.frame_ms:.1f}", ""),
         ("of it inference, ms", f"{row.inference_ms:.1f}", ""),
-        ("all else, share of it", f"{row.other_share:.0%}", "at most 40%"),
+        ("its other work, share of it", f"{row.other_share:.0%}", "at most 40%"),
         ("frame's age when done, ms", f"{row.age_ms:.0f}", ""),
         (
             "resident memory, peak, MB",

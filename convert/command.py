@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecell.cli import json_option, manifest_option, report
+from edgecell.cli import json_option, manifest_option, refuse, report
 from edgecell.errors import InputError, ModelError
 
 if TYPE_CHECKING:
@@ -44,10 +44,14 @@ def summary(made: "Conversion") -> str:
     ran = f"not run on {target.target}: {target.reason}"
     if target.ran:
         ran = (
-            f"run on {target.target}: {target.images} images, same class "
-            f"{_percent(target.agreement)}, logits within "
-            f"{target.worst_steps:.1f} steps, {target.median_ms:.1f} ms an image"
+            f"run on {target.target}: {target.images} images, "
+            f"{target.median_ms:.1f} ms an image"
         )
+        if target.worst_steps is not None:
+            ran += (
+                f"; beside the runtime here the same class {_percent(target.agreement)}"
+                f", logits within {target.worst_steps:.1f} steps"
+            )
     again = ""
     if made.recalibrated is not None:
         again = (
@@ -142,7 +146,7 @@ def layers_table(reports: "Sequence[LayerReport]") -> str:
     type=click.IntRange(min=1),
     default=350,
     show_default=True,
-    help="Steps of fine-tuning, 32 images each.",
+    help="With --qat, --prune or --cluster: steps of fine-tuning, 32 images each.",
 )
 @click.option(
     "--calibration",
@@ -169,7 +173,11 @@ def layers_table(reports: "Sequence[LayerReport]") -> str:
     help="Images in the calibration set, the same number of each class.",
 )
 @click.option(
-    "--seed", default=1, show_default=True, help="Seed of the calibration set's draw."
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=1,
+    show_default=True,
+    help="Seed of the calibration set's draw, and of fine-tuning.",
 )
 @click.option(
     "--max-drop",
@@ -235,6 +243,8 @@ def command(
         )
     tunings: dict[str, Any] = {"qat": qat, "prune": prune, "cluster": cluster}
     given = {name: value for name, value in tunings.items() if value}
+    if not given:
+        refuse(("steps",), "is for --qat, --prune or --cluster")
     if len(given) > 1:
         raise click.UsageError("choose one of --qat, --prune and --cluster")
     if qat and scheme != "int8":

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 Scheme = Literal["float32", "float16", "dynamic", "int8", "int16x8"]
 IoType = Literal["int8", "uint8", "float32"]
-SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 CALIBRATED: tuple[Scheme, ...] = ("int8", "int16x8")
 """Schemes whose activations are integers, with ranges that a calibration set gives."""
 

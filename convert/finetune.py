@@ -22,13 +22,11 @@ from edgecell.dataset import CellFile, load_images
 from edgecell.errors import InputError
 from edgecell.modelfile import ModelRecord
 from edgecell.optional import require
+from edgecell.train.config import TrainConfig
 from edgecell.train.network import PRESETS
 
 if TYPE_CHECKING:
     import keras
-
-MARGIN = 1.285
-"""As in training: room to turn and shift."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,10 @@ def fine_tune(
     _require_tools()
     with tempfile.TemporaryDirectory() as folder:
         job = Path(folder)
-        np.save(job / "images.npy", load_images(chosen, record.preprocessing, MARGIN))
+        np.save(
+            job / "images.npy",
+            load_images(chosen, record.preprocessing, TrainConfig.margin),
+        )
         np.savez(job / "weights.npz", *model.get_weights())
         settings = {
             "network": record.network,

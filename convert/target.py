@@ -49,12 +49,12 @@ class TargetRun:
         target: the runtime.
         ran: whether the file was run there.
         reason: why it was not.
-        images: images that were compared.
+        images: images that were run.
         agreement: share on which target and this machine's runtime name the same
-            class; None if it was not run.
+            class; None if it was not run, or is that runtime.
         median_ms: median time of one inference on one thread, milliseconds.
         worst_steps: largest difference of a logit, in its quantisation steps (in
-            units of 1 for float outputs).
+            units of 1 for float outputs); likewise.
     """
 
     target: Target
@@ -110,7 +110,7 @@ def run_on_target(
             if not np.isfinite(prediction.logits).all():
                 raise ModelError(f"{path} gives no finite numbers under {target}")
         median_ms = 1000 * float(np.median(seconds))
-        return TargetRun(target, True, "", len(seconds), 1.0, median_ms, 0.0)
+        return TargetRun(target, True, "", len(seconds), None, median_ms)
     try:
         python = _old_python()
     except (OSError, subprocess.SubprocessError) as e:

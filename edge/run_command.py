@@ -259,7 +259,6 @@ def command(
 
     from edgecell.edge.capture import Capture
     from edgecell.edge.classifier import Classifier
-    from edgecell.edge.decision import review_reasons
     from edgecell.edge.film import Film
     from edgecell.edge.health import Monitor
     from edgecell.edge.pipeline import FrameAnalyser
@@ -300,11 +299,7 @@ def command(
         Capture(frames) as reader,
         Recorder(Store(out, session, keep, policy), film, not frames.live) as recorder,
     ):
-        tracker = Tracker(
-            model_record.codes,
-            model_record.temperature,
-            lambda logits: review_reasons(logits, model_record),
-        )
+        tracker = Tracker.of_model(model_record)
         limits = Limits(max_frames, target)
         loop = Loop(reader, analyser, tracker, recorder, limits)
         if endless and json_file != "-":

@@ -149,8 +149,8 @@ def print_command(source: str, run_options: tuple[str, ...], into: Path | None) 
         if run.params[name] is not None:
             raise InputError(
                 f"{option} has no place in a unit, which is started again and again: "
-                "sessions go to /var/lib/edgecell/edgecell-out, each to a folder of its "
-                "own, and its health to /run/edgecell/health.json"
+                "each session gets its own folder in /var/lib/edgecell/edgecell-out, "
+                "and health is in /run/edgecell/health.json"
             )
     model = run.params["model"]
     if model != BUNDLED and not Path(model).is_absolute():

@@ -16,9 +16,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edgecell.edge.decision import review_reasons
 from edgecell.edge.differential import PLATELET, Decision
 from edgecell.edge.pipeline import FoundCell, FrameResult
 from edgecell.edge.registration import check, miniature, register
+from edgecell.modelfile import ModelRecord
 from edgecell.preprocess import Image, crop_square
 from edgecell.probabilities import softmax
 from edgecell.records import Box
@@ -185,6 +187,15 @@ class Tracker:
         self._here: _Place | None = None
         self._charts = 0
         self._numbers = 0
+
+    @classmethod
+    def of_model(cls, record: ModelRecord) -> "Tracker":
+        """A tracker with a model's classes, temperature and rule for review."""
+        return cls(
+            record.codes,
+            record.temperature,
+            lambda logits: review_reasons(logits, record),
+        )
 
     def update(self, result: FrameResult) -> TrackedFrame:
         """Takes in the next frame.

@@ -3,10 +3,12 @@
 import importlib
 import json
 import logging
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from edgecell import RESEARCH_USE, __version__
 from edgecell.errors import EdgecellError
@@ -111,6 +113,23 @@ def manifest_option(command: Any) -> Any:
         type=click.Path(path_type=Path, dir_okay=False),
         help="split.csv of the training run: uses its images in its splits.",
     )(command)
+
+
+def refuse(names: Collection[str], why: str) -> None:
+    """Refuses options that the user gave and that would be ignored.
+
+    Args:
+        names: the options' parameters.
+        why: the rest of the sentence.
+
+    Raises:
+        click.UsageError: one of them was given.
+    """
+    context = click.get_current_context()
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if option.name in names and source is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{option.opts[0]} {why}")
 
 
 def report(text: str, data: dict[str, Any], json_file: str | None) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from edgecell.dataset import CellFile, Split, scan
+from edgecell.dataset import CellFile, Split, scan, split_of
 from edgecell.errors import InputError
 from edgecell.files import write_atomically
 from edgecell.modelfile import ModelRecord
@@ -122,8 +122,6 @@ def split_hash(files: Iterable[CellFile]) -> str:
 def check_split(record: ModelRecord, files: Sequence[CellFile]) -> None:
     """Makes sure that images are in the splits that a model was trained with.
 
-    Only a model with a split of its own needs the check: content decides all others.
-
     Args:
         record: the model's.
         files: images, in splits.
@@ -137,4 +135,12 @@ def check_split(record: ModelRecord, files: Sequence[CellFile]) -> None:
         raise InputError(
             "the model was trained with a split of its own; give that run's data and "
             "its split.csv with --manifest, so that no test image is taken for another"
+        )
+    if not record.training.get("own_split") and any(
+        f.split != split_of(f.sha256) for f in files
+    ):
+        raise InputError(
+            "the model was trained with the split by content, and the manifest's is "
+            "another, in which its training images may be called test; leave out "
+            "--manifest"
         )

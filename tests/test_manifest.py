@@ -83,3 +83,13 @@ def test_a_model_with_its_own_split_takes_no_other() -> None:
     check_split(record, own[::-1])
     with pytest.raises(InputError, match="a split of its own"):
         check_split(record, FILES)
+
+
+def test_a_model_with_the_split_by_content_takes_no_other() -> None:
+    record = ModelRecord(CLASSES, PREP, {"name": "x"}, (0.0,) * 12)
+    same = [replace(f, assigned=split_of(f.sha256)) for f in FILES]
+    check_split(record, same)
+    seen = split_of(FILES[0].sha256)
+    other = replace(FILES[0], assigned="val" if seen == "test" else "test")
+    with pytest.raises(InputError, match="leave out --manifest"):
+        check_split(record, [other, *same[1:]])

@@ -84,7 +84,11 @@ def make_config(recipe: str, given: dict[str, Any]) -> "TrainConfig":
     help="Side of the crop as a share of an image's shorter side.  [default: 0.66; "
     "the paper's recipe: 1]",
 )
-@click.option("--seed", type=int, help="Seed of the whole run.  [default: 1]")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    help="Seed of the whole run.  [default: 1]",
+)
 @click.option(
     "--init",
     metavar="FILE",
@@ -183,7 +187,7 @@ def command(
         f"{100 * best.val_accuracy:.1f} %, macro recall "
         f"{100 * best.val_macro_recall:.1f} %\n"
         f"next: edgecell convert {out / 'model.keras'} --int8 --calibration DATA... "
-        "--out model.tflite"
+        f"--manifest {out / 'split.csv'} --out model.tflite"
     )
     result = {
         "model": str(out / "model.keras"),

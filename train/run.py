@@ -27,7 +27,7 @@ from edgecell.errors import InputError
 from edgecell.files import write_atomically
 from edgecell.kerasfile import HEAD_LAYER, save_keras
 from edgecell.manifest import manifest_rows, split_hash, write_manifest
-from edgecell.modelfile import ModelRecord
+from edgecell.modelfile import ModelRecord, read_keras_record
 from edgecell.optional import require
 from edgecell.plots import confusion_matrix, learning_curves, roc_curves
 from edgecell.preprocess import Preprocessing
@@ -137,6 +137,19 @@ def best_epoch(history: Sequence[EpochResult]) -> EpochResult:
     return max(history, key=lambda h: (h.val_macro_recall, h.epoch))
 
 
+def has_own_split(selection: Selection) -> bool:
+    """Whether it takes a manifest to know the split of an image.
+
+    It does where a manifest gave the splits, and where an image was left out that
+    would be validated or tested on by its content: a copy of a training image, say.
+    """
+    used = {f.sha256 for f in selection.kept}
+    return any(f.split != split_of(f.sha256) for f in selection.kept) or any(
+        x.file.split != "train" and x.file.sha256 not in used
+        for x in selection.left_out
+    )
+
+
 def read_config(out: Path) -> TrainConfig:
     """The settings of a run.
 
@@ -191,8 +204,12 @@ def train(
         raise InputError(
             f"no network '{cfg.model}'; there are {', '.join(model_names())}"
         )
-    if cfg.model in FIXED_SIZE and cfg.small_epochs:
-        raise InputError(f"{cfg.model} takes views of one size; give --small-epochs 0")
+    networks = [cfg.model]
+    if cfg.teacher:
+        networks.append(read_keras_record(Path(cfg.teacher)).network["name"])
+    for name in networks:
+        if name in FIXED_SIZE and cfg.small_epochs:
+            raise InputError(f"{name} takes views of one size; give --small-epochs 0")
     files = selection.kept
     parts = by_split(files)
     if resume and not (out / "checkpoints" / "checkpoint").exists():
@@ -240,7 +257,7 @@ def train(
         data = {
             "data_sha256": dataset_hash(files),
             "split_sha256": split_hash(files),
-            "own_split": any(f.split != split_of(f.sha256) for f in files),
+            "own_split": has_own_split(selection),
             "sources": sorted({f.source for f in files}),
             "images": {k: len(v) for k, v in parts.items()},
             "config": cfg.to_dict(),

@@ -10,8 +10,6 @@ from edgecell.optional import require
 if TYPE_CHECKING:
     import tensorflow as tf
 
-STRATEGIES = ("single", "mirrored", "multiworker")
-
 
 def open_strategy(name: str) -> tuple["tf.distribute.Strategy", bool]:
     """Opens a strategy; 'multiworker' waits for the other workers.

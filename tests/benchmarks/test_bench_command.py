@@ -177,5 +177,18 @@ def test_bad_threads(tiny_path: Path, threads: str) -> None:
     assert f"'{threads}' is not a list like 1,2" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--loop", "--budgets", "b.toml"], "--budgets is not for --loop"),
+        (["--frames", "30"], "--frames is for --loop alone"),
+    ],
+)
+def test_no_option_is_ignored(arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(cli, ["bench", *arguments])
+    assert result.exit_code == 2
+    assert message in result.output
+
+
 def test_short_help_is_the_groups() -> None:
     assert command.get_short_help_str() == COMMANDS["bench"][1]

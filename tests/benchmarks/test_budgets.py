@@ -36,6 +36,7 @@ BUDGET = Budget(
     [
         ("float32", "AMD EPYC", {}),
         ("int8", "AMD EPYC", {"file_bytes": 5000}),
+        ("int8, prune 0.5", "AMD EPYC", {"file_bytes": 5000}),
         (
             "float32",
             "Raspberry Pi 4 Model B Rev 1.2",

@@ -1,6 +1,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -107,6 +108,7 @@ def test_keras_and_bundled_models_through_the_command(
     [
         (["bundled"], 2, "give a MODEL and DATA"),
         (["bundled", "DATA", "--frames", "DATA"], 2, "--frames takes no MODEL"),
+        (["--frames", "DATA", "--robustness"], 2, "--robustness is not for --frames"),
         (["bundled", "none"], 1, "does not exist"),
         (["none.tflite", "DATA"], 1, "does not exist"),
         (["bundled", "ONE", "--split", "val"], 1, "no images to evaluate on"),
@@ -188,10 +190,17 @@ def test_pictures_robustness_and_backgrounds(tmp_path: Path) -> None:
 def test_a_manifest_decides_what_is_evaluated(tmp_path: Path) -> None:
     files = scan([SAMPLES / "cells"])
     manifest = tmp_path / "split.csv"
-    rows = [f"{f.sha256},{'test' if f.code == 'BA' else 'train'}" for f in files]
-    manifest.write_text("\n".join(["sha256,split", *rows]))
-    result = invoke(
-        "bundled", SAMPLES / "cells", "--split", "test", "--manifest", manifest
-    )
+
+    def answer(splits: dict[str, str]) -> Any:
+        rows = [f"{f.sha256},{splits.get(f.code, '')}" for f in files]
+        manifest.write_text("\n".join(["sha256,split", *rows]))
+        return invoke(
+            "bundled", SAMPLES / "cells", "--split", "test", "--manifest", manifest
+        )
+
+    result = answer({"BA": "test"})
     assert result.exit_code == 0, result.output
     assert "2 images" in result.output
+    result = answer({"BA": "test", "EO": "train"})
+    assert result.exit_code == 1
+    assert "trained with the split by content" in result.output

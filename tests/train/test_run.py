@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecell.audit import Selection, audited
+from edgecell.audit import LeftOut, Selection, audited
 from edgecell.dataset import CellFile, read, scan
 from edgecell.errors import InputError
 from edgecell.kerasfile import load_keras
+from edgecell.train import run as module
 from edgecell.train.config import TrainConfig
 from edgecell.train.history import read_history
 from edgecell.train.network import PRESETS
-from edgecell.train.run import channel_statistics, train
+from edgecell.train.run import channel_statistics, has_own_split, train
 from tests.tiny import TINY, TINY_CONFIG
 
 ROOT = Path(__file__).parents[2]
@@ -92,6 +93,31 @@ def test_a_killed_run_resumes_to_the_same_result(
     for a, b in zip(again, whole, strict=True):
         assert a.loss == pytest.approx(b.loss, rel=1e-3)
         assert a.val_loss == pytest.approx(b.val_loss, rel=1e-3)
+
+
+def test_what_is_left_out_is_not_tested_on(drawn_cells: Path) -> None:
+    files = scan([drawn_cells])
+    by_split = {f.split: f for f in files}
+    copies = [replace(f, sha256=f.sha256[:-1] + "x") for f in by_split.values()]
+    of = {f.split: LeftOut(f, "looks the same") for f in copies}
+    kept = tuple(files)
+    assert not has_own_split(Selection(kept, ()))
+    assert not has_own_split(Selection(kept, (of["train"],)))
+    assert has_own_split(Selection(kept, (of["train"], of["val"])))
+    byte_copy = LeftOut(by_split["val"], "the same file")
+    assert not has_own_split(Selection(kept, (byte_copy,)))
+    moved = replace(by_split["train"], assigned="test")
+    assert has_own_split(Selection((moved,), ()))
+
+
+def test_a_teacher_of_one_size_is_refused_for_small_views(
+    drawn_cells: Path, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIXED_SIZE", ("tiny",))
+    teacher = str(tiny_run / "model.keras")
+    cfg = TrainConfig(teacher=teacher, epochs=2, small_epochs=1)
+    with pytest.raises(InputError, match="tiny takes views of one size"):
+        train(Selection(tuple(scan([drawn_cells])), ()), cfg, tmp_path)
 
 
 def test_bad_requests(
