@@ -76,8 +76,9 @@ class WatchedFiles:
 
     def _signatures(self) -> dict[Path, Signature]:
         found = {}
-        for path in self._list_files():
-            with suppress(OSError):  # taken away while it was looked at
-                status = path.stat()
-                found[path] = (status.st_mtime_ns, status.st_size)
+        with suppress(OSError):  # a network share that is away
+            for path in self._list_files():
+                with suppress(OSError):  # taken away while it was looked at
+                    status = path.stat()
+                    found[path] = (status.st_mtime_ns, status.st_size)
         return found

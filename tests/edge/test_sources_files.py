@@ -227,6 +227,8 @@ def test_a_file_that_vanishes_while_it_is_looked_at_hides_no_other(
     stream = iter(source)
     names = [frame and frame.name for frame in (next(stream) for _ in range(7))]
     assert names == [None, "1.jpg", "2.jpg", None, None, None, None]
+    away = sources_watch.WatchedFiles("f", lambda: list((tmp_path / "away").iterdir()))
+    assert next(iter(away)) is None
 
 
 def test_only_folders_and_globs_are_watched(folder: Path) -> None:
