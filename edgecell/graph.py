@@ -4,6 +4,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from edgecell.optional import require
 
 
@@ -20,6 +23,7 @@ class Tensor:
             if they are computed.
         scales: quantisation scales: none, one, or one a channel.
         zero_points: as many.
+        axis: axis of the channels.
     """
 
     index: int
@@ -29,6 +33,7 @@ class Tensor:
     buffer: int | None
     scales: tuple[float, ...]
     zero_points: tuple[int, ...]
+    axis: int
 
     @property
     def constant(self) -> bool:
@@ -77,6 +82,11 @@ class Graph:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
 
+    def stored(self, weights: Tensor) -> Tensor:
+        """Where an operator's weights stand: float16 ones are behind a DEQUANTIZE."""
+        widened = (o for o in self.operators if o.name == "DEQUANTIZE")
+        return next((o.inputs[0] for o in widened if weights in o.outputs), weights)
+
     def tensors(self) -> Iterator[Tensor]:
         """Every tensor that an operator reads or writes, once."""
         seen: set[int] = set()
@@ -85,6 +95,27 @@ class Graph:
                 if tensor.index not in seen:
                     seen.add(tensor.index)
                     yield tensor
+
+
+def real_values(flatbuffer: bytes, tensor: Tensor) -> npt.NDArray[np.float64]:
+    """The numbers that a stored tensor stands for.
+
+    Args:
+        flatbuffer: the TFLite model.
+        tensor: a constant of it.
+
+    Returns:
+        float64 in the tensor's shape, dequantised: (value - zero point) x scale.
+    """
+    model = require("tflite", "edge").Model.GetRootAs(flatbuffer, 0)
+    stored = model.Buffers(tensor.buffer).DataAsNumpy()
+    real = stored.view(tensor.dtype.lower()).reshape(tensor.shape).astype(np.float64)
+    if tensor.scales:
+        shape = [1] * real.ndim
+        shape[tensor.axis] = -1
+        real -= np.reshape(tensor.zero_points, shape)
+        real *= np.reshape(tensor.scales, shape)
+    return np.asarray(real)
 
 
 def read_graph(flatbuffer: bytes) -> Graph:
@@ -117,6 +148,7 @@ def read_graph(flatbuffer: bytes) -> Graph:
             t.Buffer() if model.Buffers(t.Buffer()).DataLength() else None,
             tuple(q.Scale(i) for i in scales),
             tuple(q.ZeroPoint(i) for i in scales),
+            q.QuantizedDimension() if q else 0,
         )
 
     operators = []

@@ -6,11 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecell.errors import ModelError
-from edgecell.graph import read_graph
+from edgecell.graph import read_graph, real_values
 from edgecell.modelfile import FEATURES, MAPS
 from edgecell.optional import require
-
-_DTYPES = {"INT8": np.int8, "FLOAT16": np.float16, "FLOAT32": np.float32}
 
 
 @lru_cache(maxsize=4)
@@ -31,15 +29,11 @@ def head_weights(flatbuffer: bytes) -> npt.NDArray[np.float32]:
     signature = model.SignatureDefs(0)
     outputs = [signature.Outputs(i) for i in range(signature.OutputsLength())]
     maps = next(o.TensorIndex() for o in outputs if o.Name() == MAPS.encode())
-    made = {t.index: op for op in read_graph(flatbuffer).operators for t in op.outputs}
-    operator = made[maps]
+    graph = read_graph(flatbuffer)
+    operator = next(
+        op for op in graph.operators if maps in (t.index for t in op.outputs)
+    )
     if operator.name != "CONV_2D":
         raise ModelError(f"the model's '{MAPS}' are no 1x1 convolution of '{FEATURES}'")
-    weights = operator.inputs[1]
-    if not weights.constant:  # float16 files keep weights behind a DEQUANTIZE
-        weights = made[weights.index].inputs[0]
-    stored = model.Buffers(weights.buffer).DataAsNumpy().view(_DTYPES[weights.dtype])
-    values = stored.reshape(weights.shape)[:, 0, 0].astype(np.float32)
-    if weights.scales:  # symmetric: zero points are 0
-        values = values * np.asarray(weights.scales, np.float32)[:, None]
-    return np.ascontiguousarray(values.T)
+    kernel = real_values(flatbuffer, graph.stored(operator.inputs[1]))
+    return np.ascontiguousarray(kernel[:, 0, 0].T, np.float32)

@@ -35,16 +35,13 @@ def randomised(classifier: Classifier, head_only: bool, seed: int) -> Classifier
     content = bytearray(classifier.flatbuffer)
     model = tflite.Model.GetRootAs(content, 0)
     graph = read_graph(classifier.flatbuffer)
-    made = {t.index: op for op in graph.operators for t in op.outputs}
     weighted = [op for op in graph.operators if op.name in _CHANNEL_AXIS]
     classes = len(classifier.record.classes)
     if head_only:
         weighted = [op for op in weighted if op.inputs[1].shape[0] == classes]
     seen: set[int] = set()
     for operator in weighted:
-        weights = operator.inputs[1]
-        if not weights.constant:  # float16 files keep weights behind a DEQUANTIZE
-            weights = made[weights.index].inputs[0]
+        weights = graph.stored(operator.inputs[1])
         assert weights.buffer is not None
         if weights.buffer in seen:
             continue

@@ -24,8 +24,8 @@ class AugmentConfig:
         zoom: scale is drawn log-uniformly from [1/(1+zoom), 1+zoom].
         shift: largest shift, as a share of the view's side.
         density: optical density is scaled by up to (1+density) or its inverse, and
-            so is each channel's on its own: another stain, film or camera. The empty
-            background stays as it is.
+            so is each channel's on its own: another stain, film or camera. White (255)
+            stays as it is.
         gain: each channel is multiplied by 1 +- gain (lamp).
         offset: all channels are shifted by +- offset, pixel units.
         saturation: colour difference from grey is scaled by 1 +- saturation.

@@ -80,7 +80,7 @@ def make_config(recipe: str, given: dict[str, Any]) -> "TrainConfig":
 @click.option(
     "--crop",
     "crop_fraction",
-    type=float,
+    type=click.FloatRange(0, 1, min_open=True),
     help="Side of the crop as a share of an image's shorter side.  [default: 0.66; "
     "the paper's recipe: 1]",
 )
@@ -92,8 +92,9 @@ def make_config(recipe: str, given: dict[str, Any]) -> "TrainConfig":
 @click.option(
     "--init",
     metavar="FILE",
-    help="First weights: a .keras file of the same network, or 'imagenet' for "
-    "efficientnet-lite0.  [default: random]",
+    help="First weights: a .keras file of the same network, a .tflite file of a "
+    "GRsNet, 'bundled' (for grsnet-lite), or 'imagenet' (for efficientnet-lite0).  "
+    "[default: random]",
 )
 @click.option(
     "--teacher",

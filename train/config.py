@@ -30,10 +30,12 @@ class TrainConfig:
             which cost half (progressive resizing).
         small_size: side of those views.
         crop_fraction: side of the crop over the shorter side of a training image.
-        margin: side of the stored image over the crop's, room to turn and shift.
+        margin: side of the stored image over the crop's, room to turn and shift;
+            mirrored where the image ends before.
         seed: of weights, order and augmentation.
         init: where the weights start: 'random', 'imagenet' (EfficientNet-Lite0
-            alone), or a ``.keras`` file of the same network.
+            alone), a ``.keras`` file of the same network, a converted GRsNet, or
+            'bundled'.
         teacher: a ``.keras`` file whose logits are learned beside the labels; '' for
             none. It sees the very views that the student sees (Beyer et al.,
             Knowledge Distillation: A Good Teacher Is Patient and Consistent, CVPR
@@ -78,8 +80,8 @@ class TrainConfig:
             raise ValueError("balance must be in [0, 1] and ema in [0, 1)")
         if not 0 <= self.distillation <= 1 or self.distillation_temperature <= 0:
             raise ValueError("distillation must be in [0, 1], its temperature above 0")
-        if self.margin < 1 or not 0 < self.crop_fraction * self.margin <= 1:
-            raise ValueError("crop_fraction * margin must be in (0, 1], margin >= 1")
+        if not 0 < self.crop_fraction <= 1 <= self.margin:
+            raise ValueError("crop_fraction must be in (0, 1], margin at least 1")
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready copy."""

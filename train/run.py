@@ -43,6 +43,7 @@ from edgecell.train.history import (
 )
 from edgecell.train.models import FIXED_SIZE, description, model_names
 from edgecell.train.trainer import Trainer
+from edgecell.train.weights import first_record
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -53,6 +54,7 @@ INPUT_SIZE = 112
 WHITE_PERCENTILE = 95.0
 WHITE_LEVEL = 240.0
 SCALE_SAMPLE = 300
+SCALE_TOLERANCE = 1.15
 
 
 def by_split(files: Sequence[CellFile]) -> dict[str, list[CellFile]]:
@@ -122,6 +124,21 @@ def crop_in_red_cells(files: Sequence[CellFile], crop_fraction: float) -> float:
             "is unknown; give images that show some of the field around each cell"
         )
     return float(np.median(ratios))
+
+
+def _check_scale(crop_fraction: float, red_cells: float, first: Preprocessing) -> None:
+    """Warns where cells would appear larger or smaller than to the first weights."""
+    ratio = first.crop_red_cells / red_cells
+    if abs(np.log(ratio)) > np.log(SCALE_TOLERANCE):
+        crop = crop_fraction * ratio
+        logger.warning(
+            "cells fill %.2f times as much of a crop as where the first weights were "
+            "trained; %s",
+            ratio,
+            f"--crop {crop:.2f} gives the same scale"
+            if crop <= 1
+            else "cut the images out wider around them",
+        )
 
 
 def _losses(
@@ -219,6 +236,8 @@ def train(
             f"the data are not those that the run in {out} began with (its split.csv "
             "names them); give the same, or start a new run"
         )
+    # What a run began with may have gone, or be another version's, when it goes on.
+    first = read_keras_record(out / "model.keras") if resume else first_record(cfg.init)
     if writes and not resume:
         left_out = [(x.file, x.reason) for x in selection.left_out]
         write_manifest(out / "split.csv", files, left_out)
@@ -235,7 +254,12 @@ def train(
     )
     images = load_images(parts["train"], prep, cfg.margin)
     y = labels(parts["train"])
-    mean, std = channel_statistics(images)
+    if first:
+        # What the weights expect.
+        mean, std = first.preprocessing.mean, first.preprocessing.std
+        _check_scale(cfg.crop_fraction, crop_red_cells, first.preprocessing)
+    else:
+        mean, std = channel_statistics(images)
     prep = replace(prep, mean=mean, std=std)
     val_images, val_y = load_images(parts["val"], prep), labels(parts["val"])
 
@@ -253,6 +277,8 @@ def train(
             path = tf.train.latest_checkpoint(str(out / "checkpoints"))
             trainer.checkpoint.restore(path).assert_existing_objects_matched()
             history = read_history(out / "history.csv")[: int(trainer.epoch)]
+        else:
+            trainer.set_first_weights(images, y)
         log = TensorBoardLog(out / "tensorboard", history) if writes else None
         data = {
             "data_sha256": dataset_hash(files),

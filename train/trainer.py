@@ -1,6 +1,7 @@
 """One network in training: its steps, its averaged weights, its checkpoint."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
+# Views that give a converted network its statistics back: some 500.
+STATISTICS_BATCHES = 16
 # Keras' defaults.
 PLATEAU_FACTOR, PLATEAU_EPOCHS, PLATEAU_LEAST = 0.1, 10, 1e-4
 
@@ -91,13 +94,14 @@ class Trainer:
             )
             self.model = build_model(cfg.model, len(CODES), size)
             self.averaged = build_model(cfg.model, len(CODES), size)
-            set_first_weights(self.model, cfg.model, cfg.init, prep)
             self.averaged.set_weights(self.model.get_weights())
             if strategy.num_replicas_in_sync > 1:
                 # Statistics over the whole batch, as on one device.
                 for layer in self.model.layers:
                     if isinstance(layer, keras.layers.BatchNormalization):
                         layer.synchronized = True
+            # Each replica clips its share of a gradient, before they are summed: where
+            # clipping sets in, several replicas are not bit for bit one device.
             self.optimizer = keras.optimizers.AdamW(
                 self._rate(), weight_decay=cfg.weight_decay, clipnorm=5.0
             )
@@ -120,6 +124,25 @@ class Trainer:
         self._forward = tf.function(
             lambda x: self.averaged(x, training=False), reduce_retracing=True
         )
+
+    def set_first_weights(
+        self, images: npt.NDArray[np.uint8], y: npt.NDArray[np.int32]
+    ) -> None:
+        """Sets the weights that ``init`` names; without it they are random.
+
+        Args:
+            images: uint8 (N, M, M, 3).
+            y: int32 (N,).
+
+        Raises: see `edgecell.train.weights.set_first_weights`.
+        """
+        batches = islice(self.batches(images, y, 0), STATISTICS_BATCHES)
+        views = (_standardised(x, self.prep) for x, _ in batches)
+        with self.strategy.scope():
+            set_first_weights(
+                self.model, self.cfg.model, self.cfg.init, self.prep, views
+            )
+            self.averaged.set_weights(self.model.get_weights())
 
     def _rate(self) -> Any:
         import keras

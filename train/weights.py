@@ -1,25 +1,47 @@
 """Where a run's weights start, and whom it learns from."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgecell.classes import CODES
 from edgecell.errors import InputError
 from edgecell.kerasfile import load_keras
+from edgecell.modelfile import ModelRecord, read_keras_record, read_tflite, resolve
 from edgecell.preprocess import Preprocessing
 from edgecell.train.imagenet import imagenet_weights, load_imagenet
 from edgecell.train.models import FIXED_SIZE, build_model
+from edgecell.train.network import PRESETS
+from edgecell.train.readback import load_tflite
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
+KERAS = ".keras"
 IMAGENET = "imagenet"
 RANDOM = "random"
 IMAGENET_MODEL = "efficientnet-lite0"
 
 
+def first_record(init: str) -> ModelRecord | None:
+    """The record of the file that gives the first weights; None if none does.
+
+    Raises:
+        ModelError: there is no such file, or it is none of ours.
+    """
+    if init in (RANDOM, IMAGENET):
+        return None
+    path = resolve(init)
+    return read_keras_record(path) if path.suffix == KERAS else read_tflite(path)[1]
+
+
 def set_first_weights(
-    model: "keras.Model", name: str, init: str, prep: Preprocessing
+    model: "keras.Model",
+    name: str,
+    init: str,
+    prep: Preprocessing,
+    views: Iterable["tf.Tensor"],
 ) -> None:
     """Puts the first weights into a network.
 
@@ -28,28 +50,37 @@ def set_first_weights(
         name: which one it is.
         init: see `TrainConfig`.
         prep: what its inputs are standardised with.
+        views: see `load_tflite`.
 
     Raises:
-        InputError: the weights are another network's.
+        InputError: the weights are another network's, or can't be read back.
         ModelError: the file is none of ours.
         MissingPackageError: the ImageNet weights are not installed.
     """
-    if init == RANDOM:
-        return
     if init == IMAGENET:
         if name != IMAGENET_MODEL:
             raise InputError(
                 f"ImageNet weights are to be had for {IMAGENET_MODEL}, not for {name}"
             )
         load_imagenet(model, imagenet_weights(), prep)
+    record = first_record(init)
+    if record is None:
         return
-    other, record = load_keras(Path(init))
     if record.network["name"] != name or record.codes != CODES:
         raise InputError(
             f"{init} holds {record.network['name']} with {len(record.classes)} "
             f"classes, not {name} with {len(CODES)}; --init needs the same network"
         )
-    model.set_weights(other.get_weights())
+    path = resolve(init)
+    if path.suffix == KERAS:
+        model.set_weights(load_keras(path)[0].get_weights())
+    elif name in PRESETS:
+        load_tflite(model, path, views)
+    else:
+        raise InputError(
+            f"of {name}, weights cannot be read back from {init}; give the .keras "
+            "file that it was converted from"
+        )
 
 
 def load_teacher(

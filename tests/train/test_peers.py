@@ -103,10 +103,10 @@ def test_first_weights_of_another_network_are_refused(tiny_run: Path) -> None:
     model = build_model("grsnet-lite")
     with pytest.raises(InputError, match="needs the same network"):
         set_first_weights(
-            model, "grsnet-lite", str(tiny_run / "model.keras"), prep(0, 1)
+            model, "grsnet-lite", str(tiny_run / "model.keras"), prep(0, 1), ()
         )
     with pytest.raises(InputError, match="not for grsnet-lite"):
-        set_first_weights(model, "grsnet-lite", "imagenet", prep(0, 1))
+        set_first_weights(model, "grsnet-lite", "imagenet", prep(0, 1), ())
 
 
 def test_names_are_unique_and_start_with_ours() -> None:

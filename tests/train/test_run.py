@@ -148,7 +148,7 @@ def test_bad_requests(
         {"epochs": 0},
         {"small_epochs": 4},
         {"balance": 2.0},
-        {"crop_fraction": 0.9},
+        {"crop_fraction": 1.1},
         {"margin": 0.5},
     ],
 )
