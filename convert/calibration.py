@@ -18,7 +18,7 @@ def calibration_set(
 
     Args:
         files: labelled images of any split.
-        codes: the model's classes, all of which must be present.
+        codes: the classes that the model was trained on, all of which must be present.
         size: number of images; rounded up to the same number for each class, less
             where a class has fewer.
         seed: of the draw. The order of ``files`` does not matter.

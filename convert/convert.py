@@ -137,7 +137,7 @@ def convert(
     check_split(record, files)
     scheme, prep = request.scheme, record.preprocessing
     draws = [
-        calibration_set(files, record.codes, request.calibration_size, seed)
+        calibration_set(files, record.learned, request.calibration_size, seed)
         for seed in (request.seed, request.seed + 1)
         if scheme.name in CALIBRATED
     ]
@@ -220,13 +220,14 @@ def _with_confidence(
         that the rule accepts, and the share of those that is right (None: no cell).
     """
     temperature = fit_temperature(logits, y)
+    learned = np.isin(record.codes, record.learned)
     right = logits.argmax(1) == y
     recalls = [float(right[y == c].mean()) for c in np.unique(y)]
     figures = {"accuracy": float(right.mean()), "macro_recall": float(np.mean(recalls))}
     record = replace(
         record,
         temperature=temperature,
-        review=fit_review(logits, y, temperature),
+        review=fit_review(logits, y, temperature, learned),
         metrics={"val": {"n": len(y), **figures}},
     )
     taken = np.array([not review_reasons(row, record) for row in logits])

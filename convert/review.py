@@ -14,6 +14,8 @@ the 97 % that is promised, as thresholds fit the split that they are chosen on."
 ALPHAS = tuple(round(0.005 * k, 3) for k in range(1, 61))
 UNLIKE_SHARE = 0.005
 """Share of the validation cells that is called unlike the training data."""
+NEVER = 1.0
+"""The probability that a class which was never learned does not reach."""
 
 
 def conformal_thresholds(
@@ -54,7 +56,10 @@ def accepted(
 
 
 def fit_review(
-    logits: npt.NDArray[np.float32], y: npt.NDArray[np.int32], temperature: float
+    logits: npt.NDArray[np.float32],
+    y: npt.NDArray[np.int32],
+    temperature: float,
+    learned: npt.NDArray[np.bool_],
 ) -> ReviewRule:
     """Chooses the miss rate that accepts most cells while enough of them are right.
 
@@ -62,6 +67,8 @@ def fit_review(
         logits: float32 (N, C), of the exported model on the validation split.
         y: int32 (N,), true classes.
         temperature: the exported model's.
+        learned: bool (C,), classes that it was trained on. The others are never
+            possible: no held-out cell says from which probability on they were.
 
     Returns:
         The rule. If no miss rate makes enough of the accepted cells right, the one
@@ -73,7 +80,7 @@ def fit_review(
     right = p.argmax(1) == y
     rules = []
     for alpha in ALPHAS:
-        thresholds = conformal_thresholds(p, y, alpha)
+        thresholds = np.where(learned, conformal_thresholds(p, y, alpha), NEVER)
         taken = accepted(p, thresholds) & (energies >= least_energy)
         share = float(right[taken].mean()) if taken.any() else 0.0
         rules.append((min(share, RIGHT), int(taken.sum()), alpha, thresholds))

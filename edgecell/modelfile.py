@@ -61,7 +61,8 @@ class ModelRecord:
             Calibration of Modern Neural Networks, ICML 2017), > 0.
         review: when a person has to look; None before conversion.
         scheme: number format: 'keras', 'int8', ...
-        training: where the weights come from: hash of the data, seed, sources.
+        training: where the weights come from: hash of the data, settings, sources,
+            images of each class that was learned.
         calibration_set: number and hash of the images that set the int8 ranges.
         metrics: figures measured when the file was made, with their data.
         model_sha256: hash of the TFLite flatbuffer; empty in a ``.keras`` file.
@@ -93,6 +94,12 @@ class ModelRecord:
     def codes(self) -> tuple[str, ...]:
         """Class codes in the order of the logits."""
         return tuple(c.code for c in self.classes)
+
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """Codes of the classes that there were images of to train on."""
+        images = self.training.get("learned", self.codes)
+        return tuple(code for code in self.codes if code in images)
 
     def to_json(self) -> str:
         """The record as JSON text."""

@@ -4,6 +4,7 @@ import json
 import logging
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -237,11 +238,19 @@ def train(
             "names them); give the same, or start a new run"
         )
     # What a run began with may have gone, or be another version's, when it goes on.
-    first = read_keras_record(out / "model.keras") if resume else first_record(cfg.init)
+    first = (
+        read_keras_record(out / "model.keras")
+        if resume
+        else first_record(cfg.model, cfg.init)
+    )
     if writes and not resume:
         left_out = [(x.file, x.reason) for x in selection.left_out]
         write_manifest(out / "split.csv", files, left_out)
         write_atomically(out / "config.json", json.dumps(cfg.to_dict(), indent=1))
+    learned = Counter(f.code for f in parts["train"])
+    if len(learned) < len(CODES):
+        absent = ", ".join(code for code in CODES if code not in learned)
+        logger.warning("no images of %s to train on: the model won't name them", absent)
     crop_red_cells = crop_in_red_cells(parts["train"], cfg.crop_fraction)
     prep = Preprocessing(
         INPUT_SIZE,
@@ -286,6 +295,7 @@ def train(
             "own_split": has_own_split(selection),
             "sources": sorted({f.source for f in files}),
             "images": {k: len(v) for k, v in parts.items()},
+            "learned": dict(sorted(learned.items())),
             "config": cfg.to_dict(),
         }
         while int(trainer.epoch) < cfg.epochs:

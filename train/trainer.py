@@ -139,9 +139,7 @@ class Trainer:
         batches = islice(self.batches(images, y, 0), STATISTICS_BATCHES)
         views = (_standardised(x, self.prep) for x, _ in batches)
         with self.strategy.scope():
-            set_first_weights(
-                self.model, self.cfg.model, self.cfg.init, self.prep, views
-            )
+            set_first_weights(self.model, self.cfg.init, self.prep, views)
             self.averaged.set_weights(self.model.get_weights())
 
     def _rate(self) -> Any:

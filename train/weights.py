@@ -24,21 +24,41 @@ RANDOM = "random"
 IMAGENET_MODEL = "efficientnet-lite0"
 
 
-def first_record(init: str) -> ModelRecord | None:
+def first_record(name: str, init: str) -> ModelRecord | None:
     """The record of the file that gives the first weights; None if none does.
 
+    Args:
+        name: which network they are for.
+        init: see `TrainConfig`.
+
     Raises:
+        InputError: the weights are another network's, or can't be read back.
         ModelError: there is no such file, or it is none of ours.
     """
+    if init == IMAGENET and name != IMAGENET_MODEL:
+        raise InputError(
+            f"ImageNet weights are to be had for {IMAGENET_MODEL}, not for {name}"
+        )
     if init in (RANDOM, IMAGENET):
         return None
     path = resolve(init)
-    return read_keras_record(path) if path.suffix == KERAS else read_tflite(path)[1]
+    trained = path.suffix == KERAS
+    record = read_keras_record(path) if trained else read_tflite(path)[1]
+    if record.network["name"] != name or record.codes != CODES:
+        raise InputError(
+            f"{init} holds {record.network['name']} with {len(record.classes)} "
+            f"classes, not {name} with {len(CODES)}; --init needs the same network"
+        )
+    if not trained and name not in PRESETS:
+        raise InputError(
+            f"of {name}, weights cannot be read back from {init}; give the .keras "
+            "file that it was converted from"
+        )
+    return record
 
 
 def set_first_weights(
     model: "keras.Model",
-    name: str,
     init: str,
     prep: Preprocessing,
     views: Iterable["tf.Tensor"],
@@ -47,40 +67,23 @@ def set_first_weights(
 
     Args:
         model: the network, from `build_model`.
-        name: which one it is.
-        init: see `TrainConfig`.
-        prep: what its inputs are standardised with.
+        init: see `TrainConfig`; `first_record` found nothing against it.
+        prep: what the network's inputs are standardised with.
         views: see `load_tflite`.
 
     Raises:
-        InputError: the weights are another network's, or can't be read back.
+        InputError: they can't be read back.
         ModelError: the file is none of ours.
         MissingPackageError: the ImageNet weights are not installed.
     """
     if init == IMAGENET:
-        if name != IMAGENET_MODEL:
-            raise InputError(
-                f"ImageNet weights are to be had for {IMAGENET_MODEL}, not for {name}"
-            )
         load_imagenet(model, imagenet_weights(), prep)
-    record = first_record(init)
-    if record is None:
-        return
-    if record.network["name"] != name or record.codes != CODES:
-        raise InputError(
-            f"{init} holds {record.network['name']} with {len(record.classes)} "
-            f"classes, not {name} with {len(CODES)}; --init needs the same network"
-        )
-    path = resolve(init)
-    if path.suffix == KERAS:
-        model.set_weights(load_keras(path)[0].get_weights())
-    elif name in PRESETS:
-        load_tflite(model, path, views)
-    else:
-        raise InputError(
-            f"of {name}, weights cannot be read back from {init}; give the .keras "
-            "file that it was converted from"
-        )
+    elif init != RANDOM:
+        path = resolve(init)
+        if path.suffix == KERAS:
+            model.set_weights(load_keras(path)[0].get_weights())
+        else:
+            load_tflite(model, path, views)
 
 
 def load_teacher(

@@ -18,6 +18,7 @@ from edgecell.train.network import PRESETS, build
 from edgecell.train.readback import load_tflite
 from edgecell.train.run import train
 from tests.convert.conftest import SCHEMES
+from tests.convert.test_convert import run
 from tests.tiny import TINY, TINY_CONFIG
 
 SAMPLE_CELLS = bundled_model().parent / "cells"
@@ -89,9 +90,23 @@ def test_training_goes_on_from_a_converted_network(
     assert after.metrics["val"]["accuracy"] == pytest.approx(
         before.metrics["val"]["accuracy"], abs=0.05
     )
-    train(selection, cfg, tmp_path / "closer")
+    assert "won't name them" not in caplog.text
+    few = [drawn_cells / code for code in ("BA", "EO", "LY", "MO", "SNE")]
+    train(audited(read(few).files), cfg, tmp_path / "closer")
     assert "cells fill 1.32 times as much" in caplog.text
     assert "--crop 0.66 gives the same scale" in caplog.text
+    assert "no images of BNE, ERB, MMY, MY, MYE, PLT, PMY to train on" in caplog.text
+    out = tmp_path / "few.tflite"
+    code, output = run(
+        tmp_path / "closer" / "model.keras", "--int8", "--calibration", *few,
+        "--out", out, "--max-drop", 100,
+    )  # fmt: skip
+    assert code == 0, output
+    record = read_tflite(out)[1]
+    assert record.learned == ("BA", "EO", "LY", "MO", "SNE")
+    assert record.review
+    never = [t == 1 for t in record.review.least_probability]
+    assert never == [code not in record.learned for code in CODES]
 
 
 def test_weights_of_another_graph_are_refused(converted: dict[str, Path]) -> None:

@@ -91,7 +91,7 @@ def test_the_fitted_rule_keeps_its_promise_where_it_can() -> None:
     rng = np.random.default_rng(2)
     y = rng.integers(0, 3, 3000).astype(np.int32)
     x = (rng.normal(0, 1, (3000, 3)) + 2.5 * np.eye(3)[y]).astype(np.float32)
-    rule = fit_review(x, y, 1.0)
+    rule = fit_review(x, y, 1.0, np.ones(3, bool))
     p = softmax(x, 1.0)
     taken = accepted(p, np.array(rule.least_probability))
     right = p.argmax(1) == y
@@ -99,6 +99,20 @@ def test_the_fitted_rule_keeps_its_promise_where_it_can() -> None:
     assert right[taken].mean() >= 0.97
     assert 0.5 < taken.mean() < 1
     assert (energy(x) < rule.least_energy).mean() == pytest.approx(0.005, abs=0.001)
+
+
+def test_a_class_that_was_never_learned_keeps_no_cell_from_being_accepted() -> None:
+    rng = np.random.default_rng(2)
+    y = rng.integers(0, 2, 3000)
+    means = np.array([[3.0, 0.0, -2.0], [0.0, 3.0, -2.0]])
+    x = (rng.normal(0, 1, (3000, 3)) + means[y]).astype(np.float32)
+    learned = np.array([True, True, False])
+    rule = fit_review(x, y.astype(np.int32), 1.0, learned)
+    assert rule.least_probability[2] == 1.0
+    p = softmax(x, 1.0)
+    assert accepted(p, np.array(rule.least_probability)).mean() > 0.5
+    blind = fit_review(x, y.astype(np.int32), 1.0, ~np.zeros(3, bool))
+    assert not accepted(p, np.array(blind.least_probability)).any()
 
 
 def test_a_record_carries_the_rule() -> None:
