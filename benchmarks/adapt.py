@@ -2,7 +2,7 @@
 
     python -m edgecell.benchmarks.adapt OUT.json SEGWBC.zip
 
-SegWBC (Zheng et al., Micron 107:55-71, 2018): 100 cells of another laboratory in five
+SegWBC (Zheng et al., Micron 107:55-71, 2018): 100 cells of other laboratories in five
 classes, reactive lymphocytes, erythroblasts and blasts among them under the nearest of
 the five. Before: by the bundled model, of its twelve classes and of these five alone.
 After: training has gone on from it with one half of the cells, measured on the other
