@@ -26,6 +26,7 @@ from edgecell.audit import Selection
 from edgecell.classes import CODES, GROUPS
 from edgecell.convert.predict import predict
 from edgecell.dataset import CellFile, Split, labels, load_images
+from edgecell.edge.decision import review_reasons
 from edgecell.files import write_atomically
 from edgecell.kerasfile import load_keras
 from edgecell.modelfile import BUNDLED, bundled_model, read_tflite
@@ -61,7 +62,8 @@ def _right(logits: npt.NDArray[np.float32], y: npt.NDArray[np.int32]) -> list[bo
 def main(out: Path, path: Path) -> None:
     """Measures before and after and writes JSON."""
     cells = read_segwbc(path)
-    prep = read_tflite(bundled_model())[1].preprocessing
+    record = read_tflite(bundled_model())[1]
+    prep = record.preprocessing
     crop = round(prep.crop_red_cells / crop_in_red_cells(cells, 1.0), 2)
     cfg = TrainConfig(
         init=BUNDLED,
@@ -73,6 +75,7 @@ def main(out: Path, path: Path) -> None:
     seen = load_images(cells, replace(prep, crop_fraction=crop))
     logits = predict(bundled_model(), seen).logits
     before = _right(logits, labels(cells))
+    accepted = [not review_reasons(row, record) for row in logits]
     others = [i for i, c in enumerate(CODES) if c not in (*LABELS.values(), "BNE")]
     logits[:, others] = -np.inf
     before_of_five = _right(logits, labels(cells))
@@ -103,9 +106,11 @@ def main(out: Path, path: Path) -> None:
         for code in LABELS.values()
     }
     result = {
-        "model_sha256": read_tflite(bundled_model())[1].model_sha256,
+        "model_sha256": record.model_sha256,
         "cells": len(cells),
         "before": sum(before),
+        "accepted_before": sum(accepted),
+        "accepted_before_right": int(np.sum(before, where=accepted)),
         "before_of_five": sum(before_of_five),
         "after": sum(after),
         "classes": rows,
@@ -114,7 +119,8 @@ def main(out: Path, path: Path) -> None:
     write_atomically(out, json.dumps(result, indent=1) + "\n")
     print(
         f"right of {len(cells)}: {sum(before)} before ({sum(before_of_five)} of these "
-        f"five classes alone), {sum(after)} after"
+        f"five classes alone), {sum(after)} after; of {sum(accepted)} accepted without "
+        f"review before, {result['accepted_before_right']}"
     )
 
 
