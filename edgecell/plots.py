@@ -56,7 +56,10 @@ def learning_curves(rows: Sequence[dict[str, Any]], path: Path) -> None:
         right.plot(epochs, [100 * r[name] for r in rows], label=label)
     right.set_ylabel("%")
     for axes in (left, right):
+        for line in axes.lines:
+            line.set_marker(".")  # one epoch makes no line
         axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
     save(fig, path)

@@ -94,7 +94,6 @@ class Trainer:
             )
             self.model = build_model(cfg.model, len(CODES), size)
             self.averaged = build_model(cfg.model, len(CODES), size)
-            self.averaged.set_weights(self.model.get_weights())
             if strategy.num_replicas_in_sync > 1:
                 # Statistics over the whole batch, as on one device.
                 for layer in self.model.layers:
@@ -129,6 +128,8 @@ class Trainer:
         self, images: npt.NDArray[np.uint8], y: npt.NDArray[np.int32]
     ) -> None:
         """Sets the weights that ``init`` names; without it they are random.
+
+        A run begins with this, or with the checkpoint of another.
 
         Args:
             images: uint8 (N, M, M, 3).

@@ -95,6 +95,7 @@ def test_training_goes_on_from_a_converted_network(
     train(audited(read(few).files), cfg, tmp_path / "closer")
     assert "cells fill 1.32 times as much" in caplog.text
     assert "--crop 0.66 gives the same scale" in caplog.text
+    assert "cut the images out wider" not in caplog.text
     assert "no images of BNE, ERB, MMY, MY, MYE, PLT, PMY to train on" in caplog.text
     out = tmp_path / "few.tflite"
     code, output = run(
