@@ -22,14 +22,14 @@ from zipfile import ZipFile
 import numpy as np
 import numpy.typing as npt
 
-from edgecell.audit import Selection
 from edgecell.classes import CODES, GROUPS
-from edgecell.convert.predict import predict
-from edgecell.dataset import CellFile, Split, labels, load_images
-from edgecell.edge.decision import review_reasons
+from edgecell.data.audit import Selection
+from edgecell.data.dataset import CellFile, Split, labels, load_images
 from edgecell.files import write_atomically
-from edgecell.kerasfile import load_keras
-from edgecell.modelfile import BUNDLED, bundled_model, read_tflite
+from edgecell.model.decision import review_reasons
+from edgecell.model.kerasfile import load_keras
+from edgecell.model.modelfile import BUNDLED, bundled_model, read_tflite
+from edgecell.model.predict import predict
 from edgecell.train.config import TrainConfig
 from edgecell.train.run import crop_in_red_cells, train
 

@@ -13,11 +13,17 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from edgecell.convert.predict import predict, read_record
-from edgecell.dataset import CellFile, decode
+from edgecell.data.dataset import CellFile, decode
 from edgecell.errors import InputError
-from edgecell.preprocess import Image, Preprocessing, cell_image, crop_square, resize
-from edgecell.regions import cell_mask
+from edgecell.image.preprocess import (
+    Image,
+    Preprocessing,
+    cell_image,
+    crop_square,
+    resize,
+)
+from edgecell.image.regions import cell_mask
+from edgecell.model.predict import predict, read_record
 
 _MOST = 100
 """Cells of a class and source that are moved: the first by content."""

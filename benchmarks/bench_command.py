@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecell.cli import json_option, refuse, report
-from edgecell.modelfile import BUNDLED
+from edgecell.model.modelfile import BUNDLED
 
 if TYPE_CHECKING:
     from edgecell.benchmarks.budgets import BenchmarkRow
@@ -100,7 +100,7 @@ def command(
         read_budgets,
     )
     from edgecell.errors import EdgecellError, InputError
-    from edgecell.modelfile import resolve
+    from edgecell.model.modelfile import resolve
 
     if loop:
         refuse(("runs", "budgets_file", "layers"), "is not for --loop")

@@ -17,9 +17,9 @@ from edgecell.benchmarks.latency import (
     measure_memory,
     this_machine,
 )
-from edgecell.edge.runtime import Runtime
 from edgecell.errors import InputError
-from edgecell.modelfile import read_tflite
+from edgecell.model.modelfile import read_tflite
+from edgecell.model.runtime import Runtime
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -3,9 +3,10 @@
     python -m edgecell.benchmarks.cam_agreement RUN/model.keras MODEL.tflite OUT.json \\
         DATA...
 
-On the test split: the closed forms of explain/cam.py on the Keras network against the
-same methods computed from GradientTape's gradients, and the maps of the TFLite file
-against those. On one thread, side by side: the int8 graph with and without maps.
+On the test split: the closed forms of `edgecell/model/cam.py` on the Keras network
+against the same methods computed from GradientTape's gradients, and the maps of the
+TFLite file against those. On one thread, side by side: the int8 graph with and without
+maps.
 """
 
 import json
@@ -21,18 +22,19 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from edgecell.benchmarks.latency import this_machine
-from edgecell.convert.export import QuantScheme, deployed, exported, to_tflite
-from edgecell.dataset import load_images, scan
-from edgecell.edge.classifier import Classifier
-from edgecell.edge.runtime import Interpreter, open_interpreter
-from edgecell.explain import cam
+from edgecell.convert.export import QuantScheme, exported, to_tflite
+from edgecell.data.dataset import load_images, scan
 from edgecell.explain.faithfulness import rank_correlation
-from edgecell.explain.head import head_weights
-from edgecell.explain.methods import ON_DEVICE, runner_up
+from edgecell.explain.methods import runner_up
+from edgecell.explainers import ON_DEVICE
 from edgecell.files import write_atomically
-from edgecell.kerasfile import FEATURES_LAYER, HEAD_LAYER, load_keras
-from edgecell.modelfile import LOGITS, MAPS
-from edgecell.preprocess import standardise
+from edgecell.image.preprocess import standardise
+from edgecell.model import cam
+from edgecell.model.classifier import Classifier
+from edgecell.model.head import head_weights
+from edgecell.model.kerasfile import FEATURES_LAYER, HEAD_LAYER, deployed, load_keras
+from edgecell.model.modelfile import LOGITS, MAPS
+from edgecell.model.runtime import Interpreter, open_interpreter
 
 if TYPE_CHECKING:
     import keras

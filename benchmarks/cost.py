@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edgecell.graph import read_graph
+from edgecell.model.graph import read_graph
 
 Shape = tuple[int, ...]
 

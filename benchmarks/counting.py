@@ -26,14 +26,14 @@ from edgecell.benchmarks.make_mosaic import (
     path,
 )
 from edgecell.classes import CODES
-from edgecell.dataset import CellFile, scan
-from edgecell.edge.classifier import Classifier
-from edgecell.edge.differential import CellCount, Decision, Differential
-from edgecell.edge.pipeline import FrameAnalyser
-from edgecell.edge.tracking import Tracker
+from edgecell.data.dataset import CellFile, scan
+from edgecell.edge.analyse.pipeline import FrameAnalyser
+from edgecell.edge.count.differential import CellCount, Decision, Differential
+from edgecell.edge.count.tracking import Tracker
 from edgecell.files import write_atomically
-from edgecell.modelfile import bundled_model
-from edgecell.preprocess import Image, cell_image
+from edgecell.image.preprocess import Image, cell_image
+from edgecell.model.classifier import Classifier
+from edgecell.model.modelfile import bundled_model
 
 CELLS_PER_CLASS = 12
 STEP_PX = 24

@@ -12,8 +12,8 @@ from edgecell.cli import json_option, manifest_option, refuse, report
 if TYPE_CHECKING:
     from edgecell.benchmarks.background import Transplant
     from edgecell.benchmarks.evaluation import Evaluation
+    from edgecell.benchmarks.frame_evaluation import FrameFigures, FrameReport
     from edgecell.benchmarks.robustness import Condition
-    from edgecell.edge.frame_evaluation import FrameFigures, FrameReport
 
 
 def _percent(value: float | None, width: int = 9) -> str:
@@ -166,7 +166,7 @@ def command(
         if model:
             raise click.UsageError("--frames takes no MODEL: it measures the localiser")
         refuse(("manifest", "robustness", "pictures"), "is not for --frames")
-        from edgecell.edge.frame_evaluation import evaluate_frames
+        from edgecell.benchmarks.frame_evaluation import evaluate_frames
 
         of_frames = evaluate_frames(frames, None if split == "all" else split)
         report(frames_table(of_frames), of_frames.to_dict(), json_file)
@@ -174,10 +174,10 @@ def command(
     if not model or not data:
         raise click.UsageError("give a MODEL and DATA to measure it on, or --frames")
     from edgecell.benchmarks.evaluation import draw, evaluate
-    from edgecell.convert.predict import read_record
+    from edgecell.data.manifest import check_split, scan_split
     from edgecell.files import check_writable
-    from edgecell.manifest import check_split, scan_split
-    from edgecell.modelfile import resolve
+    from edgecell.model.modelfile import resolve
+    from edgecell.model.predict import read_record
 
     path = resolve(model)
     if pictures:

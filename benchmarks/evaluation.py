@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecell.classes import GROUPS
-from edgecell.convert.predict import predict, read_record
-from edgecell.dataset import CellFile, labels, load_images
-from edgecell.edge.decision import review_reasons
+from edgecell.data.dataset import CellFile, labels, load_images
 from edgecell.errors import InputError
-from edgecell.modelfile import ModelRecord
+from edgecell.model.decision import review_reasons
+from edgecell.model.modelfile import ModelRecord
+from edgecell.model.predict import predict, read_record
+from edgecell.model.probabilities import softmax
 from edgecell.optional import require
 from edgecell.plots import cell_sheet, confusion_matrix, roc_curves
-from edgecell.probabilities import softmax
 
 ECE_BINS = 15
 SHEET_CELLS = 64

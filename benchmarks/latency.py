@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 import edgecell
-from edgecell.edge.classifier import Classifier
-from edgecell.edge.runtime import Runtime, open_interpreter
 from edgecell.errors import EdgecellError
-from edgecell.modelfile import read_tflite
+from edgecell.model.classifier import Classifier
+from edgecell.model.modelfile import read_tflite
+from edgecell.model.runtime import Runtime, open_interpreter
 
 WARM_UP = 10
 """Runs that aren't timed: caches, lazily packed weights, the clock's governor."""

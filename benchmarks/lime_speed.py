@@ -25,8 +25,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from edgecell.benchmarks.latency import this_machine
-from edgecell.dataset import load_images, sample, scan
-from edgecell.edge.classifier import Classifier
+from edgecell.data.dataset import load_images, sample, scan
 from edgecell.explain.lime_method import (
     STRENGTH,
     TOP,
@@ -43,10 +42,11 @@ from edgecell.explain.lime_method import (
 from edgecell.explain.perturb import Hider
 from edgecell.explain.segments import cell_segments
 from edgecell.files import write_atomically
-from edgecell.modelfile import resolve
+from edgecell.image.preprocess import Image
+from edgecell.model.classifier import Classifier
+from edgecell.model.modelfile import resolve
+from edgecell.model.probabilities import softmax
 from edgecell.optional import require
-from edgecell.preprocess import Image
-from edgecell.probabilities import softmax
 
 SEEDS = 5
 _HELD_OUT = 200

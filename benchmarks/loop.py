@@ -11,19 +11,19 @@ import cv2
 import numpy as np
 
 from edgecell.benchmarks.latency import Machine, resident_bytes, this_machine
-from edgecell.edge.capture import Capture
-from edgecell.edge.classifier import Classifier, Prediction
-from edgecell.edge.film import Film
-from edgecell.edge.localise import locate
-from edgecell.edge.pipeline import FrameAnalyser, FrameResult
-from edgecell.edge.recorder import Recorder
-from edgecell.edge.run_loop import Limits, Loop
-from edgecell.edge.sources import SAMPLES
-from edgecell.edge.sources_base import Frame, Skipped
-from edgecell.edge.sources_still import read_image
-from edgecell.edge.store import Session, Store
-from edgecell.edge.tracking import Tracker
-from edgecell.preprocess import Image
+from edgecell.edge.analyse.pipeline import FrameAnalyser, FrameResult
+from edgecell.edge.count.tracking import Tracker
+from edgecell.edge.find.localise import locate
+from edgecell.edge.loop.run_loop import Limits, Loop
+from edgecell.edge.record.recorder import Recorder
+from edgecell.edge.record.store import Session, Store
+from edgecell.edge.show.film import Film
+from edgecell.edge.sources.address import SAMPLES
+from edgecell.edge.sources.base import Frame, Skipped
+from edgecell.edge.sources.capture import Capture
+from edgecell.edge.sources.still import read_image
+from edgecell.image.preprocess import Image
+from edgecell.model.classifier import Classifier, Prediction
 
 FRAMES_PER_S = 30.0
 WIDTH, HEIGHT = 640, 480

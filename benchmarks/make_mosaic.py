@@ -15,11 +15,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edgecell import dataset
-from edgecell.dataset import CellFile, scan
-from edgecell.edge.sources_base import Frame
+from edgecell.data import dataset
+from edgecell.data.dataset import CellFile, scan
+from edgecell.edge.sources.base import Frame
 from edgecell.files import write_atomically
-from edgecell.preprocess import Image, apply_gains, white_gains
+from edgecell.image.preprocess import Image, apply_gains, white_gains
 
 TILE = 224
 FRAME = (640, 480)

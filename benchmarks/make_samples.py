@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 
 from edgecell.classes import CLASSES
-from edgecell.dataset import CellFile, scan
-from edgecell.edge.sources import SAMPLES
+from edgecell.data.dataset import CellFile, scan
+from edgecell.edge.sources.address import SAMPLES
 from edgecell.files import write_atomically
 
 CELLS_PER_CLASS = 2
@@ -44,7 +44,7 @@ HEADER = """# The samples and where they come from
 
 Written by `python -m edgecell.benchmarks.make_samples`; the data sets' own bytes,
 renamed. No cell here was seen in training: all cells lie in the test split of
-`edgecell.dataset.split_of`, and so do those in the PBC frames. The frames from
+`edgecell.data.dataset.split_of`, and so do those in the PBC frames. The frames from
 Raabin, BCCD and BCD come from microscopes that training never saw at all.
 
 Cells were drawn by their hash, not by how well they are recognised. The label is in

@@ -17,12 +17,13 @@ from statistics import median
 import numpy as np
 
 from edgecell.benchmarks.latency import this_machine
-from edgecell.convert.export import QuantScheme, deployed, exported, to_tflite
-from edgecell.edge.runtime import open_interpreter
+from edgecell.convert.export import QuantScheme, exported, to_tflite
 from edgecell.files import write_atomically
+from edgecell.model.kerasfile import deployed
+from edgecell.model.runtime import open_interpreter
 from edgecell.optional import require
-from edgecell.train.cost import count
-from edgecell.train.network import PRESETS, NetworkSpec, StageSpec, build
+from edgecell.train.networks.cost import count
+from edgecell.train.networks.network import PRESETS, NetworkSpec, StageSpec, build
 
 BATCH = 16
 STEPS = 4

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from edgecell.files import write_atomically
-from edgecell.train.cost import count
-from edgecell.train.models import build_model, model_names
+from edgecell.train.networks.cost import count
+from edgecell.train.networks.models import build_model, model_names
 
 # From the paper (CMES 2025, 145(2), 2435-2456), as far as it is known here: its
 # Table 4 counts 2 x multiply-accumulates at 112x112.

@@ -7,10 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edgecell.convert.predict import predict, read_record
-from edgecell.dataset import CellFile, labels, load_images
+from edgecell.data.dataset import CellFile, labels, load_images
 from edgecell.errors import InputError
-from edgecell.preprocess import Image
+from edgecell.image.preprocess import Image
+from edgecell.model.predict import predict, read_record
 
 Change = Callable[[Image], Image]
 

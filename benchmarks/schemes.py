@@ -20,11 +20,11 @@ from edgecell.convert.convert import Request, convert
 from edgecell.convert.export import QuantScheme
 from edgecell.convert.finetune import FineTuning
 from edgecell.convert.target import TARGETS, run_on_target
-from edgecell.dataset import CellFile, load_images
+from edgecell.data.dataset import CellFile, load_images
+from edgecell.data.manifest import scan_split
 from edgecell.errors import ModelError
 from edgecell.files import write_atomically
-from edgecell.manifest import scan_split
-from edgecell.modelfile import read_keras_record
+from edgecell.model.modelfile import read_keras_record
 
 INT8 = QuantScheme("int8", "int8")
 WAYS: dict[str, tuple[QuantScheme, FineTuning | None]] = {

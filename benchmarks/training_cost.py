@@ -17,8 +17,8 @@ import numpy as np
 
 from edgecell.benchmarks.latency import this_machine
 from edgecell.files import write_atomically
+from edgecell.image.preprocess import Preprocessing
 from edgecell.optional import require
-from edgecell.preprocess import Preprocessing
 from edgecell.train.config import TrainConfig
 from edgecell.train.trainer import Trainer
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgecell.dataset import CellFile
+from edgecell.data.dataset import CellFile
 from edgecell.errors import InputError
 
 

@@ -254,9 +254,9 @@ def command(
     from edgecell.convert.export import QuantScheme
     from edgecell.convert.finetune import FineTuning
     from edgecell.convert.layers import write_reports
+    from edgecell.data.manifest import scan_split
     from edgecell.files import check_writable
-    from edgecell.manifest import scan_split
-    from edgecell.modelfile import read_keras_record
+    from edgecell.model.modelfile import read_keras_record
 
     read_keras_record(model)
     check_writable(out)

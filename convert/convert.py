@@ -15,25 +15,24 @@ from edgecell.convert.calibration import calibration_set
 from edgecell.convert.export import (
     CALIBRATED,
     QuantScheme,
-    deployed,
     exported,
     to_tflite,
 )
 from edgecell.convert.finetune import FineTuning, fine_tune
 from edgecell.convert.gate import Comparison, compare
 from edgecell.convert.layers import LayerReport, layer_reports
-from edgecell.convert.predict import predict, predict_keras
 from edgecell.convert.review import fit_review
 from edgecell.convert.target import Target, TargetRun, check_versions, run_on_target
 from edgecell.convert.temperature import fit_temperature
 from edgecell.convert.verify import prove
-from edgecell.dataset import CellFile, Split, dataset_hash, labels, load_images
-from edgecell.edge.decision import review_reasons
+from edgecell.data.dataset import CellFile, Split, dataset_hash, labels, load_images
+from edgecell.data.manifest import check_split
 from edgecell.errors import InputError
-from edgecell.kerasfile import HEAD_LAYER, load_keras
-from edgecell.manifest import check_split
-from edgecell.modelfile import ModelRecord, write_tflite
-from edgecell.preprocess import standardise
+from edgecell.image.preprocess import standardise
+from edgecell.model.decision import review_reasons
+from edgecell.model.kerasfile import HEAD_LAYER, deployed, load_keras
+from edgecell.model.modelfile import ModelRecord, write_tflite
+from edgecell.model.predict import predict, predict_keras
 
 FLOAT32 = QuantScheme("float32")
 

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from edgecell.kerasfile import FEATURES_LAYER, HEAD_LAYER
-from edgecell.modelfile import FEATURES, LOGITS, MAPS
 from edgecell.quiet import quiet_stderr
 
 if TYPE_CHECKING:
@@ -43,46 +41,6 @@ class QuantScheme:
     def __post_init__(self) -> None:
         if self.io != "float32" and self.name != "int8":
             raise ValueError(f"{self.name} takes float32 inputs, not {self.io}")
-
-
-def deployed(model: "keras.Model", batch: int | None = 1) -> "keras.Model":
-    """The network as it is shipped: three outputs, and no fully connected layer.
-
-    The class activation maps are a 1x1 convolution of the last feature map with
-    the classifier's weights. The logits are the same convolution, with its bias,
-    of the pooled map: tflite-runtime 2.14 refuses newer FULLY_CONNECTED operators.
-    The feature map itself is put out for explanations that weigh its channels.
-
-    Args:
-        model: a trained network.
-        batch: fixed batch size, for which TFLite plans its memory; None for any.
-
-    Returns:
-        A model from float32 (batch, S, S, 3) to a dictionary of ``logits``
-        (batch, C), ``maps`` (batch, h, w, C) and ``features`` (batch, h, w, K).
-    """
-    import keras
-
-    kernel, bias = model.get_layer(HEAD_LAYER).get_weights()
-    # Named, so that two conversions name their tensors alike (layers.py matches them).
-    last = model.get_layer(FEATURES_LAYER).output
-    backbone = keras.Model(model.input, last, name="backbone")
-    image = keras.Input(model.input_shape[1:], batch_size=batch, name="image")
-    feature_map = backbone(image)
-    classes = len(bias)
-    maps = keras.layers.Conv2D(classes, 1, use_bias=False, name=MAPS)
-    logits = keras.layers.Conv2D(classes, 1, name=LOGITS)
-    pooled = keras.layers.GlobalAveragePooling2D(keepdims=True, name="pooled")(
-        feature_map
-    )
-    outputs = {
-        LOGITS: keras.layers.Reshape((classes,), name="flat")(logits(pooled)),
-        MAPS: maps(feature_map),
-        FEATURES: feature_map,
-    }
-    maps.set_weights([kernel[None, None]])
-    logits.set_weights([kernel[None, None], bias])
-    return keras.Model(image, outputs, name="deployed")
 
 
 @contextmanager

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgecell.dataset import CellFile, load_images
+from edgecell.data.dataset import CellFile, load_images
 from edgecell.errors import InputError
-from edgecell.modelfile import ModelRecord
+from edgecell.model.modelfile import ModelRecord
 from edgecell.optional import require
 from edgecell.train.config import TrainConfig
-from edgecell.train.network import PRESETS
+from edgecell.train.networks.network import PRESETS
 
 if TYPE_CHECKING:
     import keras

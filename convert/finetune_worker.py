@@ -20,10 +20,10 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from edgecell.convert.finetune import FineTuning
-from edgecell.preprocess import Preprocessing, standardise
+from edgecell.image.preprocess import Preprocessing, standardise
 from edgecell.quiet import quiet_stderr
 from edgecell.train.augment import AugmentConfig, augment
-from edgecell.train.network import NetworkSpec, StageSpec, build
+from edgecell.train.networks.network import NetworkSpec, StageSpec, build
 
 _SETTLING = 12
 """Batches that settle the ranges."""

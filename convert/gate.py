@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edgecell.convert.predict import Outputs
-from edgecell.probabilities import softmax
+from edgecell.model.predict import Outputs
+from edgecell.model.probabilities import softmax
 
 Floats = npt.NDArray[np.floating]
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecell.files import write_atomically
-from edgecell.graph import Operator, Tensor, read_graph
+from edgecell.model.graph import Operator, Tensor, read_graph
 from edgecell.optional import require
 from edgecell.plots import figure, save
 

@@ -3,9 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 
-from edgecell.edge.decision import energy
-from edgecell.modelfile import ReviewRule
-from edgecell.probabilities import softmax
+from edgecell.model.decision import energy
+from edgecell.model.modelfile import ReviewRule
+from edgecell.model.probabilities import softmax
 
 RIGHT = 0.975
 """Share of the accepted validation cells that has to be right: half a point above

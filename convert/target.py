@@ -13,10 +13,10 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from edgecell.edge.classifier import Classifier
 from edgecell.errors import InputError, ModelError
-from edgecell.graph import Graph
-from edgecell.modelfile import read_tflite
+from edgecell.model.classifier import Classifier
+from edgecell.model.graph import Graph
+from edgecell.model.modelfile import read_tflite
 
 Target = Literal["litert", "tflite-runtime-2.14"]
 TARGETS: tuple[Target, ...] = get_args(Target)

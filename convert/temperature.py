@@ -3,8 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
+from edgecell.model.probabilities import softmax
 from edgecell.optional import require
-from edgecell.probabilities import softmax
 
 
 def fit_temperature(logits: npt.NDArray[np.float32], y: npt.NDArray[np.int32]) -> float:

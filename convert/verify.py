@@ -2,7 +2,7 @@
 
 from edgecell.convert.export import QuantScheme
 from edgecell.errors import ModelError
-from edgecell.graph import Graph, Operator, Tensor, read_graph
+from edgecell.model.graph import Graph, Operator, Tensor, read_graph
 
 _KERNELS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 # Between a float input or output and integers; half-precision weights come out of a

@@ -17,29 +17,29 @@ from edgecell.files import write_atomically
 # name -> (module, short help). The help stands here so that `edgecell --help`
 # imports nothing heavy; a test compares it with the commands' own.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "data": ("edgecell.data_command", "Look at training data before training."),
+    "data": ("edgecell.data.command", "Look at training data before training."),
     "train": ("edgecell.train.command", "Train a network on labelled cells."),
     "evaluate": (
         "edgecell.benchmarks.evaluate_command",
         "Measure a model's accuracy, or the localiser's.",
     ),
     "convert": ("edgecell.convert.command", "Convert a trained model to TFLite."),
-    "run": ("edgecell.edge.run_command", "Find, classify and count cells in frames."),
+    "run": ("edgecell.edge.commands.run", "Find, classify and count cells in frames."),
     "session": (
-        "edgecell.edge.session_command",
+        "edgecell.edge.commands.session",
         "Show recorded sessions and trace their figures.",
     ),
     "explain": (
-        "edgecell.explain.command",
+        "edgecell.explain.commands.group",
         "Explain cells: the queue of a session, pictures, measurement.",
     ),
     "service": (
-        "edgecell.edge.service_command",
+        "edgecell.edge.commands.service",
         "Run at a camera for good, as a systemd service.",
     ),
-    "doctor": ("edgecell.edge.doctor_command", "Check this machine's set-up."),
+    "doctor": ("edgecell.edge.commands.doctor", "Check this machine's set-up."),
     "bench": ("edgecell.benchmarks.bench_command", "Measure a model's cost."),
-    "info": ("edgecell.convert.info_command", "Print the record in a model file."),
+    "info": ("edgecell.model.info_command", "Print the record in a model file."),
 }
 
 

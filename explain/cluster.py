@@ -9,11 +9,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from edgecell.edge.classifier import Classifier
 from edgecell.errors import EdgecellError, InputError
 from edgecell.explain.methods import Explanation
 from edgecell.explain.queue import Job, JobQueue
 from edgecell.explain.work import left, make, reason, renewed
+from edgecell.model.classifier import Classifier
 from edgecell.optional import require
 
 logger = logging.getLogger(__name__)

@@ -9,9 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from edgecell.edge.classifier import Classifier
 from edgecell.errors import InputError
-from edgecell.explain import cam
 from edgecell.explain.faithfulness import (
     area,
     deletion,
@@ -22,9 +20,12 @@ from edgecell.explain.faithfulness import (
     road,
 )
 from edgecell.explain.masks import MaskedCell
-from edgecell.explain.methods import METHODS, Explanation, explain
+from edgecell.explain.methods import Explanation, explain
 from edgecell.explain.randomised import randomised
-from edgecell.preprocess import Image
+from edgecell.explainers import EXPLAINERS
+from edgecell.image.preprocess import Image
+from edgecell.model import cam
+from edgecell.model.classifier import Classifier
 
 _NOISE = 3.0
 """Deviation of the noise that a map must not follow, in levels of 255."""
@@ -180,7 +181,7 @@ def evaluate(
         classifier: the model.
         images: uint8 RGB (S, S, 3), cells as the network sees them.
         masked: cells with masks, for the energy inside.
-        methods: names from `METHODS`.
+        methods: names from `EXPLAINERS`.
         seed: of everything that is drawn.
         repeats: the first so many cells get the checks that repeat a method.
 
@@ -240,7 +241,7 @@ def _heat(
     name: str, classifier: Classifier, seen: Image, index: int, seed: tuple[int, int]
 ) -> Explanation:
     """A method or a control; ``seed`` is the run's and the cell's."""
-    if name in METHODS:
+    if name in EXPLAINERS:
         return explain(name, classifier, seen, index, seed[0])
     size = len(seen)
     rng = np.random.default_rng(seed)

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edgecell.edge.classifier import Classifier
+from edgecell.image.preprocess import Image
+from edgecell.model.classifier import Classifier
+from edgecell.model.probabilities import softmax
 from edgecell.optional import require
-from edgecell.preprocess import Image
-from edgecell.probabilities import softmax
 
 Heat = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]

@@ -5,11 +5,11 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from edgecell.edge.classifier import Classifier
 from edgecell.explain.perturb import Hider
 from edgecell.explain.segments import cell_segments
+from edgecell.image.preprocess import Image
+from edgecell.model.classifier import Classifier
 from edgecell.optional import require
-from edgecell.preprocess import Image
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edgecell.dataset import IMAGE_SUFFIXES, decode
+from edgecell.data.dataset import IMAGE_SUFFIXES, decode
 from edgecell.errors import InputError
-from edgecell.preprocess import (
+from edgecell.image.preprocess import (
     Image,
     Preprocessing,
     apply_gains,
@@ -20,7 +20,7 @@ from edgecell.preprocess import (
     resize,
     white_gains,
 )
-from edgecell.red_cells import red_cell_diameter
+from edgecell.image.red_cells import red_cell_diameter
 
 _LAYOUT = "expected images/NAME.png beside masks/NAME.png, in a folder or a zip file"
 _CYTOPLASM, _NUCLEUS = 64, 192

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edgecell.edge.classifier import Classifier, Prediction, map_residuals
 from edgecell.errors import InputError, ModelError
-from edgecell.explain import cam
-from edgecell.explain.head import head_weights
 from edgecell.explain.lime_method import lime
 from edgecell.explain.shap_method import kernel_shap, partition_shap
-from edgecell.optional import require
-from edgecell.preprocess import Image
+from edgecell.image.preprocess import Image
+from edgecell.model import cam
+from edgecell.model.classifier import Classifier, Prediction, map_residuals
+from edgecell.model.head import head_weights
 
 Heat = npt.NDArray[np.float32]
 Scores = dict[str, float]
@@ -39,7 +38,7 @@ class Explanation:
     """Why a model takes a cell for a class.
 
     Attributes:
-        method: one of `METHODS`.
+        method: one of `EXPLAINERS`.
         index: the class that is explained.
         heat: float32 (S, S), S the side of the network's view: above 0 where a pixel
             speaks for the class, below 0 where against it. All 0 if it is empty.
@@ -63,7 +62,7 @@ def explain(
     """Explains one cell.
 
     Args:
-        method: one of `METHODS`.
+        method: one of `EXPLAINERS`.
         classifier: the model.
         seen: uint8 RGB (S, S, 3), the cell as the network sees it.
         index: the class to explain.
@@ -86,16 +85,6 @@ def explain(
     heat, scores = METHODS[method](classifier, seen, index, seed)
     seconds = time.perf_counter() - start
     return Explanation(method, index, heat, scores | {"seconds": seconds})
-
-
-def check_installed(method: str) -> None:
-    """Imports what a method needs, before long work.
-
-    Raises:
-        MissingPackageError: one of its packages is not installed.
-    """
-    for module, extra in _PACKAGES.get(method, ()):
-        require(module, extra)
 
 
 def _checked(
@@ -164,10 +153,3 @@ METHODS: dict[str, Method] = {
     "kernel-shap": kernel_shap,
     "partition-shap": partition_shap,
 }
-_PACKAGES = {
-    "lime": (("lime.lime_base", "explain"), ("skimage.segmentation", "explain")),
-    "kernel-shap": (("shap", "shap"), ("skimage.segmentation", "shap")),
-    "partition-shap": (("shap", "shap"),),
-}
-ON_DEVICE = ("grad-cam", "finer-cam", "grad-cam++", "layer-cam")
-"""The methods that cost one inference."""

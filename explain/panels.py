@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 
 from edgecell import RESEARCH_USE
-from edgecell.edge.classifier import Classifier, Prediction
 from edgecell.errors import InputError
 from edgecell.explain.evaluation import ExplainReport
 from edgecell.explain.faithfulness import (
@@ -22,9 +21,10 @@ from edgecell.explain.faithfulness import (
 )
 from edgecell.explain.methods import Explanation, explain, runner_up
 from edgecell.explain.queue import Explained, open_queue
+from edgecell.image.preprocess import Image
+from edgecell.model.classifier import Classifier, Prediction
 from edgecell.optional import require
 from edgecell.plots import figure, save
-from edgecell.preprocess import Image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,7 +82,7 @@ def explain_row(
         seen: uint8 RGB (S, S, 3).
         name: see `Row`.
         truth: see `Row`.
-        methods: names from `METHODS`.
+        methods: names from `EXPLAINERS`.
         seed: of what they draw.
     """
     index = classifier.classify(seen).index

@@ -3,9 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 
-from edgecell.edge.classifier import Classifier
 from edgecell.explain.segments import Segments
-from edgecell.preprocess import Image
+from edgecell.image.preprocess import Image
+from edgecell.model.classifier import Classifier
 
 
 def log_odds(logits: npt.NDArray[np.float32], index: int) -> npt.NDArray[np.float64]:

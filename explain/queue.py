@@ -22,11 +22,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edgecell.edge.sessions import find_sessions, open_database
+from edgecell.edge.record.sessions import find_sessions, open_database
 from edgecell.errors import InputError, OutputError
 from edgecell.explain.methods import Explanation
-from edgecell.modelfile import ModelRecord
-from edgecell.preprocess import Image
+from edgecell.image.preprocess import Image
+from edgecell.model.modelfile import ModelRecord
 
 T = TypeVar("T")
 

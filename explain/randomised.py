@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edgecell.edge.classifier import Classifier
-from edgecell.graph import read_graph
-from edgecell.modelfile import write_tflite
+from edgecell.model.classifier import Classifier
+from edgecell.model.graph import read_graph
+from edgecell.model.modelfile import write_tflite
 from edgecell.optional import require
 
 _CHANNEL_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}

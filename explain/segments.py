@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edgecell.image.preprocess import Image
+from edgecell.image.regions import nucleus_and_cell
 from edgecell.optional import require
-from edgecell.preprocess import Image
-from edgecell.regions import nucleus_and_cell
 
 Segments = npt.NDArray[np.int32]
 """int32 (S, S), 0..M-1, every pixel in one."""

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgecell.edge.classifier import Classifier
 from edgecell.explain.perturb import Hider, log_odds
 from edgecell.explain.segments import cell_segments
+from edgecell.image.preprocess import Image
+from edgecell.model.classifier import Classifier
 from edgecell.optional import require
-from edgecell.preprocess import Image
 
 _EVALUATIONS = 256
 """As many as LIME takes at most."""

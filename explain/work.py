@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from edgecell.edge.classifier import Classifier
-from edgecell.edge.health import read_board
+from edgecell.edge.show.health import read_board
 from edgecell.errors import EdgecellError, InputError, MissingPackageError
 from edgecell.explain.methods import Explanation, explain
 from edgecell.explain.queue import LEASE_S, Job, JobQueue, decode_seen, open_queue
+from edgecell.model.classifier import Classifier
 
 logger = logging.getLogger(__name__)
 

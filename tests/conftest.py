@@ -49,9 +49,9 @@ def tiny_run(
     drawn_cells: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
     """A finished run of the tiny network on the drawn cells."""
-    from edgecell.audit import audited
-    from edgecell.dataset import read
-    from edgecell.train.network import PRESETS
+    from edgecell.data.audit import audited
+    from edgecell.data.dataset import read
+    from edgecell.train.networks.network import PRESETS
     from edgecell.train.run import train
 
     out = tmp_path_factory.mktemp("runs") / "tiny"

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from edgecell import RESEARCH_USE, __version__
 from edgecell.cli import COMMANDS, cli
 from edgecell.errors import InputError
-from edgecell.explain.command import COMMANDS as EXPLAIN
+from edgecell.explain.commands.group import COMMANDS as EXPLAIN
 
 ROOT = Path(__file__).parent.parent
 

@@ -1,7 +1,7 @@
 """A network small enough to train in a test."""
 
 from edgecell.train.config import TrainConfig
-from edgecell.train.network import NetworkSpec, StageSpec
+from edgecell.train.networks.network import NetworkSpec, StageSpec
 
 TINY = NetworkSpec(
     name="tiny",

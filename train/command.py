@@ -27,7 +27,7 @@ def make_config(recipe: str, given: dict[str, Any]) -> "TrainConfig":
         click.UsageError: a setting makes no sense.
     """
     from edgecell.train.config import RECIPES
-    from edgecell.train.models import FIXED_SIZE
+    from edgecell.train.networks.models import FIXED_SIZE
 
     base = RECIPES[recipe]
     epochs = given.get("epochs", base.epochs)
@@ -145,11 +145,11 @@ def command(
     from edgecell.optional import require
 
     require("tensorflow", "train")
-    from edgecell.audit import audited
-    from edgecell.dataset import read
+    from edgecell.data.audit import audited
+    from edgecell.data.dataset import read
+    from edgecell.data.manifest import apply_manifest
     from edgecell.errors import InputError
     from edgecell.files import check_writable
-    from edgecell.manifest import apply_manifest
     from edgecell.train.history import read_history
     from edgecell.train.run import best_epoch, read_config, train
     from edgecell.train.strategy import open_strategy

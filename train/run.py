@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edgecell.audit import Selection
 from edgecell.classes import CLASSES, CODES
-from edgecell.dataset import (
+from edgecell.data.audit import Selection
+from edgecell.data.dataset import (
     CellFile,
     dataset_hash,
     decode,
@@ -24,16 +24,16 @@ from edgecell.dataset import (
     load_images,
     split_of,
 )
+from edgecell.data.manifest import manifest_rows, split_hash, write_manifest
 from edgecell.errors import InputError
 from edgecell.files import write_atomically
-from edgecell.kerasfile import HEAD_LAYER, save_keras
-from edgecell.manifest import manifest_rows, split_hash, write_manifest
-from edgecell.modelfile import ModelRecord, read_keras_record
+from edgecell.image.preprocess import Preprocessing
+from edgecell.image.red_cells import red_cell_diameter
+from edgecell.model.kerasfile import HEAD_LAYER, save_keras
+from edgecell.model.modelfile import ModelRecord, read_keras_record
+from edgecell.model.probabilities import softmax
 from edgecell.optional import require
 from edgecell.plots import confusion_matrix, learning_curves, roc_curves
-from edgecell.preprocess import Preprocessing
-from edgecell.probabilities import softmax
-from edgecell.red_cells import red_cell_diameter
 from edgecell.train.config import TrainConfig
 from edgecell.train.history import (
     EpochResult,
@@ -42,7 +42,7 @@ from edgecell.train.history import (
     read_history,
     write_history,
 )
-from edgecell.train.models import FIXED_SIZE, description, model_names
+from edgecell.train.networks.models import FIXED_SIZE, description, model_names
 from edgecell.train.trainer import Trainer
 from edgecell.train.weights import first_record
 

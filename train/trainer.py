@@ -10,10 +10,10 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from edgecell.classes import CODES
-from edgecell.preprocess import Preprocessing, standardise
+from edgecell.image.preprocess import Preprocessing, standardise
 from edgecell.train.augment import augment
 from edgecell.train.config import TrainConfig
-from edgecell.train.models import FIXED_SIZE, build_model
+from edgecell.train.networks.models import FIXED_SIZE, build_model
 from edgecell.train.order import epoch_order
 from edgecell.train.weights import load_teacher, set_first_weights
 

@@ -6,13 +6,18 @@ from typing import TYPE_CHECKING
 
 from edgecell.classes import CODES
 from edgecell.errors import InputError
-from edgecell.kerasfile import load_keras
-from edgecell.modelfile import ModelRecord, read_keras_record, read_tflite, resolve
-from edgecell.preprocess import Preprocessing
-from edgecell.train.imagenet import imagenet_weights, load_imagenet
-from edgecell.train.models import FIXED_SIZE, build_model
-from edgecell.train.network import PRESETS
-from edgecell.train.readback import load_tflite
+from edgecell.image.preprocess import Preprocessing
+from edgecell.model.kerasfile import load_keras
+from edgecell.model.modelfile import (
+    ModelRecord,
+    read_keras_record,
+    read_tflite,
+    resolve,
+)
+from edgecell.train.networks.imagenet import imagenet_weights, load_imagenet
+from edgecell.train.networks.models import FIXED_SIZE, build_model
+from edgecell.train.networks.network import PRESETS
+from edgecell.train.networks.readback import load_tflite
 
 if TYPE_CHECKING:
     import keras

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from edgecell.classes import CLASSES
-from edgecell.modelfile import ModelRecord, write_tflite
-from edgecell.preprocess import Preprocessing
+from edgecell.image.preprocess import Preprocessing
+from edgecell.model.modelfile import ModelRecord, write_tflite
 
 
 def _converted(

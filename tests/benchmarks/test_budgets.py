@@ -15,8 +15,8 @@ from edgecell.benchmarks.budgets import (
 )
 from edgecell.benchmarks.cost import model_cost
 from edgecell.errors import InputError
-from edgecell.modelfile import bundled_model, read_tflite
-from edgecell.train.network import PRESETS
+from edgecell.model.modelfile import bundled_model, read_tflite
+from edgecell.train.networks.network import PRESETS
 
 PI_5 = "Raspberry Pi 5 Model B Rev 1.0"
 BUDGET = Budget(

@@ -7,7 +7,7 @@ import pytest
 
 from edgecell.benchmarks.cost import LayerCost, model_cost
 from edgecell.errors import MissingPackageError
-from edgecell.modelfile import read_tflite
+from edgecell.model.modelfile import read_tflite
 
 # Output elements x weights that each of them takes, and weights + biases:
 TINY = (

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from edgecell.benchmarks.evaluation import expected_calibration_error, figures
 from edgecell.classes import CODES
 from edgecell.cli import cli
-from edgecell.dataset import scan
+from edgecell.data.dataset import scan
 from tests.conftest import SAMPLES
 
 KEYS = (
@@ -140,7 +140,7 @@ def test_bad_input(
 def _split(path: Path) -> str:
     import hashlib
 
-    from edgecell.dataset import split_of
+    from edgecell.data.dataset import split_of
 
     return split_of(hashlib.sha256(path.read_bytes()).hexdigest())
 

@@ -15,8 +15,8 @@ from edgecell.benchmarks.latency import (
     measure_memory,
     this_machine,
 )
-from edgecell.edge.runtime import installed
 from edgecell.errors import EdgecellError
+from edgecell.model.runtime import installed
 
 CPUINFO = "processor\t: 0\nmodel name\t: AMD EPYC\ncache size\t: 512 KB\n"
 ON_LINUX = pytest.mark.skipif(

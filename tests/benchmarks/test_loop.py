@@ -10,9 +10,9 @@ from edgecell.benchmarks import loop
 from edgecell.benchmarks.latency import this_machine
 from edgecell.benchmarks.loop import LoopRow, PacedFrames, loop_text, measure_loop
 from edgecell.cli import cli
-from edgecell.edge.localise import locate
-from edgecell.edge.quality import frame_gate
-from edgecell.modelfile import bundled_model
+from edgecell.edge.find.localise import locate
+from edgecell.edge.find.quality import frame_gate
+from edgecell.model.modelfile import bundled_model
 
 
 @pytest.fixture

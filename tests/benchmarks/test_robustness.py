@@ -7,10 +7,10 @@ import pytest
 
 from edgecell.benchmarks.background import transplant, transplants
 from edgecell.benchmarks.robustness import blur, brightness, jpeg, robustness, stain
-from edgecell.dataset import decode, scan
+from edgecell.data.dataset import decode, scan
 from edgecell.errors import InputError
-from edgecell.modelfile import bundled_model
-from edgecell.regions import cell_mask
+from edgecell.image.regions import cell_mask
+from edgecell.model.modelfile import bundled_model
 from tests.conftest import SAMPLES
 
 CELLS = SAMPLES / "cells"

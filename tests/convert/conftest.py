@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from edgecell.convert.calibration import calibration_set
-from edgecell.convert.export import QuantScheme, deployed, exported, to_tflite
-from edgecell.dataset import load_images, scan
-from edgecell.kerasfile import load_keras
-from edgecell.modelfile import write_tflite
-from edgecell.preprocess import standardise
+from edgecell.convert.export import QuantScheme, exported, to_tflite
+from edgecell.data.dataset import load_images, scan
+from edgecell.image.preprocess import standardise
+from edgecell.model.kerasfile import deployed, load_keras
+from edgecell.model.modelfile import write_tflite
 
 SCHEMES = {
     "float32": QuantScheme("float32"),

@@ -4,7 +4,7 @@ import pytest
 
 from edgecell.classes import CODES
 from edgecell.convert.calibration import calibration_set
-from edgecell.dataset import CellFile, split_of
+from edgecell.data.dataset import CellFile, split_of
 from edgecell.errors import InputError
 
 

@@ -10,14 +10,13 @@ import tflite
 from click.testing import CliRunner
 
 from edgecell.cli import cli
-from edgecell.convert.export import deployed
 from edgecell.convert.gate import Comparison, compare
-from edgecell.convert.predict import predict
 from edgecell.convert.target import ENVIRONMENT, run_on_target
-from edgecell.edge.classifier import Classifier
-from edgecell.kerasfile import load_keras
-from edgecell.modelfile import read_tflite
-from edgecell.preprocess import standardise
+from edgecell.image.preprocess import standardise
+from edgecell.model.classifier import Classifier
+from edgecell.model.kerasfile import deployed, load_keras
+from edgecell.model.modelfile import read_tflite
+from edgecell.model.predict import predict
 from tests.convert.test_target import OLD_RUNTIME, needs_old_runtime
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from edgecell.convert import finetune
 from edgecell.convert.finetune import FineTuning, fine_tune
-from edgecell.dataset import scan
+from edgecell.data.dataset import scan
 from edgecell.errors import InputError, MissingPackageError
-from edgecell.kerasfile import load_keras
+from edgecell.model.kerasfile import load_keras
 
 ROOT = Path(__file__).parents[2]
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from edgecell.convert.gate import compare, correlations
-from edgecell.convert.predict import Outputs
+from edgecell.model.predict import Outputs
 
 
 def outputs(probabilities: list[list[float]], maps: np.ndarray) -> Outputs:

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from edgecell.convert.layers import layer_reports, worst_first, write_reports
-from edgecell.convert.predict import predict
-from edgecell.graph import read_graph
-from edgecell.modelfile import read_tflite
-from edgecell.preprocess import standardise
+from edgecell.image.preprocess import standardise
+from edgecell.model.graph import read_graph
+from edgecell.model.modelfile import read_tflite
+from edgecell.model.predict import predict
 
 
 def test_the_last_layers_ratio_is_that_of_the_logits(

@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecell.audit import audited
 from edgecell.classes import CODES
-from edgecell.convert.predict import predict
-from edgecell.dataset import load_images, read
+from edgecell.data.audit import audited
+from edgecell.data.dataset import load_images, read
 from edgecell.errors import InputError
-from edgecell.kerasfile import load_keras
-from edgecell.modelfile import bundled_model, read_tflite
-from edgecell.preprocess import standardise
-from edgecell.train.network import PRESETS, build
-from edgecell.train.readback import load_tflite
+from edgecell.image.preprocess import standardise
+from edgecell.model.kerasfile import load_keras
+from edgecell.model.modelfile import bundled_model, read_tflite
+from edgecell.model.predict import predict
+from edgecell.train.networks.network import PRESETS, build
+from edgecell.train.networks.readback import load_tflite
 from edgecell.train.run import train
 from tests.convert.conftest import SCHEMES
 from tests.convert.test_convert import run

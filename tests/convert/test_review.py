@@ -5,10 +5,10 @@ import pytest
 
 from edgecell.classes import CLASSES
 from edgecell.convert.review import accepted, conformal_thresholds, fit_review
-from edgecell.edge.decision import energy, review_reasons
-from edgecell.modelfile import ModelRecord, ReviewRule
-from edgecell.preprocess import Preprocessing
-from edgecell.probabilities import softmax
+from edgecell.image.preprocess import Preprocessing
+from edgecell.model.decision import energy, review_reasons
+from edgecell.model.modelfile import ModelRecord, ReviewRule
+from edgecell.model.probabilities import softmax
 
 RECORD = ModelRecord(
     CLASSES[:3],

@@ -15,8 +15,8 @@ from edgecell.convert.target import (
     run_on_target,
 )
 from edgecell.errors import InputError, ModelError
-from edgecell.graph import read_graph
-from edgecell.modelfile import bundled_model, read_tflite, write_tflite
+from edgecell.model.graph import read_graph
+from edgecell.model.modelfile import bundled_model, read_tflite, write_tflite
 
 ROOT = Path(__file__).parents[2]
 OLD_RUNTIME = ROOT / ".venv-tflite-runtime" / "bin" / "python"

@@ -5,8 +5,8 @@ import pytest
 from edgecell.convert.export import QuantScheme
 from edgecell.convert.verify import prove
 from edgecell.errors import ModelError
-from edgecell.graph import Graph, read_graph
-from edgecell.modelfile import bundled_model, read_tflite
+from edgecell.model.graph import Graph, read_graph
+from edgecell.model.modelfile import bundled_model, read_tflite
 from tests.convert.conftest import SCHEMES
 
 

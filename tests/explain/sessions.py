@@ -7,13 +7,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edgecell.edge.store import Session, Store
-from edgecell.edge.tracking import TrackedFrame
+from edgecell.edge.count.tracking import TrackedFrame
+from edgecell.edge.record.policy import Policy
+from edgecell.edge.record.store import Session, Store
 from edgecell.explain.methods import Explanation
-from edgecell.explain.policy import Policy
-from edgecell.modelfile import bundled_model, read_tflite
-from edgecell.preprocess import cell_image
-from tests.edge.test_store import rows, tracked
+from edgecell.image.preprocess import cell_image
+from edgecell.model.modelfile import bundled_model, read_tflite
+from tests.edge.record.test_store import rows, tracked
 
 ROOT = Path(__file__).parents[2]
 MODEL = read_tflite(bundled_model())[1]

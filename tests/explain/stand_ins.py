@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from edgecell.edge.classifier import Classifier
+from edgecell.model.classifier import Classifier
 
 
 def classifier_of(score: Callable[[np.ndarray], np.ndarray]) -> Classifier:

@@ -13,7 +13,7 @@ from edgecell.explain.lime_method import (
     top_segments,
 )
 from edgecell.explain.perturb import Hider, log_odds
-from edgecell.probabilities import softmax
+from edgecell.model.probabilities import softmax
 from tests.explain.stand_ins import effects_of, striped
 
 

@@ -3,14 +3,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgecell.dataset import decode
-from edgecell.edge.classifier import Classifier, map_residual
+from edgecell.data.dataset import decode
 from edgecell.errors import InputError, ModelError
-from edgecell.explain.head import head_weights
-from edgecell.explain.methods import ON_DEVICE, explain, runner_up
+from edgecell.explain.methods import explain, runner_up
 from edgecell.explain.randomised import randomised
-from edgecell.modelfile import bundled_model
-from edgecell.preprocess import Image, cell_image
+from edgecell.explainers import ON_DEVICE
+from edgecell.image.preprocess import Image, cell_image
+from edgecell.model.classifier import Classifier, map_residual
+from edgecell.model.head import head_weights
+from edgecell.model.modelfile import bundled_model
 from tests.conftest import SAMPLES
 
 

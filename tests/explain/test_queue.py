@@ -9,13 +9,13 @@ import pytest
 from click.testing import CliRunner
 
 from edgecell.cli import cli
-from edgecell.edge.store import Session, Store
+from edgecell.edge.record.policy import parse_policy
+from edgecell.edge.record.store import Session, Store
 from edgecell.errors import InputError
-from edgecell.explain import DEFERRED
 from edgecell.explain.methods import METHODS
-from edgecell.explain.policy import parse_policy
 from edgecell.explain.queue import MOST_CLAIMS, MOST_FAILURES, open_queue
-from tests.edge.test_store import rows
+from edgecell.explainers import EXPLAINERS
+from tests.edge.record.test_store import rows
 from tests.explain.sessions import CAM, MODEL, SEEN, explanation, jobs, record, seen
 
 FLAGGED = ("low confidence",)
@@ -49,8 +49,8 @@ def test_no_policy(text: str) -> None:
         parse_policy(text, ("lime",))
 
 
-def test_deferred_methods_are_methods() -> None:
-    assert set(DEFERRED) <= set(METHODS)
+def test_every_explainer_has_a_method() -> None:
+    assert list(EXPLAINERS) == list(METHODS)
 
 
 def test_a_job_follows_its_cell_until_it_is_begun(tmp_path: Path) -> None:

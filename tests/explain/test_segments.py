@@ -3,11 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecell.dataset import decode
+from edgecell.data.dataset import decode
 from edgecell.explain.segments import cell_segments
-from edgecell.modelfile import bundled_model, read_tflite
-from edgecell.preprocess import cell_image
-from edgecell.regions import nucleus_and_cell
+from edgecell.image.preprocess import cell_image
+from edgecell.image.regions import nucleus_and_cell
+from edgecell.model.modelfile import bundled_model, read_tflite
 from tests.conftest import SAMPLES
 
 

@@ -15,12 +15,12 @@ import pytest
 from click.testing import CliRunner
 
 from edgecell.cli import cli
-from edgecell.edge.health import Board
+from edgecell.edge.record.policy import Policy
+from edgecell.edge.show.health import Board
 from edgecell.explain import work
-from edgecell.explain.policy import Policy
 from edgecell.explain.queue import open_queue
 from edgecell.explain.work import Conditions, parse_window
-from tests.edge.test_store import rows
+from tests.edge.record.test_store import rows
 from tests.explain.sessions import CAM, MODEL, ROOT, record, seen
 
 

@@ -10,18 +10,18 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edgecell.cli import cli
-from edgecell.kerasfile import load_keras
+from edgecell.model.kerasfile import load_keras
 from edgecell.train.command import make_config
 from edgecell.train.config import PAPER, TrainConfig
 from edgecell.train.history import read_history
-from edgecell.train.network import PRESETS
+from edgecell.train.networks.network import PRESETS
 from edgecell.train.trainer import plateau_rate
 from tests.tiny import TINY
 
 ROOT = Path(__file__).parents[2]
 CLI = """
 from edgecell.cli import cli
-from edgecell.train.network import PRESETS
+from edgecell.train.networks.network import PRESETS
 from tests.tiny import TINY
 PRESETS[TINY.name] = TINY
 cli()

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecell.audit import LeftOut, Selection, audited
-from edgecell.dataset import CellFile, read, scan
+from edgecell.data.audit import LeftOut, Selection, audited
+from edgecell.data.dataset import CellFile, read, scan
 from edgecell.errors import InputError
-from edgecell.kerasfile import load_keras
+from edgecell.model.kerasfile import load_keras
 from edgecell.train import run as module
 from edgecell.train.config import TrainConfig
 from edgecell.train.history import read_history
-from edgecell.train.network import PRESETS
+from edgecell.train.networks.network import PRESETS
 from edgecell.train.run import channel_statistics, has_own_split, train
 from tests.tiny import TINY, TINY_CONFIG
 
@@ -58,9 +58,9 @@ def test_what_a_run_leaves(tiny_run: Path, drawn_cells: Path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from edgecell.audit import audited
-from edgecell.dataset import read
-from edgecell.train.network import PRESETS
+from edgecell.data.audit import audited
+from edgecell.data.dataset import read
+from edgecell.train.networks.network import PRESETS
 from edgecell.train.run import train
 from tests.tiny import TINY, TINY_CONFIG
 PRESETS[TINY.name] = TINY

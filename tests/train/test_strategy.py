@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecell.audit import audited
-from edgecell.dataset import read
+from edgecell.data.audit import audited
+from edgecell.data.dataset import read
 from edgecell.errors import InputError
-from edgecell.kerasfile import load_keras
+from edgecell.model.kerasfile import load_keras
 from edgecell.train.history import read_history
-from edgecell.train.network import PRESETS
+from edgecell.train.networks.network import PRESETS
 from edgecell.train.run import train
 from edgecell.train.strategy import open_strategy
 from tests.tiny import TINY, TINY_CONFIG
@@ -29,9 +29,9 @@ import sys
 from pathlib import Path
 from edgecell.train.strategy import open_strategy
 strategy, writes = open_strategy("multiworker")
-from edgecell.audit import audited
-from edgecell.dataset import read
-from edgecell.train.network import PRESETS
+from edgecell.data.audit import audited
+from edgecell.data.dataset import read
+from edgecell.train.networks.network import PRESETS
 from edgecell.train.run import train
 from tests.train.test_strategy import CONFIG, STILL
 PRESETS[STILL.name] = STILL

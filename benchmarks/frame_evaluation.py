@@ -1,0 +1,202 @@
+"""Measures the localiser on labelled frames: recall, precision, time."""
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edgecell.benchmarks.labelled_frames import (
+    PLATELET,
+    RED,
+    WHITE,
+    LabelBox,
+    LabelledFrame,
+    read_frames,
+)
+from edgecell.edge.find.localise import Detection, locate, red_cell_diameter
+
+_KINDS = {"white": WHITE, "platelet": PLATELET}
+_RED_CELL_TOLERANCE = 0.15
+_BORDER_PX = 2.0
+
+
+@dataclass(frozen=True)
+class FrameFigures:
+    """Figures over a set of frames; None where there is nothing to divide by.
+
+    Attributes:
+        n_frames: frames measured.
+        white_recall: labelled white cells that were found.
+        white_precision: white detections that lie in a labelled white cell.
+        platelet_recall: as white_recall.
+        platelet_precision: as white_precision.
+        white_centre_error: median distance of a found white cell's centre from
+            its label's, as a share of the label box's size.
+        white_centre_error_p90: its 90th percentile.
+        red_cell_error: median over frames of |estimate / labels - 1| for the
+            red cells' diameter (labels: median box size, boxes at the border
+            left out).
+        red_cell_within_15: share of frames with that error below 15 %; a frame
+            without an estimate counts as a miss.
+        ms_per_frame: median time of locate on one thread.
+    """
+
+    n_frames: int
+    white_recall: float | None
+    white_precision: float | None
+    platelet_recall: float | None
+    platelet_precision: float | None
+    white_centre_error: float | None
+    white_centre_error_p90: float | None
+    red_cell_error: float | None
+    red_cell_within_15: float | None
+    ms_per_frame: float
+
+
+@dataclass(frozen=True)
+class FrameReport(FrameFigures):
+    """Figures over all frames and for each frame size ("640x480")."""
+
+    per_frame_size: dict[str, FrameFigures]
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain dictionary for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _FrameResult:
+    """Counts of one frame; kinds are "white" and "platelet"."""
+
+    size: str
+    labelled: dict[str, int]
+    detected: dict[str, int]
+    found: dict[str, int]
+    centre_errors: tuple[float, ...]
+    red_cell_error: float | None
+    ms: float
+
+
+def evaluate_frames(data: Path, part: str | None = None) -> FrameReport:
+    """Runs the localiser over labelled frames and counts.
+
+    OpenCV is held to one thread meanwhile.
+
+    Args:
+        data: folder or zip file with .../images/.../*.jpg and
+            .../labels/.../*.txt.
+        part: name of a folder (such as "val") that the frames must lie in; all
+            frames if None.
+
+    Raises:
+        InputError: if there are no frames, or one cannot be read.
+    """
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        results = [_measure(frame) for frame in read_frames(data, part)]
+    finally:
+        cv2.setNumThreads(threads)
+    by_size: dict[str, list[_FrameResult]] = defaultdict(list)
+    for result in results:
+        by_size[result.size].append(result)
+    sizes = {size: _figures(group) for size, group in sorted(by_size.items())}
+    return FrameReport(**vars(_figures(results)), per_frame_size=sizes)
+
+
+def match(
+    detections: Sequence[Detection], boxes: Sequence[LabelBox]
+) -> list[tuple[Detection, LabelBox]]:
+    """Pairs detections with labels, best score first.
+
+    A detection claims the box that its centre lies in; of several the one whose
+    centre is nearest. A box is claimed once.
+    """
+    free = list(boxes)
+    pairs = []
+    for detection in sorted(detections, key=lambda one: one.score, reverse=True):
+        x, y = detection.box.centre
+        holding = [box for box in free if box.contains(x, y)]
+        if holding:
+            nearest = min(holding, key=lambda box: box.distance(x, y))
+            free.remove(nearest)
+            pairs.append((detection, nearest))
+    return pairs
+
+
+def _measure(frame: LabelledFrame) -> _FrameResult:
+    start = time.perf_counter()
+    detections = locate(frame.image)
+    ms = (time.perf_counter() - start) * 1e3
+    labelled, detected, found = {}, {}, {}
+    errors: tuple[float, ...] = ()
+    for kind, label in _KINDS.items():
+        of_kind = [one for one in detections if one.kind == kind]
+        boxes = [box for box in frame.boxes if box.label == label]
+        pairs = match(of_kind, boxes)
+        labelled[kind], detected[kind] = len(boxes), len(of_kind)
+        found[kind] = len(pairs)
+        if kind == "white":
+            errors = tuple(
+                box.distance(*one.box.centre) / box.size for one, box in pairs
+            )
+    height, width = frame.image.shape[:2]
+    return _FrameResult(
+        f"{width}x{height}",
+        labelled,
+        detected,
+        found,
+        errors,
+        _red_cell_error(frame),
+        ms,
+    )
+
+
+def _red_cell_error(frame: LabelledFrame) -> float | None:
+    """|estimate / labels - 1|; infinite without an estimate, None without labels."""
+    height, width = frame.image.shape[:2]
+    sizes = [
+        box.size
+        for box in frame.boxes
+        if box.label == RED
+        and min(box.x0, box.y0) > _BORDER_PX
+        and box.x1 < width - _BORDER_PX
+        and box.y1 < height - _BORDER_PX
+    ]
+    if not sizes:
+        return None
+    diameter = red_cell_diameter(frame.image)
+    if diameter is None:
+        return float("inf")
+    return abs(diameter / float(np.median(sizes)) - 1.0)
+
+
+def _figures(results: Sequence[_FrameResult]) -> FrameFigures:
+    def share(kind: str, of: str) -> float | None:
+        total = sum(getattr(result, of)[kind] for result in results)
+        return sum(r.found[kind] for r in results) / total if total else None
+
+    errors = [error for result in results for error in result.centre_errors]
+    red = [r.red_cell_error for r in results if r.red_cell_error is not None]
+    within = [error < _RED_CELL_TOLERANCE for error in red]
+    known = [error for error in red if np.isfinite(error)]
+    return FrameFigures(
+        n_frames=len(results),
+        white_recall=share("white", "labelled"),
+        white_precision=share("white", "detected"),
+        platelet_recall=share("platelet", "labelled"),
+        platelet_precision=share("platelet", "detected"),
+        white_centre_error=_percentile(errors, 50),
+        white_centre_error_p90=_percentile(errors, 90),
+        red_cell_error=_percentile(known, 50),
+        red_cell_within_15=float(np.mean(within)) if within else None,
+        ms_per_frame=float(np.median([result.ms for result in results])),
+    )
+
+
+def _percentile(values: Sequence[float], percentile: float) -> float | None:
+    return float(np.percentile(values, percentile)) if values else None

@@ -1,0 +1,380 @@
+"""From a frame to classified cells: scale, find, crop, classify, explain."""
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edgecell.edge.find.localise import Detection, locate, red_cell_diameter
+from edgecell.edge.find.quality import cell_gate, frame_gate
+from edgecell.edge.sources.base import Frame
+from edgecell.errors import InputError
+from edgecell.image.preprocess import (
+    Image,
+    Preprocessing,
+    apply_gains,
+    crop_square,
+    resize,
+    white_gains,
+)
+from edgecell.image.records import Box
+from edgecell.model.cam import class_activation
+from edgecell.model.classifier import Classifier, Prediction, map_residual
+
+TOP = 3
+"""Classes that a record names."""
+
+_WHITE_CELL_RED_CELLS = 1.8
+"""Longer side of a white cell's box in red-cell diameters: the median over the
+frames of TXL-PBC, 1.75 to 1.85 for each undistorted microscope."""
+
+_RED_CELLS_PER_SIDE = 5.0
+"""Red cells along a frame's longer side, when nothing tells: `locate`'s own guess."""
+
+_WINDOW = 15
+"""Measurements that the running median spans."""
+
+_MEASURE_EVERY = 10
+"""Frames between measurements once the window is full: focus and stage move, the
+magnification doesn't."""
+
+_RED_CELL_PX_RANGE = (4.0, 4000.0)
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """A class and its probability, 0..1."""
+
+    code: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class CellRecord:
+    """One cell in one frame, as it is written down.
+
+    Attributes:
+        frame: the frame's number within the source.
+        name: the frame's file, or camera.
+        time_s: seconds since the source's start; None for a still image.
+        age_ms: the frame's age when this cell was classified, milliseconds.
+        box: the cell, in pixels of the frame.
+        kind: what the localiser took it for: 'white' or 'platelet'.
+        cut_by_border: it touches the frame's edge; left out of counts.
+        gate: why the cell is too poor to be classified, as `quality.cell_gate` says;
+            None if it was classified.
+        top: the most probable classes, best first; empty if it wasn't classified.
+        locate_ms: time spent on finding the frame's cells.
+        classify_ms: time spent on cropping and classifying this one.
+        model_sha256: hash of the model.
+        red_cell_px: red-cell diameter that set the crop, pixels.
+        integrity: largest |mean(map) + bias - logit| over the classes, in logits;
+            above some quantisation steps the model file is not what it claims.
+    """
+
+    frame: int
+    name: str
+    time_s: float | None
+    age_ms: float
+    box: Box
+    kind: str
+    cut_by_border: bool
+    gate: str | None
+    top: tuple[ClassScore, ...]
+    locate_ms: float
+    classify_ms: float
+    model_sha256: str
+    red_cell_px: float
+    integrity: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record ready for JSON; the box as [x0, y0, x1, y1]."""
+        box = self.box
+        return {
+            "frame": self.frame,
+            "name": self.name,
+            "time_s": None if self.time_s is None else round(self.time_s, 3),
+            "age_ms": round(self.age_ms, 1),
+            "box": [box.x0, box.y0, box.x1, box.y1],
+            "kind": self.kind,
+            "cut_by_border": self.cut_by_border,
+            "gate": self.gate,
+            "top": [
+                {"code": s.code, "probability": round(s.probability, 6)}
+                for s in self.top
+            ],
+            "locate_ms": round(self.locate_ms, 2),
+            "classify_ms": round(self.classify_ms, 2),
+            "model_sha256": self.model_sha256,
+            "red_cell_px": round(self.red_cell_px, 1),
+            "integrity": round(self.integrity, 4),
+        }
+
+
+@dataclass(frozen=True)
+class CutCell:
+    """A cell that is cut out and not yet classified.
+
+    Attributes:
+        detection: where it was found.
+        crop: the square around it, in pixels of the frame.
+        pixels: uint8 BGR (n, n, 3), a copy of that square.
+        seen: uint8 RGB (S, S, 3), what the network is to see.
+        gate: why it is too poor to be classified; None if it isn't.
+        cut_ms: time spent on it so far, milliseconds.
+    """
+
+    detection: Detection
+    crop: Box
+    pixels: Image
+    seen: Image
+    gate: str | None
+    cut_ms: float
+
+
+@dataclass(frozen=True)
+class FoundFrame:
+    """A frame in which the cells are found and not yet classified.
+
+    Attributes:
+        frame: the frame.
+        gate: why it is too poor to be looked at; None if it isn't.
+        cells: its cells, in reading order.
+        red_cell_px: red-cell diameter, pixels; 0 without cells.
+        locate_ms: time spent on finding them, milliseconds.
+    """
+
+    frame: Frame
+    gate: str | None
+    cells: tuple[CutCell, ...]
+    red_cell_px: float
+    locate_ms: float
+
+
+@dataclass(frozen=True)
+class FoundCell:
+    """A record with what is needed to draw it.
+
+    Attributes:
+        record: the record.
+        crop: the square that the network saw, in pixels of the frame; it may reach
+            beyond the frame, where the network saw the edge mirrored.
+        pixels: uint8 BGR (n, n, 3), a copy of that square.
+        seen: uint8 RGB (S, S, 3), what the network saw.
+        heat: float32 (h, w) in [0, 1]: Grad-CAM of the most probable class; None if
+            the cell wasn't classified.
+        logits: float32 (C,), likewise.
+    """
+
+    record: CellRecord
+    crop: Box
+    pixels: Image
+    seen: Image
+    heat: npt.NDArray[np.float32] | None
+    logits: npt.NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """A frame and the cells in it.
+
+    Attributes:
+        frame: the frame.
+        cells: its cells, in reading order.
+        gate: why the frame is too poor to be looked at, as `quality.frame_gate`
+            says; None if it was.
+    """
+
+    frame: Frame
+    cells: tuple[FoundCell, ...]
+    gate: str | None = None
+
+
+class ScaleEstimator:
+    """The red-cell diameter of a frame, from whatever tells it best.
+
+    A still image stands for itself: a folder may mix microscopes. It is measured;
+    where no red cell can be, the white cells' boxes tell, else the image before. In
+    a moving picture the magnification is constant, so the running median of the
+    measurements counts, which a frame full of overlapping cells can't upset.
+    """
+
+    def __init__(self) -> None:
+        self._name: str | None = None
+        self._window: deque[float] = deque(maxlen=_WINDOW)
+        self._since = 0
+        self._last: float | None = None
+
+    def update(self, frame: Frame, detections: Sequence[Detection]) -> float:
+        """Estimates the diameter.
+
+        Args:
+            frame: the frame.
+            detections: its cells.
+
+        Returns:
+            Red-cell diameter in pixels.
+        """
+        if frame.time_s is None or frame.name != self._name:
+            self._window.clear()
+        self._name = frame.name
+        self._since += 1
+        full = len(self._window) == _WINDOW
+        if not full or self._since >= _MEASURE_EVERY:
+            self._since = 0
+            measured = red_cell_diameter(frame.image)
+            if measured is not None:
+                self._window.append(measured)
+        if self._window:
+            self._last = median(self._window)
+            return self._last
+        sides = [
+            max(d.box.width, d.box.height)
+            for d in detections
+            if d.kind == "white" and not d.cut_by_border
+        ]
+        if sides:
+            self._last = median(sides) / _WHITE_CELL_RED_CELLS
+        if self._last is not None:
+            return self._last
+        return float(max(frame.image.shape[:2])) / _RED_CELLS_PER_SIDE
+
+
+class FrameAnalyser:
+    """Finds and classifies the cells of one frame after the other."""
+
+    def __init__(self, classifier: Classifier, red_cell_px: float | None) -> None:
+        """Takes the model.
+
+        Args:
+            classifier: the opened model.
+            red_cell_px: red-cell diameter in the frames, pixels; None measures it.
+
+        Raises:
+            InputError: a diameter that no red cell has.
+        """
+        low, high = _RED_CELL_PX_RANGE
+        if red_cell_px is not None and not low <= red_cell_px <= high:
+            raise InputError(
+                f"a red cell of {red_cell_px:g} pixels is none; give its diameter in "
+                f"the frame, {low:g} to {high:g}, or leave it to be measured"
+            )
+        self._classifier = classifier
+        self._red_cell_px = red_cell_px
+        self._scale = ScaleEstimator()
+
+    def analyse(self, frame: Frame) -> FrameResult:
+        """Finds and classifies the cells of a frame.
+
+        Args:
+            frame: the frame; those of one video or camera in their order.
+        """
+        return self.classify(self.find(frame))
+
+    def find(self, frame: Frame) -> FoundFrame:
+        """The first half: whether the frame is fit, its scale, its cells cut out.
+
+        One thread may find in the next frame while another classifies in this one.
+
+        Args:
+            frame: the frame; those of one video or camera in their order.
+        """
+        start = time.perf_counter()
+        gate = frame_gate(frame.image)
+        detections = [] if gate else locate(frame.image, self._red_cell_px)
+        if not detections:
+            return FoundFrame(frame, gate, (), 0.0, 0.0)
+        red_cell_px = self._red_cell_px or self._scale.update(frame, detections)
+        prep = self._classifier.record.preprocessing
+        gains = white_gains(frame.image, prep.white_percentile, prep.white_level)
+        in_order = sorted(detections, key=lambda d: (d.box.y0, d.box.x0))
+        locate_ms = (time.perf_counter() - start) * 1e3
+        cells = [self._cut(frame, d, red_cell_px, gains) for d in in_order]
+        return FoundFrame(frame, None, tuple(cells), red_cell_px, locate_ms)
+
+    def _cut(
+        self,
+        frame: Frame,
+        detection: Detection,
+        red_cell_px: float,
+        gains: npt.NDArray[np.float64],
+    ) -> CutCell:
+        """Cuts one cell out; ``gains`` is the frame's white balance, B, G, R."""
+        start = time.perf_counter()
+        prep = self._classifier.record.preprocessing
+        crop = crop_box(detection.box.centre, prep.crop_red_cells * red_cell_px)
+        pixels = crop_square(frame.image, crop.centre, crop.width).copy()
+        seen = network_view(pixels, gains, prep)
+        gate = cell_gate(seen)
+        cut_ms = (time.perf_counter() - start) * 1e3
+        return CutCell(detection, crop, pixels, seen, gate, cut_ms)
+
+    def classify(self, found: FoundFrame) -> FrameResult:
+        """The second half: classifies what was found."""
+        cells = [self._classify(found, cell) for cell in found.cells]
+        return FrameResult(found.frame, tuple(cells), found.gate)
+
+    def _classify(self, found: FoundFrame, cell: CutCell) -> FoundCell:
+        """Classifies one cell, unless its picture is too poor."""
+        frame, detection, gate = found.frame, cell.detection, cell.gate
+        model = self._classifier.record
+        start = time.perf_counter()
+        prediction = self._classifier.classify(cell.seen) if gate is None else None
+        record = CellRecord(
+            frame=frame.index,
+            name=frame.name,
+            time_s=frame.time_s,
+            age_ms=frame.age_s * 1e3,
+            box=detection.box,
+            kind=detection.kind,
+            cut_by_border=detection.cut_by_border,
+            gate=gate,
+            top=_top(prediction),
+            locate_ms=found.locate_ms,
+            classify_ms=cell.cut_ms + (time.perf_counter() - start) * 1e3,
+            model_sha256=model.model_sha256,
+            red_cell_px=found.red_cell_px,
+            integrity=map_residual(prediction, model.head_bias) if prediction else 0.0,
+        )
+        if prediction is None:
+            return FoundCell(record, cell.crop, cell.pixels, cell.seen, None, None)
+        heat = class_activation(prediction.maps, prediction.index)
+        return FoundCell(
+            record, cell.crop, cell.pixels, cell.seen, heat, prediction.logits
+        )
+
+
+def _top(prediction: Prediction | None) -> tuple[ClassScore, ...]:
+    if prediction is None:
+        return ()
+    return tuple(ClassScore(*pair) for pair in prediction.top(TOP))
+
+
+def crop_box(centre: tuple[float, float], side: float) -> Box:
+    """The square of whole pixels around a point; it may reach beyond the frame."""
+    n = max(1, round(side))
+    x, y = round(centre[0] - n / 2), round(centre[1] - n / 2)
+    return Box(x, y, x + n, y + n)
+
+
+def network_view(
+    pixels: Image, gains: npt.NDArray[np.float64], prep: Preprocessing
+) -> Image:
+    """What the network sees of a cell, made in the order of `cell_image`.
+
+    Args:
+        pixels: uint8 BGR (n, n, 3), the square around the cell.
+        gains: float64 (3,), B, G, R: the whole frame's white balance.
+        prep: the model's preprocessing.
+
+    Returns:
+        uint8 RGB (S, S, 3), S the model's input size.
+    """
+    balanced = apply_gains(resize(pixels, prep.input_size), gains)
+    return np.asarray(cv2.cvtColor(balanced, cv2.COLOR_BGR2RGB), np.uint8)

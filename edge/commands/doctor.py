@@ -1,0 +1,237 @@
+"""``edgecell doctor``."""
+
+import importlib
+import platform
+import re
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgecell import __version__
+from edgecell.cli import json_option, report
+from edgecell.errors import EdgecellError
+
+_SAMPLE_CELL = "SNE_2.jpg"
+_RUNS = 5
+_INDICES_TRIED = 4
+_INSTALL = 'pip install "edgecell[edge]"'
+
+
+@dataclass(frozen=True)
+class Health:
+    """What `edgecell doctor` found out.
+
+    Attributes:
+        edgecell: our version.
+        python: Python's version.
+        machine: the processor's architecture.
+        board: the board's name, such as 'Raspberry Pi 5 Model B Rev 1.0'; '' if the
+            system doesn't tell.
+        cpu: the processor's name, '' likewise.
+        numpy: version, or '' if it doesn't import.
+        opencv: likewise.
+        runtime: TFLite runtime in use, with version; '' if none works.
+        attempts: runtimes tried: (name, version, '' or what went wrong).
+        inference: class, probability and milliseconds for a built-in cell.
+        cameras: cameras and what they answer: 'WIDTHxHEIGHT', or ''.
+        links: of those cameras, the device file that stays theirs wherever they are
+            plugged in, if the system makes one.
+        problems: what is wrong and what to do about it.
+    """
+
+    edgecell: str
+    python: str
+    machine: str
+    board: str
+    cpu: str
+    numpy: str
+    opencv: str
+    runtime: str = ""
+    attempts: list[dict[str, str]] = field(default_factory=list)
+    inference: dict[str, Any] | None = None
+    cameras: dict[str, str] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def works(self) -> bool:
+        """Whether a network can run here."""
+        return self.inference is not None
+
+
+def examine() -> Health:
+    """Looks at this machine."""
+    problems: list[str] = []
+    versions = {name: _version(name, problems) for name in ("numpy", "cv2")}
+    found: dict[str, Any] = {}
+    if all(versions.values()):
+        # Without these two nothing of the device side can even be imported.
+        found = _try_model(problems) | {"cameras": _cameras(), "links": lasting_links()}
+    _check_numpy(versions["numpy"], problems)
+    return Health(
+        edgecell=__version__,
+        python=platform.python_version(),
+        machine=platform.machine(),
+        board=_first_line(Path("/proc/device-tree/model")),
+        cpu=_cpu_name(),
+        numpy=versions["numpy"],
+        opencv=versions["cv2"],
+        problems=problems,
+        **found,
+    )
+
+
+def _version(module: str, problems: list[str]) -> str:
+    try:
+        return str(importlib.import_module(module).__version__)
+    except ImportError as e:
+        problems.append(f"{module} does not import ({e}); {_INSTALL}")
+        return ""
+
+
+def _check_numpy(numpy: str, problems: list[str]) -> None:
+    """tflite-runtime was built for numpy 1, but lets pip install numpy 2."""
+    from edgecell.model.runtime import installed
+
+    old = [r for r in installed() if r.name == "tflite-runtime"]
+    if old and numpy and int(numpy.split(".")[0]) >= 2:
+        problems.append(
+            f"tflite-runtime {old[0].version} cannot work with numpy {numpy}; to use "
+            "it: pip install 'numpy<2' 'opencv-python-headless<4.12'"
+        )
+
+
+def _try_model(problems: list[str]) -> dict[str, Any]:
+    """Runs the built-in model on a built-in cell."""
+    from time import perf_counter
+
+    from edgecell.data.dataset import decode
+    from edgecell.edge.sources.address import SAMPLES
+    from edgecell.image.preprocess import cell_image
+    from edgecell.model.classifier import Classifier
+    from edgecell.model.modelfile import BUNDLED, resolve
+
+    try:
+        classifier = Classifier(resolve(BUNDLED))
+    except EdgecellError as e:
+        problems.append(str(e))
+        return {}
+    path = SAMPLES / "cells" / _SAMPLE_CELL
+    cell = cell_image(
+        decode(path.read_bytes(), path.name), classifier.record.preprocessing
+    )
+    prediction = classifier.classify(cell)  # the first is slower, and isn't timed
+    times = []
+    for _ in range(_RUNS):
+        start = perf_counter()
+        classifier.classify(cell)
+        times.append((perf_counter() - start) * 1e3)
+    code, probability = prediction.top(1)[0]
+    return {
+        "runtime": f"{classifier.runtime.name} {classifier.runtime.version}",
+        "attempts": [
+            {"name": a.runtime.name, "version": a.runtime.version, "error": a.error}
+            for a in classifier.attempts
+        ],
+        "inference": {
+            "cell": path.name,
+            "class": code,
+            "probability": round(probability, 4),
+            "ms": round(min(times), 2),
+        },
+    }
+
+
+def _cameras() -> dict[str, str]:
+    """Asks each camera for a frame."""
+    from edgecell.edge.sources.camera import open_camera, retrieve
+
+    if sys.platform == "linux":
+        names = [path.name for path in Path("/dev").glob("video*")]
+        numbers = sorted(int(n[5:]) for n in names if n[5:].isdecimal())
+    else:
+        numbers = list(range(_INDICES_TRIED))
+    answers: dict[str, str] = {}
+    for number in numbers:
+        capture = open_camera(str(number), wait_s=1)
+        image = retrieve(capture) if capture and capture.grab() else None
+        if capture:
+            capture.release()
+        # A board's video nodes are codecs, too; elsewhere most numbers are nothing.
+        if image is not None:
+            answers[str(number)] = f"{image.shape[1]}x{image.shape[0]}"
+        elif sys.platform == "linux":
+            answers[str(number)] = ""
+    return answers
+
+
+def lasting_links(folder: Path = Path("/dev/v4l/by-id")) -> dict[str, str]:
+    """Camera number -> the link to it that udev names by make and serial number."""
+    links = {}
+    for link in sorted(folder.glob("*")):
+        number = link.resolve().name.removeprefix("video")
+        links[number] = str(link)
+    return links
+
+
+def _first_line(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace").split("\n")[0].strip("\0 ")
+    except OSError:
+        return ""
+
+
+def _cpu_name() -> str:
+    try:
+        info = Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        return platform.processor()
+    match = re.search(r"^(?:model name|Hardware)\s*:\s*(.+)$", info, re.MULTILINE)
+    return match.group(1).strip() if match else platform.processor()
+
+
+def text(health: Health) -> str:
+    """The findings for people."""
+    lines = [
+        f"edgecell   {health.edgecell}",
+        f"python     {health.python} on {health.machine}",
+        f"board      {health.board or 'not told by the system'}",
+        f"processor  {health.cpu or 'not told by the system'}",
+        f"numpy      {health.numpy or 'missing'}",
+        f"opencv     {health.opencv or 'missing'}",
+        f"runtime    {health.runtime or 'none works'}",
+    ]
+    for attempt in health.attempts:
+        outcome = attempt["error"] or "takes the built-in model, so it is used"
+        lines.append(f"           {attempt['name']} {attempt['version']}: {outcome}")
+    if health.inference:
+        i = health.inference
+        lines.append(
+            f"inference  {i['cell']} is taken for {i['class']} "
+            f"({i['probability']:.0%}), {i['ms']:.1f} ms on one thread"
+        )
+    for number, size in health.cameras.items():
+        link = health.links.get(number, "")
+        answer = size or "does not answer"
+        lines.append(f"camera {number:<4}{answer:<17}{link}".rstrip())
+    if not health.cameras:
+        lines.append("cameras    none found")
+    lines += [f"problem    {problem}" for problem in health.problems]
+    works = "edgecell can run here." if health.works else "edgecell cannot run here."
+    return "\n".join([*lines, works])
+
+
+@click.command("doctor", short_help="Check this machine's set-up.")
+@json_option
+@click.pass_context
+def command(ctx: click.Context, json_file: str | None) -> None:
+    """Check this machine's set-up: runtime, packages, cameras, one inference.
+
+    Exit status 1 if no network can run here.
+    """
+    health = examine()
+    report(text(health), asdict(health) | {"works": health.works}, json_file)
+    ctx.exit(0 if health.works else 1)

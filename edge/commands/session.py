@@ -1,0 +1,187 @@
+"""``edgecell session``."""
+
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgecell import RESEARCH_USE
+from edgecell.classes import CLASSES
+from edgecell.cli import json_option, report
+from edgecell.files import write_atomically
+from edgecell.optional import require
+
+if TYPE_CHECKING:
+    from edgecell.edge.count.differential import Decision
+    from edgecell.edge.record.sessions import Sighting, Summary
+
+_MOST = 20
+_NAMES = {c.code: f"{c.code} {c.name}" for c in CLASSES}
+
+_folder = click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+_file = click.Path(path_type=Path, dir_okay=False)
+
+
+def _end(summary: "Summary") -> str:
+    return summary.end_reason or "running, or broken off"
+
+
+def _verdict(decision: "Decision") -> str:
+    """'SNE segmented neutrophil 97 %, accepted'."""
+    name = "not classified"
+    if decision.code is not None and decision.probability is not None:
+        name = f"{_NAMES[decision.code]} {decision.probability:.0%}"
+    if not decision.reasons:
+        return f"{name}, accepted"
+    return f"{name}, to review: {', '.join(decision.reasons)}"
+
+
+def _sighting_line(s: "Sighting") -> str:
+    time = datetime.fromtimestamp(s.captured, timezone.utc)
+    x, y = s.box.centre
+    said = s.gate or f"{s.code} {s.probability:.0%}"
+    kept = "" if s.seen is not None else "  pixels dropped by --keep"
+    return (
+        f"{s.frame:>8}  {s.name[:20]:<20}  {time:%Y-%m-%d %H:%M:%S}  "
+        f"{f'{x:.0f},{y:.0f}':<10}{said}{kept}"
+    )
+
+
+@click.group("session", short_help="Show recorded sessions and trace their figures.")
+def command() -> None:
+    """Show sessions that 'edgecell run' recorded, and trace a figure to its pixels."""
+    require("cv2", "edge")
+
+
+@command.command("list", short_help="List the sessions in a folder.")
+@click.argument(
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="edgecell-out",
+)
+@json_option
+def list_command(folder: Path, json_file: str | None) -> None:
+    """List the sessions in FOLDER (edgecell-out unless told)."""
+    from edgecell.edge.record.sessions import find_sessions, open_session
+    from edgecell.errors import InputError
+
+    found, unreadable = [], []
+    for path in find_sessions(folder):
+        try:
+            with open_session(path) as session:
+                found.append(session.summary())
+        except InputError as e:
+            unreadable.append(str(e))
+    lines = [
+        f"{s.started[:16].replace('T', ' ')}  {s.white_cells:>6} white cells  "
+        f"{s.frames:>8} frames  {s.bytes / 1e6:>8.1f} MB  {s.folder}  ({_end(s)})"
+        for s in found
+    ]
+    if not found:
+        lines = [f"No sessions in {folder}."]
+    report(
+        "\n".join([*lines, *unreadable, RESEARCH_USE]),
+        {"sessions": [s.to_dict() for s in found], "unreadable": unreadable},
+        json_file,
+    )
+
+
+@command.command("show", short_help="Show a session's differential.")
+@_folder
+@click.option("--csv", "csv_file", type=_file, help="Write the differential as CSV.")
+@click.option("--cells", "cells_file", type=_file, help="Write each cell as CSV.")
+@json_option
+def show_command(
+    folder: Path,
+    csv_file: Path | None,
+    cells_file: Path | None,
+    json_file: str | None,
+) -> None:
+    """Show the differential of the session in FOLDER, and the cells to review."""
+    from edgecell.edge.record.sessions import cells_csv, open_session
+
+    with open_session(folder) as session:
+        summary, decisions = session.summary(), session.decisions()
+        differential = session.differential()
+    if csv_file:
+        write_atomically(csv_file, differential.to_csv())
+    if cells_file:
+        write_atomically(cells_file, cells_csv(decisions))
+    flagged = [d for d in decisions if d.reasons]
+    listed = [f"  cell {d.cell}: {_verdict(d)}" for d in flagged[:_MOST]]
+    if len(flagged) > _MOST:
+        listed.append(f"  ... and {len(flagged) - _MOST} more; --cells has all")
+    poor = ", ".join(f"{reason}: {n}" for reason, n in summary.gated.items())
+    lines = [
+        f"{summary.source}, {summary.started} to {summary.ended or '?'} "
+        f"({_end(summary)})",
+        f"Frames: {summary.frames}{f', too poor ({poor})' if poor else ''}; "
+        f"model {summary.model_sha256[:12]}",
+        "",
+        *differential.lines(),
+        *(["", "To review:", *listed] if listed else []),
+        "",
+        RESEARCH_USE,
+    ]
+    data = {
+        "session": summary.to_dict(),
+        "differential": differential.to_dict(),
+        "cells": [_cell_data(d) for d in decisions],
+    }
+    report("\n".join(lines), data, json_file)
+
+
+@command.command("trace", short_help="Trace a cell to the pixels it was judged by.")
+@_folder
+@click.argument("cell", type=click.IntRange(min=1))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write the crops into this folder.",
+)
+@json_option
+def trace_command(
+    folder: Path, cell: int, out: Path | None, json_file: str | None
+) -> None:
+    """Show on which sightings the decision on CELL of FOLDER's session rests.
+
+    With --out, each one's crop is written twice: as the network saw it (.png), and in
+    the frame's own pixels (.jpg).
+    """
+    from edgecell.edge.record.sessions import open_session
+
+    with open_session(folder) as session:
+        decision = session.decision(cell)
+        sightings = session.sightings(decision.cell)
+    written = 0
+    for s in sightings:
+        if out is None or s.seen is None or s.pixels is None:
+            continue
+        stem = f"cell{decision.cell:05d}-frame{s.frame:06d}"
+        write_atomically(out / f"{stem}.png", s.seen)
+        write_atomically(out / f"{stem}.jpg", s.pixels)
+        written += 1
+    same = "" if decision.cell == cell else f" (cell {cell} turned out to be it)"
+    lines = [
+        f"Cell {decision.cell}{same}: {_verdict(decision)}",
+        f"Mean of the logits of {decision.votes} sightings:",
+        f"{'frame':>8}  {'name':<20}  {'captured (UTC)':<19}  {'centre':<10}says",
+        *(_sighting_line(s) for s in sightings),
+        *([f"Crops of {written} sightings are in {out}."] if out else []),
+        RESEARCH_USE,
+    ]
+    data = _cell_data(decision) | {"sightings": [s.to_dict() for s in sightings]}
+    report("\n".join(lines), data, json_file)
+
+
+def _cell_data(decision: "Decision") -> dict[str, object]:
+    logits = decision.logits
+    return {
+        "cell": decision.cell,
+        "class": decision.code,
+        "probability": decision.probability,
+        "review": list(decision.reasons),
+        "votes": decision.votes,
+        "logits": None if logits is None else logits.tolist(),
+    }

@@ -1,0 +1,1 @@
+"""Counts each cell once and keeps the differential."""

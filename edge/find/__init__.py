@@ -1,0 +1,1 @@
+"""Finds cells in a frame and judges image quality."""

@@ -1,0 +1,247 @@
+"""The loop of ``edgecell run``: fresh frames in, counted and recorded cells out."""
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from edgecell.edge.analyse.pipeline import FoundFrame, FrameAnalyser, FrameResult
+from edgecell.edge.count.differential import CellCount
+from edgecell.edge.count.tracking import Tracker
+from edgecell.edge.record.recorder import Recorder
+from edgecell.edge.show.health import Health
+from edgecell.edge.sources.base import STALL_S, Frame
+from edgecell.edge.sources.capture import Capture
+
+_SECONDS_BETWEEN_PICTURES = 1.0
+
+_WAIT_S = 0.2
+"""How long the loop waits for a frame before it looks whether it is to end."""
+
+END_OF_SOURCE = "end of source"
+STOPPED = "stopped"
+TARGET = "target reached"
+ENOUGH_FRAMES = "enough frames"
+
+
+def _recent() -> deque[float]:
+    return deque(maxlen=1000)
+
+
+@dataclass
+class Tally:
+    """Figures that grow with each frame.
+
+    Attributes:
+        frames: frames looked at.
+        gated: those of them that were too poor to be judged, by reason.
+        sightings: cells found, in whatever frame; one cell is seen in many.
+        classified: those of them that were classified.
+        locate_ms: time for each of the last frames with cells.
+        classify_ms: time for each of the last cells.
+        age_ms: age of each of the last frames when it was done.
+        done_s: when each of the last frames was done.
+        integrity: largest residual of any cell, see `CellRecord`.
+        seconds: wall time of the loop.
+        ended: why it ended.
+    """
+
+    frames: int = 0
+    gated: Counter[str] = field(default_factory=Counter)
+    sightings: int = 0
+    classified: int = 0
+    locate_ms: deque[float] = field(default_factory=_recent)
+    classify_ms: deque[float] = field(default_factory=_recent)
+    age_ms: deque[float] = field(default_factory=_recent)
+    done_s: deque[float] = field(default_factory=lambda: deque(maxlen=60))
+    integrity: float = 0.0
+    seconds: float = 0.0
+    ended: str = ""
+
+    def add(self, result: FrameResult) -> None:
+        """Adds a frame."""
+        self.frames += 1
+        if result.gate is not None:
+            self.gated[result.gate] += 1
+        for record in (cell.record for cell in result.cells):
+            self.sightings += 1
+            self.classified += record.gate is None
+            self.classify_ms.append(record.classify_ms)
+            self.integrity = max(self.integrity, record.integrity)
+        if result.cells:
+            self.locate_ms.append(result.cells[0].record.locate_ms)
+        self.age_ms.append(result.frame.age_s * 1e3)
+        self.done_s.append(time.monotonic())
+
+    @property
+    def fps(self) -> float:
+        """Frames looked at in a second, over the last of them; 0 if none comes."""
+        done = list(self.done_s)
+        if len(done) < 2 or time.monotonic() - done[-1] > STALL_S:
+            return 0.0
+        return (len(done) - 1) / max(done[-1] - done[0], 1e-3)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON; times as medians."""
+        return {
+            "frames": self.frames,
+            "gated": dict(self.gated),
+            "sightings": self.sightings,
+            "classified": self.classified,
+            "locate_ms": _median(self.locate_ms),
+            "classify_ms": _median(self.classify_ms),
+            "age_ms": _median(self.age_ms),
+            "integrity": round(self.integrity, 4),
+            "seconds": round(self.seconds, 2),
+            "fps": round(self.frames / self.seconds, 2) if self.seconds else None,
+            "ended": self.ended,
+        }
+
+
+class PictureRule:
+    """Which frames are worth a picture file.
+
+    Every still image is. Of a moving picture it is a frame with cells, at most one
+    a second, so that a night at a camera doesn't fill the disk; the records are
+    complete all the same.
+    """
+
+    def __init__(self) -> None:
+        self._last: Frame | None = None
+
+    def takes(self, result: FrameResult) -> bool:
+        """Whether this frame gets one; asked once for each frame, in order."""
+        frame, last = result.frame, self._last
+        if frame.time_s is None:
+            return True
+        if not result.cells:
+            return False
+        if last is not None and last.time_s is not None and last.name == frame.name:
+            # Half a millisecond for timestamps that were rounded.
+            if frame.time_s - last.time_s < _SECONDS_BETWEEN_PICTURES - 5e-4:
+                return False
+        self._last = frame
+        return True
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When the loop ends by itself.
+
+    Attributes:
+        frames: after so many frames; None for never.
+        white_cells: once so many are counted; None for never.
+    """
+
+    frames: int | None = None
+    white_cells: int | None = None
+
+
+class Loop:
+    """One run: reads, analyses, follows, counts, and hands over to be written.
+
+    Attributes:
+        tally: its figures.
+        count: its cells, each once.
+    """
+
+    def __init__(
+        self,
+        reader: Capture,
+        analyser: FrameAnalyser,
+        tracker: Tracker,
+        recorder: Recorder,
+        limits: Limits,
+    ) -> None:
+        """Takes its parts; reader and recorder entered by whoever calls `run`."""
+        self.tally = Tally()
+        self.count = CellCount()
+        self.differential = self.count.differential()
+        self._reader = reader
+        self._analyser = analyser
+        self._tracker = tracker
+        self._recorder = recorder
+        self._limits = limits
+        self._rule = PictureRule()
+        self._start_s = time.monotonic()
+
+    def run(
+        self, stopped: Callable[[], bool], turn: Callable[[FrameResult | None], None]
+    ) -> None:
+        """Goes on until the source ends, a limit is reached, or it is stopped.
+
+        Args:
+            stopped: asked on every turn whether to end.
+            turn: called on every turn, with the frame if there was one.
+
+        Raises:
+            SourceError: a source that isn't live fails.
+            InputError: likewise.
+        """
+        tally = self.tally
+        with ThreadPoolExecutor(1, "edgecell-find") as pool:
+            ahead: Future[FoundFrame] | None = None
+            while not tally.ended:
+                # Cells are found in the next frame while they are classified here. It
+                # is asked for as late as can be: a camera's may have come meanwhile.
+                found = ahead.result() if ahead else None
+                frame = self._reader.next(0.0 if found else _WAIT_S)
+                ahead = pool.submit(self._analyser.find, frame) if frame else None
+                result = self._take(found) if found else None
+                tally.ended = self._end(stopped(), ahead is None)
+                turn(result)
+        tally.seconds = time.monotonic() - self._start_s
+
+    def _take(self, found: FoundFrame) -> FrameResult:
+        """Classifies, follows and counts a frame's cells, and has them recorded."""
+        result = self._analyser.classify(found)
+        tracked = self._tracker.update(result)
+        if tracked.changed:
+            self.count.put(tracked.changed)
+            self.differential = self.count.differential()
+        self._recorder.put(tracked, self._rule.takes(result))
+        self.tally.add(result)
+        return result
+
+    def _end(self, stopped: bool, idle: bool) -> str:
+        """Why to end now; '' to go on."""
+        limits = self._limits
+        if stopped:
+            return STOPPED
+        if limits.frames is not None and self.tally.frames >= limits.frames:
+            return ENOUGH_FRAMES
+        if (
+            limits.white_cells is not None
+            and self.differential.white_cells >= limits.white_cells
+        ):
+            return TARGET
+        return END_OF_SOURCE if idle and self._reader.ended else ""
+
+    def health(self) -> Health:
+        """How it does; may be called on another thread."""
+        reader, tally, recorder = self._reader.state(), self.tally, self._recorder
+        age = list(self.tally.age_ms)[-1:]
+        return Health(
+            source=f"lost: {reader.lost}" if reader.lost else "on",
+            frames_in=reader.frames_in,
+            dropped=reader.dropped,
+            broken=reader.broken,
+            reconnects=reader.reconnects,
+            analysed=tally.frames,
+            gated=dict(tally.gated),
+            classified=tally.classified,
+            age_ms=round(age[0], 1) if age else None,
+            fps=round(tally.fps, 1),
+            recording=str(recorder.error) if recorder.error else "on",
+            recorded=recorder.frames,
+            overflowed=recorder.overflowed,
+            undrawn=recorder.undrawn,
+            uptime_s=round(time.monotonic() - self._start_s, 1),
+        )
+
+
+def _median(values: deque[float]) -> float | None:
+    return round(median(values), 2) if values else None

@@ -1,0 +1,308 @@
+"""Reads what `store` has recorded: figures, and the way from a figure to pixels."""
+
+import csv
+import io
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecell.edge.count.differential import CellCount, Decision, Differential
+from edgecell.edge.record.retention import DATABASE, disk_use
+from edgecell.edge.record.schema import APPLICATION_ID, SCHEMA_VERSION
+from edgecell.errors import InputError
+from edgecell.image.records import Box
+from edgecell.model.modelfile import ModelRecord
+from edgecell.model.probabilities import softmax
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A session in a few words.
+
+    Attributes:
+        folder: where it is.
+        started: UTC, ISO 8601.
+        source: address of the frames' source.
+        ended: UTC, ISO 8601; None while it runs, or if it was broken off.
+        end_reason: likewise.
+        frames: frames recorded.
+        gated: of these, those too poor to be looked at, by reason.
+        cells: different cells.
+        white_cells: the differential's denominator.
+        version: of edgecell.
+        model_sha256: hash of the model.
+        settings: all else that the figures depend on.
+        bytes: on disk, pictures too.
+    """
+
+    folder: str
+    started: str
+    source: str
+    ended: str | None
+    end_reason: str | None
+    frames: int
+    gated: dict[str, int]
+    cells: int
+    white_cells: int
+    version: str
+    model_sha256: str
+    settings: dict[str, Any]
+    bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """A cell in a frame, as far as a decision rests on it.
+
+    Attributes:
+        cell: the number that it had then.
+        frame: the frame's number.
+        name: the frame's file or camera.
+        time_s: since the source's start; None for a still.
+        captured: seconds since 1970, UTC.
+        age_ms: of the frame when the cell was classified.
+        box: in pixels of the frame.
+        gate: why it couldn't be classified; None if it was.
+        code: the class that it votes for by itself; None without a vote.
+        probability: of that class.
+        logits: float32 (C,); None without a vote.
+        seen: PNG of what the network saw; None once --keep has taken it.
+        pixels: JPEG of the same square in the frame's pixels, likewise.
+    """
+
+    cell: int
+    frame: int
+    name: str
+    time_s: float | None
+    captured: float
+    age_ms: float
+    box: Box
+    gate: str | None
+    code: str | None
+    probability: float | None
+    logits: npt.NDArray[np.float32] | None
+    seen: bytes | None
+    pixels: bytes | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON; without the pictures, but whether they are there."""
+        box = self.box
+        return asdict(self) | {
+            "box": [box.x0, box.y0, box.x1, box.y1],
+            "logits": None if self.logits is None else self.logits.tolist(),
+            "seen": self.seen is not None,
+            "pixels": self.pixels is not None,
+        }
+
+
+class RecordedSession:
+    """A session's record, open for reading; it may be running."""
+
+    def __init__(self, folder: Path, database: sqlite3.Connection) -> None:
+        """Takes an open database; see `open_session`."""
+        self._folder = folder
+        self._db = database
+        (model,) = self._one("SELECT model FROM session")
+        self.model = ModelRecord.from_json(model, str(folder))
+
+    def _one(self, query: str, *values: object) -> tuple[Any, ...]:
+        row = self._db.execute(query, values).fetchone()
+        assert row is not None
+        return tuple(row)
+
+    def summary(self) -> Summary:
+        """The session in a few words."""
+        started, source, version, sha256, settings, ended, reason = self._one(
+            "SELECT started, source, version, model_sha256, settings, ended, "
+            "end_reason FROM session"
+        )
+        gated = self._db.execute(
+            "SELECT gate, count(*) FROM frames WHERE gate IS NOT NULL GROUP BY gate"
+        )
+        return Summary(
+            folder=str(self._folder),
+            started=started,
+            source=source,
+            ended=ended,
+            end_reason=reason,
+            frames=self._one("SELECT count(*) FROM frames")[0],
+            gated=dict(gated.fetchall()),
+            cells=self._one("SELECT count(*) FROM cells WHERE same_as IS NULL")[0],
+            white_cells=self.differential().white_cells,
+            version=version,
+            model_sha256=sha256,
+            settings=json.loads(settings),
+            bytes=disk_use(self._folder),
+        )
+
+    def decisions(self) -> list[Decision]:
+        """What is held of each cell, each once, by number."""
+        rows = self._db.execute(
+            "SELECT cell, code, probability, reasons, votes, logits FROM decisions "
+            "JOIN cells USING (cell) WHERE same_as IS NULL ORDER BY cell"
+        )
+        return [
+            Decision(
+                cell, code, probability, tuple(json.loads(why)), votes, _array(logits)
+            )
+            for cell, code, probability, why, votes, logits in rows
+        ]
+
+    def differential(self) -> Differential:
+        """The differential of the session."""
+        count = CellCount()
+        count.put(self.decisions())
+        return count.differential()
+
+    def decision(self, cell: int) -> Decision:
+        """What is held of one cell, or of the cell that it turned out to be.
+
+        Raises:
+            InputError: there is no such cell.
+        """
+        rows = self._db.execute(
+            "WITH RECURSIVE up (cell, same_as) AS ("
+            "SELECT cell, same_as FROM cells WHERE cell = ? UNION ALL "
+            "SELECT c.cell, c.same_as FROM cells c JOIN up ON c.cell = up.same_as) "
+            "SELECT cell FROM up WHERE same_as IS NULL",
+            (cell,),
+        ).fetchall()
+        if not rows:
+            (last,) = self._one("SELECT max(cell) FROM cells")
+            known = f"numbers go up to {last}" if last else "the session has no cells"
+            raise InputError(f"{self._folder} has no cell {cell}: {known}")
+        return next(d for d in self.decisions() if d.cell == rows[0][0])
+
+    def sightings(self, cell: int) -> list[Sighting]:
+        """On what the decision on a cell rests, oldest first.
+
+        The decision's logits are the mean of these.
+        """
+        rows = self._db.execute(
+            "WITH RECURSIVE same (cell) AS (SELECT ? UNION "
+            "SELECT c.cell FROM cells c JOIN same ON c.same_as = same.cell) "
+            "SELECT s.cell, s.frame, f.name, f.time_s, f.captured, s.age_ms, s.x0, "
+            "s.y0, s.x1, s.y1, s.gate, s.logits, c.seen, c.pixels FROM sightings s "
+            "JOIN frames f ON f.frame = s.frame "
+            "LEFT JOIN crops c ON c.sighting = s.sighting "
+            "WHERE s.cell IN same ORDER BY s.sighting",
+            (cell,),
+        )
+        return [self._sighting(row) for row in rows]
+
+    def _sighting(self, row: tuple[Any, ...]) -> Sighting:
+        cell, frame, name, time_s, captured, age_ms, *box, gate, blob, seen, pixels = (
+            row
+        )
+        logits, code, probability = _array(blob), None, None
+        if logits is not None:
+            probabilities = softmax(logits, self.model.temperature)
+            code = self.model.codes[int(probabilities.argmax())]
+            probability = float(probabilities.max())
+        return Sighting(
+            cell,
+            frame,
+            name,
+            time_s,
+            captured,
+            age_ms,
+            Box(*box),
+            gate,
+            code,
+            probability,
+            logits,
+            seen,
+            pixels,
+        )
+
+
+@contextmanager
+def open_session(folder: Path) -> Iterator[RecordedSession]:
+    """Opens a session's record for reading.
+
+    Args:
+        folder: a folder that 'edgecell run' wrote.
+
+    Raises:
+        InputError: it has no record that can be read.
+    """
+    with open_database(folder, "ro") as database:
+        yield RecordedSession(folder, database)
+
+
+@contextmanager
+def open_database(
+    folder: Path, mode: Literal["ro", "rw"]
+) -> Iterator[sqlite3.Connection]:
+    """Opens a session's database, which has to be there and one of this version.
+
+    Args:
+        folder: a folder that 'edgecell run' wrote.
+        mode: for reading, or for writing too.
+
+    Raises:
+        InputError: it has no record that can be read.
+    """
+    path = folder / DATABASE
+    if not path.is_file():
+        raise InputError(
+            f"{folder} has no {DATABASE}; name a folder that 'edgecell run' wrote"
+        )
+    uri = f"file:{quote(str(path))}?mode={mode}"
+    log = path.with_name(f"{DATABASE}-wal")
+    if mode == "ro" and not log.exists() and not os.access(folder, os.W_OK):
+        # SQLite would make a log beside a database that nobody has open.
+        uri += "&immutable=1"
+    try:
+        with closing(sqlite3.connect(uri, uri=True)) as database:
+            (application,) = database.execute("PRAGMA application_id").fetchone()
+            (version,) = database.execute("PRAGMA user_version").fetchone()
+            if application != APPLICATION_ID:
+                raise InputError(
+                    f"{path} is no session's record, or its run was broken off before "
+                    "it began; name another folder"
+                )
+            if version != SCHEMA_VERSION:
+                raise InputError(
+                    f"{path} has a record of version {version}, this edgecell reads "
+                    f"version {SCHEMA_VERSION}; read it with the edgecell that wrote it"
+                )
+            yield database
+    except sqlite3.DatabaseError as e:
+        raise InputError(f"{path} cannot be read: {e}") from e
+
+
+def find_sessions(root: Path) -> list[Path]:
+    """The session folders in a folder, or the folder itself if it is one."""
+    if (root / DATABASE).is_file():
+        return [root]
+    return sorted(path.parent for path in root.glob(f"*/{DATABASE}"))
+
+
+def cells_csv(decisions: list[Decision]) -> str:
+    """One line a cell, with a header (RFC 4180)."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(("cell", "class", "probability", "votes", "review"))
+    for d in decisions:
+        probability = "" if d.probability is None else f"{d.probability:.4f}"
+        row = (d.cell, d.code or "", probability, d.votes, "; ".join(d.reasons))
+        writer.writerow(row)
+    return text.getvalue()
+
+
+def _array(blob: bytes | None) -> npt.NDArray[np.float32] | None:
+    return None if blob is None else np.frombuffer(blob, "<f4").astype(np.float32)

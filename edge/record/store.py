@@ -1,0 +1,362 @@
+"""The record of a session: one SQLite file in its folder, pictures beside it.
+
+Write-ahead log with synchronous=FULL: a transaction is synced to the disk before
+`Store.write` returns, so that what was reported as written outlives a power cut, and
+what was not is absent as a whole. With NORMAL the database would stay sound but could
+lose its last transactions. The price is one sync a call; a call takes many frames.
+"""
+
+import json
+import logging
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edgecell import __version__
+from edgecell.edge.analyse.pipeline import FoundCell
+from edgecell.edge.count.differential import Decision
+from edgecell.edge.count.tracking import TrackedFrame
+from edgecell.edge.record.policy import Policy, keep_queue
+from edgecell.edge.record.retention import DATABASE, PICTURES, trim
+from edgecell.edge.record.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
+from edgecell.errors import OutputError
+from edgecell.files import write_atomically
+from edgecell.image.preprocess import Image
+from edgecell.model.modelfile import ModelRecord
+
+logger = logging.getLogger(__name__)
+
+RESULTS = "edgecell-out"
+NO_JOBS = Policy()
+_JPEG_QUALITY = 90
+_BUSY_S = 30.0
+"""What others do to a running session, such as --keep of another one, may take some
+seconds on a slow card."""
+
+_CHECKS_PER_BOUND = 20
+"""The bound on disk use is looked at whenever this part of it has been written."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a record has to say of its session.
+
+    Attributes:
+        source: address of the frames' source, without passwords.
+        model: record of the model in use.
+        settings: all else that the result depends on, ready for JSON.
+    """
+
+    source: str
+    model: ModelRecord
+    settings: dict[str, Any]
+
+
+def default_folder(source_name: str, now: datetime) -> Path:
+    """Where results go unless told: a new edgecell-out/<source>-<date>-<time>."""
+    path = Path(RESULTS) / f"{source_name}-{now:%Y%m%d-%H%M%S}"
+    n = 1
+    while path.exists():
+        n += 1
+        path = path.with_name(f"{source_name}-{now:%Y%m%d-%H%M%S}-{n}")
+    return path
+
+
+class Store:
+    """Writes a session into a new folder; a context manager.
+
+    All calls come from the thread that entered it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        session: Session,
+        keep_bytes: int | None = None,
+        policy: Policy = NO_JOBS,
+    ) -> None:
+        """Takes what is needed; makes nothing yet.
+
+        Args:
+            folder: the session's folder, new or empty.
+            session: what is written first.
+            keep_bytes: bound on the disk use of this session and those beside it in
+                the same folder, see `retention.trim`; None for no bound.
+            policy: which cells are to be explained later.
+        """
+        self.folder = folder
+        self._session = session
+        self._keep_bytes = keep_bytes
+        self._policy = policy
+        self._unchecked_bytes = 0
+        self._made_folder = False
+
+    def __enter__(self) -> "Store":
+        """Makes the folder and the database.
+
+        Raises:
+            OutputError: it can't be made, or has something in it already.
+        """
+        self._made_folder = not self.folder.exists()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            occupied = any(self.folder.iterdir())
+        except OSError as e:
+            raise self._refused(e.strerror or str(e)) from e
+        if occupied:
+            raise OutputError(
+                f"{self.folder} is not empty; name another folder, so that no result "
+                "is overwritten"
+            )
+        try:
+            with self._telling(), ExitStack() as stack:
+                self._db = sqlite3.connect(
+                    self.folder / DATABASE, timeout=_BUSY_S, isolation_level=None
+                )
+                stack.callback(self._db.close)
+                self._start()
+                stack.pop_all()
+        except OutputError:
+            self._take_back()
+            raise
+        return self
+
+    def _start(self) -> None:
+        """Writes the schema and the session."""
+        # incremental: pages that --keep empties go back to the file system
+        self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute("PRAGMA foreign_keys = ON")
+        session = self._session
+        with self._transaction():
+            for statement in SCHEMA.split(";\n"):
+                self._db.execute(statement)
+            self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            self._db.execute(
+                "INSERT INTO session (started, source, version, model_sha256, model, "
+                "settings) VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    _now(),
+                    session.source,
+                    __version__,
+                    session.model.model_sha256,
+                    session.model.to_json(),
+                    json.dumps(session.settings),
+                ),
+            )
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Closes the file; takes the folder back if a failure left it empty."""
+        with closing(self._db), self._telling():
+            empty = self._db.execute("SELECT 1 FROM frames").fetchone() is None
+        if kind is not None and empty:
+            self._take_back()
+        elif kind is not None:
+            logger.warning("what was found until then is in %s", self.folder)
+
+    def _take_back(self) -> None:
+        for path in self.folder.glob(f"{DATABASE}*"):
+            path.unlink()
+        if self._made_folder:
+            with suppress(OSError):  # a picture is in it: then it stays
+                self.folder.rmdir()
+
+    def write(self, frames: Sequence[TrackedFrame]) -> None:
+        """Records frames in one transaction: all of them or none.
+
+        When it returns they are on the disk.
+
+        Args:
+            frames: the tracker's, in their order, each once.
+
+        Raises:
+            OutputError: the disk doesn't take them.
+        """
+        # Compressed before the transaction, to keep that short.
+        crops = [_kept_crops(tracked) for tracked in frames]
+        with self._telling():
+            with self._transaction():
+                for tracked, kept in zip(frames, crops, strict=True):
+                    self._write_frame(tracked, kept)
+            self._unchecked_bytes += sum(
+                len(seen) + len(pixels)
+                for kept in crops
+                for seen, pixels in kept.values()
+            )
+            self._keep_bound()
+
+    def _write_frame(
+        self, tracked: TrackedFrame, kept: dict[int, tuple[bytes, bytes]]
+    ) -> None:
+        result, frame = tracked.result, tracked.result.frame
+        captured = datetime.now(timezone.utc).timestamp() - frame.age_s
+        self._db.execute(
+            "INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                frame.index,
+                frame.name,
+                frame.time_s,
+                captured,
+                result.gate,
+                len(result.cells),
+            ),
+        )
+        for decision in tracked.changed:
+            self._write_decision(frame.index, decision)
+        for i, (seen, pixels) in kept.items():
+            row = (frame.index, tracked.cells[i], *_sighting(result.cells[i]))
+            places = ", ".join("?" * (len(row)))
+            cursor = self._db.execute(
+                f"INSERT INTO sightings VALUES (NULL, {places})", row
+            )
+            self._db.execute(
+                "INSERT INTO crops VALUES (?, ?, ?)", (cursor.lastrowid, seen, pixels)
+            )
+        if self._policy.which != "none":
+            for decision in tracked.changed:
+                keep_queue(self._db, self._policy, decision)
+
+    def _write_decision(self, frame: int, decision: Decision) -> None:
+        cell = decision.cell
+        self._db.execute(
+            "INSERT INTO cells VALUES (?, ?, ?) "
+            "ON CONFLICT (cell) DO UPDATE SET same_as = excluded.same_as",
+            (cell, frame, decision.same_as),
+        )
+        self._db.execute(
+            "INSERT OR REPLACE INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                cell,
+                frame,
+                decision.code,
+                decision.probability,
+                json.dumps(decision.reasons),
+                decision.votes,
+                _blob(decision.logits),
+            ),
+        )
+
+    def write_picture(self, frame: int, picture: Image) -> Path:
+        """Writes an annotated frame beside the database.
+
+        Args:
+            frame: the frame's number, which names the file.
+            picture: uint8 BGR (H, W, 3).
+
+        Returns:
+            The file.
+
+        Raises:
+            OutputError: the disk doesn't take it.
+        """
+        path = self.folder / PICTURES / f"{frame:06d}.jpg"
+        quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+        encoded = None
+        with suppress(cv2.error):  # OpenCV 4 throws where OpenCV 5 returns False
+            ok, data = cv2.imencode(".jpg", picture, quality)
+            encoded = data if ok else None
+        if encoded is None:
+            height, width = picture.shape[:2]
+            raise OutputError(
+                f"a picture of {width}x{height} is too large for JPEG; cut the image "
+                "into smaller ones"
+            )
+        write_atomically(path, encoded.tobytes())
+        self._unchecked_bytes += len(encoded)
+        with self._telling():
+            self._keep_bound()
+        return path
+
+    def end(self, reason: str) -> None:
+        """Records that and why the session ended.
+
+        Raises:
+            OutputError: the disk doesn't take it.
+        """
+        with self._telling(), self._transaction():
+            self._db.execute(
+                "UPDATE session SET ended = ?, end_reason = ?", (_now(), reason)
+            )
+
+    def _keep_bound(self) -> None:
+        bound = self._keep_bytes
+        if bound is None or self._unchecked_bytes < bound / _CHECKS_PER_BOUND:
+            return
+        self._unchecked_bytes = 0
+        trim(self.folder, self._db, bound)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            # A failed COMMIT or a full disk may have rolled back already.
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Turns what the disk refuses into a message for the user."""
+        try:
+            yield
+        except sqlite3.IntegrityError:
+            raise  # a mistake of ours, such as a frame written twice
+        except sqlite3.DatabaseError as e:
+            raise self._refused(str(e)) from e
+        except OSError as e:
+            raise self._refused(e.strerror or str(e)) from e
+
+    def _refused(self, why: str) -> OutputError:
+        return OutputError(
+            f"cannot write to {self.folder}: {why}; make room or name another folder "
+            "with --out"
+        )
+
+
+def _kept_crops(tracked: TrackedFrame) -> dict[int, tuple[bytes, bytes]]:
+    """PNG of the network's view and JPEG of the frame, by the cell's place."""
+    kept = {}
+    for i in tracked.evidence():
+        found = tracked.result.cells[i]
+        seen = cv2.cvtColor(found.seen, cv2.COLOR_RGB2BGR)
+        quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+        kept[i] = (
+            cv2.imencode(".png", seen)[1].tobytes(),
+            cv2.imencode(".jpg", found.pixels, quality)[1].tobytes(),
+        )
+    return kept
+
+
+def _sighting(found: FoundCell) -> tuple[Any, ...]:
+    """The columns of `sightings` from kind on."""
+    record, box, crop = found.record, found.record.box, found.crop
+    return (
+        record.kind,
+        *(box.x0, box.y0, box.x1, box.y1),
+        *(crop.x0, crop.y0, crop.x1, crop.y1),
+        record.red_cell_px,
+        record.age_ms,
+        record.gate,
+        _blob(found.logits),
+    )
+
+
+def _blob(logits: npt.NDArray[np.float32] | None) -> bytes | None:
+    return None if logits is None else logits.astype("<f4").tobytes()
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

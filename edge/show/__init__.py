@@ -1,0 +1,1 @@
+"""What people see of a running loop: overlays, film, health."""

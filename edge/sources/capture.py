@@ -1,0 +1,216 @@
+"""Reads a frame source on a thread of its own: fresh frames, and lost sources again."""
+
+import logging
+import random
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, replace
+from types import TracebackType
+
+from edgecell.edge.sources.base import STALL_S, Frame, FrameSource
+from edgecell.errors import SourceError
+
+logger = logging.getLogger(__name__)
+
+_FILE_FRAMES_AHEAD = 4
+_FIRST_PAUSE_S = 0.25
+_LONGEST_PAUSE_S = 2.0
+"""With the time that an opening may take, a source is back within 5 seconds."""
+
+_JOIN_S = 0.5
+"""A read that hangs in a driver must not hold up the end of the program."""
+
+
+@dataclass(frozen=True)
+class CaptureState:
+    """What the reader has seen so far.
+
+    Attributes:
+        frames_in: frames read.
+        dropped: frames of a live source that nobody took in time.
+        broken: pictures that could not be decoded.
+        reconnects: times that a lost source came back.
+        lost: why a live source sends nothing at present; None while it does.
+    """
+
+    frames_in: int
+    dropped: int
+    broken: int
+    reconnects: int
+    lost: str | None
+
+
+class Capture:
+    """A source with its reader thread.
+
+    Of a live source it keeps the newest frame alone, and opens it again, with
+    growing pauses, whenever it is lost; of files it reads a few frames ahead and
+    loses none.
+    """
+
+    def __init__(self, source: FrameSource) -> None:
+        """Takes the source, not yet entered."""
+        self._source = source
+        self._frames: deque[Frame] = deque()
+        self._changed = threading.Condition()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(
+            target=self._work, name="edgecell-capture", daemon=True
+        )
+        self._start_s = 0.0
+        self._last_s = 0.0
+        self._frames_in = self._dropped = self._reconnects = 0
+        self._lost: str | None = None
+        self._ended = False
+        self._error: Exception | None = None
+
+    def __enter__(self) -> "Capture":
+        """Opens the source and starts to read.
+
+        Raises:
+            SourceError: it can't be opened; only what was there once is retried.
+        """
+        self._source.__enter__()
+        self._start_s = self._last_s = time.monotonic()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        with self._changed:
+            self._changed.notify_all()
+        self._thread.join(_JOIN_S)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the source is at its end and every frame was taken."""
+        with self._changed:
+            return self._ended and not self._frames
+
+    def state(self) -> CaptureState:
+        """The figures so far."""
+        with self._changed:
+            lost = self._lost
+            if self._source.live and not lost and not self._ended:
+                silence = time.monotonic() - self._last_s
+                if silence > STALL_S:  # the read itself hangs
+                    lost = f"{self._source.name} sends nothing"
+            return CaptureState(
+                self._frames_in,
+                self._dropped,
+                self._source.skipped.count,
+                self._reconnects,
+                lost,
+            )
+
+    def next(self, timeout_s: float) -> Frame | None:
+        """Waits for the next frame of a file, or a live source's newest.
+
+        Args:
+            timeout_s: how long to wait, seconds.
+
+        Returns:
+            The frame, one never given before; None if there is none by then, or
+            the source has ended. A live one is younger than `STALL_S`.
+
+        Raises:
+            SourceError: a source that isn't live failed.
+            InputError: likewise.
+        """
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while True:
+                while self._frames:
+                    frame = self._frames.popleft()
+                    self._changed.notify_all()
+                    if not self._source.live or frame.age_s < STALL_S:
+                        return frame
+                    self._dropped += 1
+                if self._error is not None:
+                    raise self._error
+                left = deadline - time.monotonic()
+                if self._ended or left <= 0:
+                    return None
+                self._changed.wait(left)
+
+    def _work(self) -> None:
+        """The thread: reads, and opens again what was lost."""
+        try:
+            self._read_and_close()
+            pause_s = _FIRST_PAUSE_S
+            while self._source.live and not self._stop.is_set():
+                # Jitter, so that many readers of one server don't come all at once.
+                self._stop.wait(pause_s * random.uniform(0.5, 1.0))
+                longer_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+                pause_s = _FIRST_PAUSE_S if self._try_again() else longer_s
+        except Exception as e:
+            with self._changed:
+                self._error = e
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+
+    def _try_again(self) -> bool:
+        """Opens a lost source and reads it until it is lost; whether frames came."""
+        before = self._frames_in
+        try:
+            self._source.__enter__()
+        except SourceError as e:
+            self._lose(str(e))
+            return False
+        self._read_and_close()
+        return self._frames_in > before
+
+    def _read_and_close(self) -> None:
+        reason = f"{self._source.name} ended"
+        try:
+            for frame in self._source:
+                if self._stop.is_set():
+                    return
+                if frame is not None:
+                    self._put(frame)
+        except SourceError as e:
+            if not self._source.live:
+                raise
+            reason = str(e)
+        finally:
+            self._source.__exit__(None, None, None)
+        if self._source.live and not self._stop.is_set():
+            self._lose(reason)
+
+    def _put(self, frame: Frame) -> None:
+        with self._changed:
+            if self._source.live:
+                self._dropped += len(self._frames)
+                self._frames.clear()
+                time_s = frame.captured_s - self._start_s
+                frame = replace(frame, index=self._frames_in, time_s=time_s)
+            else:
+                while len(self._frames) >= _FILE_FRAMES_AHEAD:
+                    if self._stop.is_set():
+                        return
+                    self._changed.wait()
+            if self._lost is not None:
+                self._lost = None
+                self._reconnects += 1
+                logger.warning("%s is back", self._source.name)
+            self._last_s = frame.captured_s
+            self._frames_in += 1
+            self._frames.append(frame)
+            self._changed.notify_all()
+
+    def _lose(self, reason: str) -> None:
+        """Notes that a live source is lost; what it sent last is live no more."""
+        with self._changed:
+            if self._lost is None:
+                logger.warning("%s; trying again until it is back", reason)
+            self._lost = reason
+            self._dropped += len(self._frames)
+            self._frames.clear()

@@ -1,0 +1,85 @@
+"""The Raspberry Pi's CSI camera, through picamera2."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import TimeoutError as PollTimeout
+from typing import Any
+
+import numpy as np
+
+from edgecell.edge.sources.base import STALL_S, Frame, Skipped, live_frames
+from edgecell.errors import MissingPackageError, SourceError
+from edgecell.image.preprocess import Image
+
+_SIZE = (1280, 960)
+"""Enough for a cell to fill the network's 112 pixels under a 40x objective."""
+
+
+class CsiCamera:
+    """A CSI camera by its number."""
+
+    live = True
+    total: int | None = None
+
+    def __init__(self, number: int) -> None:
+        """Takes the camera's number: 0 is the first."""
+        self.name = f"csi-{number}"
+        self.skipped = Skipped()
+        self._number = number
+        self._camera: Any = None
+
+    def __enter__(self) -> "CsiCamera":
+        """Opens and starts the camera.
+
+        Raises:
+            MissingPackageError: picamera2 is not installed.
+            SourceError: there is none of that number, or it is in use.
+        """
+        try:
+            from picamera2 import Picamera2
+        except ImportError as e:
+            raise MissingPackageError(
+                "csi:// needs picamera2 (on Raspberry Pi OS: sudo apt install "
+                "python3-picamera2, and a virtual environment made with "
+                "--system-site-packages); on a Jetson use gst:// with nvarguscamerasrc"
+            ) from e
+        try:
+            self._camera = Picamera2(self._number)
+            # picamera2's RGB888 is B, G, R in memory.
+            main = {"size": _SIZE, "format": "RGB888"}
+            # One buffer ahead at most: a queue would show the past.
+            self._camera.configure(
+                self._camera.create_video_configuration(
+                    main=main, buffer_count=3, queue=False
+                )
+            )
+            self._camera.start()
+        except (RuntimeError, IndexError) as e:
+            self.__exit__()
+            raise SourceError(
+                f"{self.name} does not answer ({e}); see which cameras do with "
+                "'rpicam-hello --list-cameras'"
+            ) from e
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._camera is not None:
+            self._camera.close()
+            self._camera = None
+
+    def __iter__(self) -> Iterator[Frame | None]:
+        """Yields frames for as long as the camera sends them.
+
+        Raises:
+            SourceError: none came for `STALL_S`.
+        """
+        return live_frames(self.name, self.skipped, self._reads())
+
+    def _reads(self) -> Iterator[tuple[float, list[Image]]]:
+        while True:
+            try:
+                job = self._camera.capture_array("main", wait=False)
+                image = job.get_result(timeout=STALL_S)
+            except (PollTimeout, TimeoutError, RuntimeError) as e:
+                raise SourceError(f"{self.name} stopped sending frames") from e
+            yield time.monotonic(), [np.asarray(image, np.uint8)]

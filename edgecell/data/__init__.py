@@ -1,0 +1,1 @@
+"""Labelled cell images: reading, auditing, splitting."""

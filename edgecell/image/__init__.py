@@ -1,0 +1,1 @@
+"""Operations on pixels: preprocessing, scale, regions of a cell."""

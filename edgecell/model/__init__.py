@@ -1,0 +1,1 @@
+"""The model file, what reads it and what runs it."""

@@ -1,0 +1,237 @@
+"""A model file as a classifier: cell image in, probabilities and maps out."""
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edgecell.errors import ModelError
+from edgecell.image.preprocess import Image, Preprocessing, standardise
+from edgecell.model.modelfile import FEATURES, LOGITS, MAPS, read_tflite
+from edgecell.model.probabilities import softmax
+from edgecell.model.runtime import Interpreter, open_interpreter
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the network says of one cell.
+
+    Attributes:
+        codes: class codes, in the order of the arrays.
+        logits: float32 (C,).
+        probabilities: float64 (C,), summing to 1: softmax(logits / temperature).
+        maps: float32 (h, w, C), class activation maps: mean over (h, w) plus the
+            class's bias is its logit.
+        features: float32 (h, w, K), the last feature map; None if it wasn't asked for.
+    """
+
+    codes: tuple[str, ...]
+    logits: npt.NDArray[np.float32]
+    probabilities: npt.NDArray[np.float64]
+    maps: npt.NDArray[np.float32]
+    features: npt.NDArray[np.float32] | None = None
+
+    @property
+    def index(self) -> int:
+        """Index of the most probable class."""
+        return int(self.probabilities.argmax())
+
+    def top(self, k: int) -> list[tuple[str, float]]:
+        """The k most probable classes: (code, probability), best first."""
+        order = np.argsort(-self.probabilities, kind="stable")[:k]
+        return [(self.codes[i], float(self.probabilities[i])) for i in order]
+
+
+def input_table(prep: Preprocessing, details: dict[str, Any]) -> npt.NDArray[Any]:
+    """Standardisation and input quantisation as one look-up table.
+
+    Args:
+        prep: the model's preprocessing.
+        details: the input tensor's, from the interpreter.
+
+    Returns:
+        (1, 256, 3) of the input's dtype: pixel value and channel to tensor value,
+        round(x / scale) + zero point for integer inputs.
+    """
+    ramp = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, 2)
+    x = standardise(ramp, prep)
+    dtype = np.dtype(details["dtype"])
+    if dtype == np.float32:
+        return x
+    scale, zero_point = details["quantization"]
+    info = np.iinfo(dtype)
+    q = np.rint(x.astype(np.float64) / scale) + zero_point
+    return np.asarray(np.clip(q, info.min, info.max), dtype)
+
+
+def dequantise(
+    tensor: npt.NDArray[Any], details: dict[str, Any]
+) -> npt.NDArray[np.float32]:
+    """(q - zero point) * scale for integer tensors; float32 passes through."""
+    if tensor.dtype == np.float32:
+        return np.asarray(tensor, np.float32)
+    scale, zero_point = details["quantization"]
+    return np.asarray((tensor.astype(np.float32) - zero_point) * scale, np.float32)
+
+
+def pooled_logits(
+    maps: npt.NDArray[np.float32], head_bias: Sequence[float]
+) -> npt.NDArray[np.float64]:
+    """mean(map) + bias of each class, float64 (C,): the logits but for rounding."""
+    return np.asarray(maps.mean((0, 1), dtype=np.float64) + np.asarray(head_bias))
+
+
+def map_residuals(
+    prediction: Prediction, head_bias: Sequence[float]
+) -> npt.NDArray[np.float64]:
+    """mean(map) + bias - logit of each class, float64 (C,); 0 but for rounding."""
+    return pooled_logits(prediction.maps, head_bias) - prediction.logits
+
+
+def map_residual(prediction: Prediction, head_bias: Sequence[float]) -> float:
+    """Largest |mean(map) + bias - logit| over the classes; infinite if one isn't."""
+    residual = float(np.abs(map_residuals(prediction, head_bias)).max())
+    return residual if math.isfinite(residual) else math.inf
+
+
+class Classifier:
+    """A TFLite model with its record, ready to run.
+
+    Attributes:
+        record: the model's record.
+        flatbuffer: the TFLite model itself.
+        runtime: the runtime in use.
+        attempts: the runtimes that were tried, for `edgecell doctor`.
+        logit_step: quantisation step of the logits; 0 for float outputs.
+    """
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        """Opens a model file.
+
+        Args:
+            path: a ``.tflite`` that `edgecell convert` wrote.
+            threads: threads of the interpreter, at least 1.
+
+        Raises:
+            ModelError: not a model of ours, or damaged.
+            MissingPackageError: no runtime takes it.
+        """
+        self.flatbuffer, self.record = read_tflite(path)
+        self._interpreter, self.runtime, self.attempts = open_interpreter(
+            self.flatbuffer, threads
+        )
+        self._pool: list[Interpreter] = []
+        runner = self._interpreter.get_signature_runner("serving_default")
+        outputs = runner.get_output_details()
+        if {LOGITS, MAPS} - set(outputs):
+            raise ModelError(f"{path} has no outputs '{LOGITS}' and '{MAPS}'")
+        self._input = self._interpreter.get_input_details()[0]
+        self._logits, self._maps = outputs[LOGITS], outputs[MAPS]
+        self._features = outputs.get(FEATURES)
+        self._table = input_table(self.record.preprocessing, self._input)
+        self.logit_step = float(self._logits["quantization"][0])
+
+    def classify(self, image: Image, features: bool = False) -> Prediction:
+        """Classifies one cell.
+
+        Args:
+            image: uint8 RGB (S, S, 3), S the model's input size, white-balanced.
+            features: also fetches the last feature map.
+
+        Returns:
+            The prediction.
+
+        Raises:
+            ModelError: the model puts out no feature map, as those that were converted
+                before it was an output.
+        """
+        self._run(self._interpreter, image)
+        logits, maps = (
+            self._output(self._interpreter, d) for d in (self._logits, self._maps)
+        )
+        feature_map = None
+        if features:
+            if self._features is None:
+                raise ModelError(
+                    f"the model has no output '{FEATURES}'; convert it again with this "
+                    "edgecell"
+                )
+            feature_map = self._output(self._interpreter, self._features)
+        probabilities = softmax(logits, self.record.temperature)
+        return Prediction(self.record.codes, logits, probabilities, maps, feature_map)
+
+    def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Logits of many cells, on all cores.
+
+        A resized interpreter takes them in one go, but no faster than one by one; an
+        interpreter of one thread for each core does, since it releases the GIL.
+
+        Args:
+            images: uint8 RGB (N, S, S, 3), each as for `classify`.
+
+        Returns:
+            float32 (N, C).
+        """
+        return self._each(images, lambda i: self._output(i, self._logits))
+
+    def fine_logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """As `logits`, but without their last rounding; see `pooled_logits`.
+
+        An int8 logit moves in steps of `logit_step`, the mean of a map's 49 rounded
+        values in much finer ones. For differences between nearly equal images.
+        """
+        bias = self.record.head_bias
+        return self._each(
+            images, lambda i: pooled_logits(self._output(i, self._maps), bias)
+        )
+
+    def _each(
+        self,
+        images: npt.NDArray[np.uint8],
+        read: Callable[[Interpreter], npt.NDArray[np.floating]],
+    ) -> npt.NDArray[np.float32]:
+        """What ``read`` gives of the interpreter after each image, float32 (N, C)."""
+        cores = os.cpu_count() or 1
+        while len(self._pool) < cores:
+            self._pool.append(open_interpreter(self.flatbuffer, threads=1)[0])
+        out = np.empty((len(images), len(self.record.classes)), np.float32)
+
+        def work(first: int) -> None:
+            for i in range(first, len(images), cores):
+                self._run(self._pool[first], images[i])
+                out[i] = read(self._pool[first])
+
+        with ThreadPoolExecutor(cores) as pool:
+            list(pool.map(work, range(cores)))
+        return out
+
+    def _run(self, interpreter: Interpreter, image: Image) -> None:
+        interpreter.set_tensor(self._input["index"], self.input_tensor(image)[None])
+        interpreter.invoke()
+
+    @staticmethod
+    def _output(
+        interpreter: Interpreter, details: dict[str, Any]
+    ) -> npt.NDArray[np.float32]:
+        return dequantise(interpreter.get_tensor(details["index"])[0], details)
+
+    def input_tensor(self, image: Image) -> npt.NDArray[Any]:
+        """A cell as the network takes it: standardised, and quantised if that is so.
+
+        Args:
+            image: as for `classify`.
+
+        Returns:
+            (S, S, 3) of the input's dtype.
+        """
+        # cv2.LUT knows no int8 input tables in older releases; a view does.
+        if self._table.dtype == np.int8:
+            return cv2.LUT(image, self._table.view(np.uint8)).view(np.int8)
+        return np.asarray(cv2.LUT(image, self._table))

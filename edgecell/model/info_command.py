@@ -1,0 +1,55 @@
+"""``edgecell info``."""
+
+import json
+
+import click
+
+from edgecell import RESEARCH_USE
+from edgecell.cli import json_option, report
+
+
+@click.command("info", short_help="Print the record in a model file.")
+@click.argument("model", default="bundled")
+@json_option
+def command(model: str, json_file: str | None) -> None:
+    """Print what MODEL, a .tflite or .keras file or 'bundled', says of itself."""
+    from edgecell.model.modelfile import resolve
+    from edgecell.model.predict import read_record
+
+    path = resolve(model)
+    record = read_record(path)
+    prep = record.preprocessing
+    classes = ", ".join(f"{c.code} {c.name}" for c in record.classes)
+    rgb = "  ".join(
+        f"{c} {m:.1f} +- {s:.1f}"
+        for c, m, s in zip("RGB", prep.mean, prep.std, strict=True)
+    )
+    data = json.loads(record.to_json())
+    review = "no rule: every cell is for review"
+    if record.review:
+        least = zip(record.codes, record.review.least_probability, strict=True)
+        review = (
+            f"a class is possible from "
+            f"{', '.join(f'{code} {p:.2f}' for code, p in least)} "
+            f"(miss rate {record.review.alpha:g}); energy below "
+            f"{record.review.least_energy:.2f} is out of distribution"
+        )
+    lines = {
+        "file": f"{path} ({path.stat().st_size / 1e6:.2f} MB)",
+        "network": record.network["name"],
+        "scheme": record.scheme,
+        "classes": classes,
+        "input": f"{prep.input_size}x{prep.input_size} RGB",
+        "standardised by": rgb,
+        "crop": f"{prep.crop_red_cells:.2f} red-cell diameters",
+        "temperature": f"{record.temperature:.3f}",
+        "review": review,
+        "trained on": json.dumps(data["training"].get("images", {})),
+        "from": ", ".join(data["training"].get("sources", [])),
+        "metrics": json.dumps(data["metrics"]),
+        "model sha256": record.model_sha256 or "-",
+        "edgecell": f"{record.version} (record version {record.format})",
+    }
+    width = max(map(len, lines))
+    text = "\n".join(f"{k:<{width}}  {v}" for k, v in lines.items())
+    report(f"{text}\n{RESEARCH_USE}", data, json_file)

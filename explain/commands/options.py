@@ -1,0 +1,53 @@
+"""Options that `explain show` and `explain evaluate` share."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from edgecell.explainers import EXPLAINERS
+
+
+def drawn_cells(
+    split: str, cells: int, methods_help: str
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Adds --split, --cells, --method and --seed: what to explain, and how.
+
+    Args:
+        split: default of --split.
+        cells: default of --cells.
+        methods_help: help of --method.
+    """
+    options = (
+        click.option(
+            "--split",
+            type=click.Choice(["all", "train", "val", "test"]),
+            default=split,
+            show_default=True,
+            help="Which part of labelled DATA.",
+        ),
+        click.option(
+            "--cells",
+            type=click.IntRange(1),
+            default=cells,
+            show_default=True,
+            help="Cells of each class, drawn by the seed.",
+        ),
+        click.option(
+            "--method",
+            "methods",
+            type=click.Choice(list(EXPLAINERS)),
+            multiple=True,
+            help=methods_help,
+        ),
+        click.option(
+            "--seed", default=0, show_default=True, help="Of all that is drawn."
+        ),
+    )
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add

@@ -1,0 +1,92 @@
+"""``edgecell explain show``."""
+
+from pathlib import Path
+
+import click
+
+from edgecell import RESEARCH_USE
+from edgecell.explain.commands.options import drawn_cells
+from edgecell.explainers import check_installed
+
+_PAPERS = ("grad-cam", "lime", "kernel-shap")
+
+
+@click.command("show", short_help="Draw explanations of cells beside each other.")
+@click.argument("model")
+@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("explained.png"),
+    show_default=True,
+    help="The PNG to write.",
+)
+@click.option("--class", "code", help="Only cells of this class: BNE, SNE, ...")
+@drawn_cells(
+    "all", 1, f"Panels, in this order; else {', '.join(_PAPERS)}, as in the paper."
+)
+def command(
+    model: str,
+    data: tuple[Path, ...],
+    out: Path,
+    code: str | None,
+    split: str,
+    cells: int,
+    methods: tuple[str, ...],
+    seed: int,
+) -> None:
+    """Draw cells with maps of what speaks for the class that MODEL names.
+
+    MODEL is a .tflite file, or 'bundled'. DATA are images with one cell in the middle,
+    folders or zip files in which the directory above an image names its class, or
+    folders that 'edgecell run' wrote, whose finished explanations are drawn as they
+    are. Under each map stand its deletion and insertion area, under each cell the
+    class, the confidence and the runner-up.
+    """
+    from tqdm import tqdm
+
+    from edgecell.classes import CODES
+    from edgecell.data.dataset import IMAGE_SUFFIXES, decode, sample, scan
+    from edgecell.edge.record.sessions import find_sessions
+    from edgecell.errors import InputError
+    from edgecell.explain.panels import draw_rows, explain_row, session_rows
+    from edgecell.files import check_writable
+    from edgecell.image.preprocess import cell_image
+    from edgecell.model.classifier import Classifier
+    from edgecell.model.modelfile import resolve
+
+    if code is not None and code not in CODES:
+        raise click.UsageError(f"no class {code}; there are {', '.join(CODES)}")
+    check_writable(out)
+    classifier = Classifier(resolve(model))
+    images = [p for p in data if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES]
+    sessions = [p for p in data if p.is_dir() and find_sessions(p) == [p]]
+    labelled = [p for p in data if p not in (*images, *sessions)]
+    todo: list[tuple[str, str | None, bytes]] = [
+        (p.name, None, p.read_bytes()) for p in images
+    ]
+    if labelled:
+        files = [
+            f
+            for f in scan(labelled)
+            if split in ("all", f.split) and code in (None, f.code)
+        ]
+        todo += [
+            (Path(f.name).name, f.code, f.data) for f in sample(files, cells, seed)
+        ]
+    chosen = methods or _PAPERS
+    for method in chosen if todo else ():
+        check_installed(method)
+    prep = classifier.record.preprocessing
+    rows = [
+        explain_row(
+            classifier, cell_image(decode(image, name), prep), name, truth, chosen, seed
+        )
+        for name, truth, image in tqdm(todo, "explaining", disable=None, leave=False)
+    ]
+    for folder in sessions:
+        rows += session_rows(classifier, folder, code, methods, cells)
+    if not rows:
+        raise InputError("there are no such cells, or none explained, in this data")
+    draw_rows(rows, out)
+    click.echo(f"{out}: {len(rows)} cells\n{RESEARCH_USE}")

@@ -1,0 +1,220 @@
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
+
+import cv2
+import numpy as np
+import pytest
+
+from edgecell.classes import CODES
+from edgecell.edge.analyse import pipeline
+from edgecell.edge.analyse.pipeline import (
+    FrameAnalyser,
+    ScaleEstimator,
+    crop_box,
+    network_view,
+)
+from edgecell.edge.find.localise import Detection
+from edgecell.edge.sources.address import SAMPLES, Frame
+from edgecell.edge.sources.still import read_image
+from edgecell.errors import InputError
+from edgecell.image.preprocess import (
+    Preprocessing,
+    cell_image,
+    crop_square,
+    white_gains,
+)
+from edgecell.image.records import Box
+from edgecell.model.classifier import Classifier, Prediction, map_residual
+from edgecell.model.modelfile import bundled_model
+
+PREP = Preprocessing(
+    input_size=64,
+    crop_fraction=0.5,
+    crop_red_cells=2.0,
+    white_percentile=95.0,
+    white_level=240.0,
+    mean=(128, 128, 128),
+    std=(64, 64, 64),
+)
+BLANK = np.full((200, 300, 3), 230, np.uint8)
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    return Classifier(bundled_model())
+
+
+def frame(index: int = 0, time_s: float | None = None, name: str = "f.jpg") -> Frame:
+    return Frame(index, time_s, BLANK, name)
+
+
+def detection(*box: int, kind: str = "white", cut: bool = False) -> Detection:
+    return Detection(Box(*box), kind, cut, 0.9)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((SAMPLES / "frames").iterdir()), ids=lambda p: p.stem
+)
+def test_records_of_real_frames_hold_together(
+    path: Any, classifier: Classifier
+) -> None:
+    image = read_image(path)
+    result = FrameAnalyser(classifier, None).analyse(Frame(4, None, image, path.name))
+    assert result.cells, "every sample frame shows a white cell"
+    for cell in result.cells:
+        record = json.loads(json.dumps(cell.record.to_dict()))
+        x0, y0, x1, y1 = record["box"]
+        assert 0 <= x0 < x1 <= image.shape[1]
+        assert 0 <= y0 < y1 <= image.shape[0]
+        assert (record["frame"], record["name"]) == (4, path.name)
+        scores = [score["probability"] for score in record["top"]]
+        assert scores == sorted(scores, reverse=True)
+        assert 0 < sum(scores) <= 1 + 1e-6
+        assert {score["code"] for score in record["top"]} <= set(CODES)
+        assert len(scores) == 3
+        assert record["model_sha256"] == classifier.record.model_sha256
+        # Quantised maps and logits can each be off by a step or so.
+        assert record["integrity"] <= 2 * classifier.logit_step + 1e-3
+        assert record["locate_ms"] > 0
+        assert record["classify_ms"] > 0
+        assert cell.heat is not None
+        assert cell.heat.min() >= 0
+        assert cell.heat.max() <= 1
+        sides = classifier.record.preprocessing.crop_red_cells * record["red_cell_px"]
+        assert cell.crop.width == cell.crop.height == pytest.approx(sides, abs=1)
+
+
+def test_a_known_scale_sets_the_crop(classifier: Classifier) -> None:
+    image = read_image(SAMPLES / "frames" / "bccd_1.jpg")
+    result = FrameAnalyser(classifier, 100.0).analyse(Frame(0, None, image, "f"))
+    side = round(100 * classifier.record.preprocessing.crop_red_cells)
+    assert {cell.crop.width for cell in result.cells} == {side}
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (8, 500), (200, 300)])
+def test_a_frame_without_cells_has_no_records(
+    classifier: Classifier, shape: tuple[int, int]
+) -> None:
+    blank = np.full((*shape, 3), 220, np.uint8)
+    result = FrameAnalyser(classifier, None).analyse(Frame(0, None, blank, "f"))
+    assert result.cells == ()
+
+
+@pytest.mark.parametrize("px", [0.0, -3.0, 1e9, float("nan"), float("inf")])
+def test_impossible_scales_are_refused(classifier: Classifier, px: float) -> None:
+    with pytest.raises(InputError, match="red cell"):
+        FrameAnalyser(classifier, px)
+
+
+def test_the_network_sees_rgb(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[np.ndarray] = []
+
+    def classify(image: np.ndarray) -> Prediction:
+        seen.append(image)
+        maps = np.zeros((2, 2, 12), np.float32)
+        return Prediction(CODES, np.zeros(12, np.float32), np.full(12, 1 / 12), maps)
+
+    record = SimpleNamespace(
+        preprocessing=PREP, head_bias=(0.0,) * 12, model_sha256="0"
+    )
+    fake = cast(Classifier, SimpleNamespace(record=record, classify=classify))
+    image = np.full((200, 200, 3), 240, np.uint8)
+    image[60:140, 60:140] = (200, 100, 50)  # B, G, R
+    monkeypatch.setattr(pipeline, "locate", lambda *_: [detection(60, 60, 140, 140)])
+    for gate in ("frame_gate", "cell_gate"):
+        monkeypatch.setattr(pipeline, gate, lambda _: None)
+    FrameAnalyser(fake, 30.0).analyse(Frame(0, None, image, "f"))
+    assert seen[0].shape == (64, 64, 3)
+    assert tuple(seen[0][32, 32]) == (50, 100, 200)
+
+
+def test_frame_and_training_image_look_alike_to_the_network() -> None:
+    image = read_image(SAMPLES / "cells" / "EO_1.jpg")
+    height, width = image.shape[:2]
+    assert height == width
+    side = PREP.crop_fraction * height
+    crop = crop_box((width / 2, height / 2), side)
+    gains = white_gains(image, PREP.white_percentile, PREP.white_level)
+    rgb = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    pixels = crop_square(image, crop.centre, crop.width)
+    assert np.array_equal(network_view(pixels, gains, PREP), cell_image(rgb, PREP))
+
+
+def test_a_crop_beyond_the_border_is_mirrored() -> None:
+    image = np.full((50, 50, 3), 200, np.uint8)
+    crop = crop_box((0.0, 49.0), 40.0)
+    assert crop == Box(-20, 29, 20, 69)
+    pixels = crop_square(image, crop.centre, crop.width)
+    view = network_view(pixels, np.ones(3), PREP)
+    assert (view == 200).all()
+
+
+def test_maps_that_add_up_to_the_logits_leave_no_residual() -> None:
+    maps = np.zeros((2, 2, 2), np.float32)
+    maps[..., 0] = [[1, 2], [3, 6]]  # mean 3
+    maps[0, 0, 1] = -4  # mean -1
+    logits = np.array([3.5, -1.25], np.float32)
+    prediction = Prediction(("A", "B"), logits, np.array([1.0, 0.0]), maps)
+    assert map_residual(prediction, (0.5, -0.25)) == pytest.approx(0)
+    assert map_residual(prediction, (0.5, 0.5)) == pytest.approx(0.75)
+    odd = replace(prediction, logits=np.array([np.nan, 0], np.float32))
+    assert map_residual(odd, (0.5, 0.5)) == np.inf
+
+
+def measurements(monkeypatch: pytest.MonkeyPatch, *values: float | None) -> list[int]:
+    """Makes the red cells measure so, one after the other; returns the calls."""
+    calls: list[int] = []
+    rest = iter(values)
+
+    def measure(_: Any) -> float | None:
+        calls.append(1)
+        return next(rest)
+
+    monkeypatch.setattr(pipeline, "red_cell_diameter", measure)
+    return calls
+
+
+def test_a_still_image_stands_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    measurements(monkeypatch, 50.0, 90.0)
+    scale = ScaleEstimator()
+    assert scale.update(frame(name="a"), []) == 50
+    assert scale.update(frame(name="b"), []) == 90
+
+
+def test_a_moving_picture_takes_the_running_median(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measurements(monkeypatch, 50.0, 52.0, 200.0, None, 70.0)
+    scale = ScaleEstimator()
+    got = [scale.update(frame(i, i / 10, "v.avi"), []) for i in range(4)]
+    assert got == [50, 51, 52, 52]
+    assert scale.update(frame(4, 0.0, "w.avi"), []) == 70, "another video"
+
+
+def test_a_settled_scale_is_measured_now_and_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = measurements(monkeypatch, *[60.0] * 100)
+    scale = ScaleEstimator()
+    for i in range(100):
+        assert scale.update(frame(i, i / 10), []) == 60
+    assert 20 <= len(calls) <= 30
+
+
+def test_without_red_cells_other_things_tell_the_scale(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measurements(monkeypatch, None, None, None)
+    scale = ScaleEstimator()
+    # Nothing at all: five red cells along the longer side of 300 pixels.
+    assert scale.update(frame(), [detection(0, 0, 9, 9, kind="platelet")]) == 60
+    # White cells of 90 and 108 pixels, 1.8 red cells each; a cut one doesn't tell.
+    cells = [
+        detection(0, 0, 90, 80),
+        detection(0, 0, 70, 108),
+        detection(0, 0, 10, 10, cut=True),
+    ]
+    assert scale.update(frame(), cells) == pytest.approx(55)
+    assert scale.update(frame(), []) == pytest.approx(55), "the image before"

@@ -1,0 +1,384 @@
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from edgecell import RESEARCH_USE
+from edgecell.cli import cli
+from edgecell.edge.analyse.pipeline import FoundCell, FrameResult
+from edgecell.edge.commands.run import rows_table
+from edgecell.edge.loop.run_loop import PictureRule
+from edgecell.edge.show.overlay import caption
+from edgecell.edge.sources.address import SAMPLES, Frame
+from edgecell.edge.sources.still import read_image
+from edgecell.image.records import Box
+from tests.edge.show.test_overlay import cell
+from tests.edge.sources.servers import MjpegServer
+
+ROOT = Path(__file__).parents[3]
+FRAMES = SAMPLES / "frames"
+BLANK = np.full((60, 80, 3), 200, np.uint8)
+
+NO_TENSORFLOW = """
+import sys
+class Ban:
+    def find_spec(self, name, path=None, target=None):
+        assert name.split(".")[0] not in ("tensorflow", "keras"), name
+sys.meta_path.insert(0, Ban())
+from edgecell.cli import cli
+cli(sys.argv[1:])
+"""
+
+
+def invoke(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(cli, ["run", *map(str, arguments)])
+
+
+def script(code: str, *arguments: str | Path) -> list[str]:
+    return [sys.executable, "-c", code, *map(str, arguments)]
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+def rows(folder: Path, query: str) -> list[tuple[Any, ...]]:
+    """What a session's record holds; it has to be sound."""
+    with closing(sqlite3.connect(folder / "session.sqlite")) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        return db.execute(query).fetchall()
+
+
+def recorded(folder: Path) -> list[int]:
+    return [frame for (frame,) in rows(folder, "SELECT frame FROM frames")]
+
+
+def test_the_demo_needs_no_tensorflow_and_little_time(tmp_path: Path) -> None:
+    start = time.monotonic()
+    done = subprocess.run(
+        script(NO_TENSORFLOW, "run", "demo", "--out", "out", "--json", "s.json"),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment(),
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - start < 30, "10 s on a machine that is not testing"
+    summary = json.loads((tmp_path / "s.json").read_text())
+    out = tmp_path / "out"
+    assert recorded(out) == list(range(summary["frames"])), "a file loses no frame"
+    assert summary["health"]["dropped"] == summary["health"]["overflowed"] == 0
+    differential = json.loads((out / "differential.json").read_text())
+    assert summary["differential"] == differential
+    accepted = rows(out, "SELECT count(*) FROM decisions WHERE reasons = '[]'")[0][0]
+    counted = sum(
+        row["count"] for row in differential["classes"] if "+" not in row["class"]
+    )
+    assert 0 < counted <= accepted < summary["classified"], "each cell once"
+    assert (out / "differential.csv").read_text().startswith("class,")
+    assert rows(out, "SELECT end_reason FROM session") == [("end of source",)]
+    pictures = {int(p.stem) for p in (out / "frames").iterdir()}
+    stills = {n for (n,) in rows(out, "SELECT frame FROM frames WHERE time_s IS NULL")}
+    assert stills <= pictures
+    assert len(pictures) == summary["pictures"]
+    assert summary["frames"] > len(pictures), "not every frame of the clip"
+    assert done.stdout.splitlines()[-1] == RESEARCH_USE
+    assert "Results: out" in done.stdout
+    assert len(done.stdout.splitlines()) < 100
+
+
+def test_json_to_standard_output_comes_alone(tmp_path: Path) -> None:
+    result = invoke(FRAMES / "pbc_1.jpg", "--out", tmp_path / "o", "--json", "-")
+    assert result.exit_code == 0
+    summary = json.loads(result.stdout)
+    assert summary["source"].endswith("pbc_1.jpg")
+    assert summary["frames"] == 1
+    assert summary["skipped"] == []
+
+
+def test_the_table_names_cells_as_the_record_does(tmp_path: Path) -> None:
+    result = invoke(FRAMES / "bccd_1.jpg", "--out", tmp_path / "o")
+    assert result.exit_code == 0
+    found = rows(
+        tmp_path / "o",
+        "SELECT x0 + x1, code, probability FROM sightings JOIN decisions USING (cell)",
+    )
+    assert found
+    for twice_x, code, probability in found:
+        (line,) = [
+            line
+            for line in result.stdout.splitlines()
+            if f" {twice_x / 2:.0f}," in line and "bccd_1.jpg" in line
+        ]
+        assert f" {code}" in line
+        assert f"{probability:.0%}" in line
+
+
+def test_a_folder_with_a_broken_image_is_done_and_says_so(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes((FRAMES / "pbc_1.jpg").read_bytes())
+    (folder / "b.jpg").write_bytes(b"no image")
+    result = invoke(folder, "--out", tmp_path / "o")
+    assert result.exit_code == 0
+    assert "1 not readable and left out: b.jpg" in result.stdout
+    assert recorded(tmp_path / "o") == [0]
+
+
+def test_a_frame_that_is_not_fit_is_recorded_with_its_reason(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "blank.png"), BLANK)
+    result = invoke(tmp_path / "blank.png", "--out", tmp_path / "o")
+    assert result.exit_code == 0
+    assert "Frames not judged: empty field 1" in result.stdout
+    assert rows(tmp_path / "o", "SELECT gate, found FROM frames") == [
+        ("empty field", 0)
+    ]
+    assert (tmp_path / "o" / "frames" / "000000.jpg").exists()
+
+
+def test_max_frames_ends_early(tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    result = invoke("demo", "--out", out, "--max-frames", "2", "--json", "-")
+    assert json.loads(result.stdout)["frames"] == 2
+    assert recorded(out) == [0, 1]
+
+
+def test_a_target_ends_the_count(tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    result = invoke("demo", "--out", out, "--target", "3", "--json", "-")
+    summary = json.loads(result.stdout)
+    assert summary["ended"] == "target reached"
+    assert summary["differential"]["white_cells"] >= 3
+    assert summary["frames"] < 60
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.jpg"], "does not exist"),
+        (["96"], "camera-96 does not answer"),
+        (["empty"], "holds no image"),
+        (["broken"], "none of the 2 images"),
+        (["text.jpg"], "not an image"),
+        (["demo", "--model", "text.jpg"], "not a TFLite model"),
+        (["demo", "--model", "missing.tflite"], "does not exist"),
+        (["demo", "--out", "/dev/full"], "cannot write"),
+        (["demo", "--out", "empty/.."], "not empty"),
+        (["demo", "--red-cell-px", "nan"], "red cell"),
+        (["demo", "--json", "text.jpg/s.json"], "cannot write"),
+        (["demo", "--video", "text.mp4"], "has to end in .avi"),
+        (["demo", "--keep", "much"], "much"),
+        (["rtsp://"], "followed by a host"),
+        (["demo", "--watch"], "only a folder or a glob"),
+        (["http://127.0.0.1:9/x"], "does not answer"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    for name in ("text.jpg", "broken/a.jpg", "broken/b.png"):
+        (tmp_path / name).write_text("text")
+    before = sorted(tmp_path.rglob("*"))
+    out = [] if "--out" in arguments else ["--out", "out"]
+    result = invoke(*arguments, *out)
+    assert result.exit_code == 1
+    errors = [x for x in result.output.splitlines() if x.startswith("Error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert "Traceback" not in result.output
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_bound_on_disk_use_and_a_film_without_end_are_refused() -> None:
+    bound, film = ("--keep", "5GB"), ("--video", "f.avi")
+    for options in ((*bound, *film), (*film, *bound)):
+        result = invoke("demo", *options)
+        assert result.exit_code == 2
+        assert "leave out one" in result.output
+
+
+def test_a_full_disk_stops_the_recording_and_not_the_loop(tmp_path: Path) -> None:
+    limited = "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (400_000, -1))\n"
+    done = subprocess.run(
+        script(
+            limited + NO_TENSORFLOW,
+            *("run", "demo", "--out", tmp_path / "o", "--json", "-"),
+        ),
+        capture_output=True,
+        text=True,
+        env=environment(),
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "recording stopped: " in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("Error: cannot write")
+    assert "Traceback" not in done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["ended"] == "end of source"
+    assert summary["health"]["recording"].startswith("cannot write")
+    written = recorded(tmp_path / "o")
+    assert len(written) == summary["health"]["recorded"] < summary["frames"]
+    assert written == list(range(len(written)))
+
+
+@pytest.fixture
+def camera() -> Iterator[MjpegServer]:
+    """A network camera that shows the sample frames."""
+    paths = sorted(FRAMES.glob("bccd*"))
+    pictures = [cv2.resize(read_image(path), (640, 480)) for path in paths]
+    with MjpegServer([np.asarray(p, np.uint8) for p in pictures]) as server:
+        yield server
+
+
+def start(
+    camera: MjpegServer, folder: Path, *arguments: str | Path
+) -> subprocess.Popen[str]:
+    """Starts a run at a camera; returns once it has recorded frames."""
+    health = folder / "health.json"
+    process = subprocess.Popen(
+        script(
+            NO_TENSORFLOW,
+            *("run", camera.address, "--out", folder / "o", "--health", health),
+            *arguments,
+        ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    wait_until(process, lambda: health_of(folder).get("recorded", 0) > 5)
+    return process
+
+
+def health_of(folder: Path) -> dict[str, Any]:
+    path = folder / "health.json"
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return found
+
+
+def wait_until(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("arguments", [[], ["--json", "-"]], ids=["table", "json"])
+def test_a_signal_ends_a_camera_cleanly(
+    camera: MjpegServer, tmp_path: Path, number: int, arguments: list[str]
+) -> None:
+    process = start(camera, tmp_path, *arguments)
+    process.send_signal(number)
+    asked = time.monotonic()
+    out, err = process.communicate(timeout=30)
+    assert time.monotonic() - asked < 5, "2 s on a machine that is not testing"
+    assert process.returncode == 0, err
+    assert err == ""
+    assert rows(tmp_path / "o", "SELECT end_reason FROM session") == [("stopped",)]
+    final = health_of(tmp_path)
+    assert final["recorded"] == final["analysed"] == len(recorded(tmp_path / "o"))
+    assert (tmp_path / "o" / "differential.json").exists()
+    if arguments:
+        assert json.loads(out)["health"]["recorded"] == final["recorded"]
+    else:
+        assert f"({final['recorded']} frames recorded" in out
+        assert out.splitlines()[-1] == RESEARCH_USE
+
+
+def test_a_killed_run_leaves_whole_records_and_pictures(
+    camera: MjpegServer, tmp_path: Path
+) -> None:
+    process = start(camera, tmp_path)
+    reported = health_of(tmp_path)["recorded"]
+    process.kill()
+    process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGKILL
+    assert len(recorded(tmp_path / "o")) >= reported
+    for path in (tmp_path / "o" / "frames").glob("[0-9]*.jpg"):
+        assert path.read_bytes().endswith(b"\xff\xd9")
+
+
+def test_a_camera_that_is_away_for_a_while(camera: MjpegServer, tmp_path: Path) -> None:
+    """Nothing is classified or filmed as live meanwhile, and it goes on by itself."""
+    process = start(camera, tmp_path, "--video", tmp_path / "film.avi", "--json", "-")
+    camera.stop()
+    wait_until(process, lambda: health_of(tmp_path)["source"].startswith("lost: "))
+    before = health_of(tmp_path)["analysed"]
+    time.sleep(3.5)
+    assert health_of(tmp_path)["analysed"] == before
+    assert health_of(tmp_path)["fps"] == 0
+    camera.start()
+    back = time.monotonic()
+    wait_until(process, lambda: health_of(tmp_path)["analysed"] > before)
+    assert time.monotonic() - back < 5 + 1.5, "health is told every second"
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    summary = json.loads(out)
+    assert summary["health"]["reconnects"] == 1
+    assert "trying again" in err
+    assert "is back" in err
+    (oldest,) = rows(tmp_path / "o", "SELECT max(age_ms) FROM sightings")[0]
+    assert oldest < 2000
+    times = [t for (t,) in rows(tmp_path / "o", "SELECT time_s FROM frames")]
+    assert max(b - a for a, b in pairwise(times)) > 2.5, "session time goes on"
+    film = cv2.VideoCapture(str(tmp_path / "film.avi"))
+    dark = 0
+    while (grabbed := film.read())[0]:
+        dark += bool(np.median(grabbed[1]) < 80)
+    assert dark > 15, "the film says that there was no signal"
+
+
+def result_at(
+    time_s: float | None, cells: int = 1, index: int = 0, name: str = "v"
+) -> FrameResult:
+    found: list[FoundCell] = [cell(Box(0, 0, 9, 9)) for _ in range(cells)]
+    return FrameResult(Frame(index, time_s, BLANK, name), tuple(found))
+
+
+def test_pictures_are_at_most_one_a_second_of_a_moving_picture() -> None:
+    rule = PictureRule()
+    taken = [i for i in range(35) if rule.takes(result_at(i / 10))]
+    assert taken == [0, 10, 20, 30]
+    assert rule.takes(result_at(0.0, name="w")), "another video starts anew"
+    assert not rule.takes(result_at(9.0, cells=0))
+    assert all(rule.takes(result_at(None, cells=0)) for _ in range(3)), "stills"
+
+
+def test_a_long_table_is_cut_off() -> None:
+    record = cell(Box(0, 0, 9, 9), name="a-very-long-name-indeed.jpg").record
+    lines = rows_table([record] * 100, 1000)
+    assert len(lines) == 63
+    assert "940 more" in lines[-2]
+    assert max(map(len, lines)) < 100
+    assert rows_table([], 0) == []
+    gated = replace(record, gate="out of focus", top=())
+    assert "not judged: out of focus" in rows_table([gated], 1)[1]
+
+
+def test_captions_are_ascii() -> None:
+    frame = Frame(3, 1.25, BLANK, "Präparat.avi")
+    assert caption(FrameResult(frame, ())) == "Pr?parat.avi, frame 3, 1.2 s"

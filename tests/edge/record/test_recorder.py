@@ -1,0 +1,271 @@
+"""The writer thread with a disk that is slow, full or hangs."""
+
+import sqlite3
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from edgecell.edge.analyse.pipeline import FrameResult
+from edgecell.edge.count.differential import Decision
+from edgecell.edge.count.tracking import TrackedFrame
+from edgecell.edge.record import recorder as module
+from edgecell.edge.record.recorder import Recorder
+from edgecell.edge.record.store import Session, Store
+from edgecell.edge.sources.base import Frame
+from edgecell.errors import OutputError
+from edgecell.model.modelfile import bundled_model, read_tflite
+
+IMAGE = np.full((60, 80, 3), 200, np.uint8)
+
+
+def tracked(index: int) -> TrackedFrame:
+    """A frame that decides on a cell of its own number."""
+    frame = Frame(index, index / 10, IMAGE, "camera-0")
+    decision = Decision(index, "SNE", 0.9, (), 1, None, None)
+    return TrackedFrame(FrameResult(frame, ()), (), (), (decision,))
+
+
+def real_store(folder: Path) -> Store:
+    return Store(folder, Session("0", read_tflite(bundled_model())[1], {}))
+
+
+class FakeStore:
+    """A store whose disk does what the test says."""
+
+    def __init__(self, write: Any = lambda frames: None) -> None:
+        self.frames: list[Frame] = []
+        self.cells: list[int] = []
+        self.reason = ""
+        self.failed: object = None
+        self._write = write
+
+    def __enter__(self) -> "FakeStore":
+        self.thread = threading.current_thread()
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.failed = kind
+
+    def write(self, frames: list[TrackedFrame]) -> None:
+        self.cells += [d.cell for t in frames for d in t.changed]
+        assert threading.current_thread() is self.thread
+        self._write(frames)
+        self.frames += [t.result.frame for t in frames]
+
+    def write_picture(self, frame: int, picture: np.ndarray) -> None: ...
+
+    def end(self, reason: str) -> None:
+        self.reason = reason
+
+
+def recorder(store: FakeStore, film: Any = None, patient: bool = False) -> Recorder:
+    return Recorder(cast(Store, store), film, patient)
+
+
+def test_everything_is_written_in_order(tmp_path: Path) -> None:
+    with Recorder(real_store(tmp_path / "o"), None, patient=True) as writer:
+        for i in range(300):
+            writer.put(tracked(i), picture=i % 100 == 0)
+        writer.end("end of source", hurried=False)
+    assert (writer.frames, writer.pictures, writer.overflowed) == (300, 3, 0)
+    with closing(sqlite3.connect(tmp_path / "o" / "session.sqlite")) as db:
+        frames = [n for (n,) in db.execute("SELECT frame FROM frames")]
+        reasons = db.execute("SELECT end_reason FROM session").fetchall()
+    assert frames == list(range(300))
+    assert reasons == [("end of source",)]
+    assert len(list((tmp_path / "o" / "frames").iterdir())) == 3
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_at_once(tmp_path: Path) -> None:
+    (tmp_path / "o").write_text("")
+    with pytest.raises(OutputError):
+        Recorder(real_store(tmp_path / "o"), None, patient=True).__enter__()
+
+
+def test_a_slow_disk_holds_nobody_up_and_what_is_left_out_is_counted(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_FRAMES_WAITING", 8)
+    slow = FakeStore(lambda frames: time.sleep(0.2))
+    slowest = 0.0
+    with recorder(slow) as writer:
+        for i in range(200):
+            start = time.monotonic()
+            writer.put(tracked(i), picture=True)
+            slowest = max(slowest, time.monotonic() - start)
+            time.sleep(0.002)
+        time.sleep(0.3)
+        writer.put(tracked(200), picture=False)
+        writer.end("stopped", hurried=False)
+    assert slow.cells == list(range(201)), "decisions go with the next frame"
+    assert slowest < 0.1
+    assert writer.overflowed > 0
+    assert writer.undrawn > 0
+    assert len(slow.frames) == writer.frames == 201 - writer.overflowed
+    assert sum("too slow" in r.getMessage() for r in caplog.records) == 1
+
+
+def test_with_a_file_the_loop_waits_for_the_disk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_FRAMES_WAITING", 8)
+    slow = FakeStore(lambda frames: time.sleep(0.05))
+    with recorder(slow, patient=True) as writer:
+        for i in range(100):
+            writer.put(tracked(i), picture=True)
+        writer.end("end of source", hurried=False)
+    assert [f.index for f in slow.frames] == list(range(100))
+    assert (writer.overflowed, writer.undrawn) == (0, 0)
+
+
+def test_what_waits_has_no_image_unless_it_is_drawn() -> None:
+    store = FakeStore()
+    with recorder(store) as writer:
+        writer.put(tracked(0), picture=False)
+        writer.put(tracked(1), picture=True)
+        writer.end("stopped", hurried=False)
+    assert [f.image.size for f in store.frames] == [0, IMAGE.size]
+
+
+def test_a_full_disk_stops_the_recording_alone(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_WRITE_EVERY_S", 0.01)
+
+    def full(frames: list[TrackedFrame]) -> None:
+        if frames[-1].result.frame.index >= 3:
+            raise OutputError("cannot write to o: No space left on device; make room")
+
+    store = FakeStore(full)
+    with recorder(store, patient=True) as writer:
+        for i in range(300):
+            writer.put(tracked(i), picture=True)
+            time.sleep(0.0005)
+        writer.end("end of source", hurried=False)
+    assert writer.error is not None
+    assert "No space left" in str(writer.error)
+    assert writer.frames == len(store.frames) <= 3
+    assert store.reason == ""
+    assert caplog.text.count("recording stopped") == 1
+
+
+def test_a_hanging_disk_does_not_hold_up_the_end(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_WRITE_EVERY_S", 0.01)
+    monkeypatch.setattr(module, "_HURRY_S", 0.2)
+    hang = threading.Event()
+    start = time.monotonic()
+    with recorder(FakeStore(lambda frames: hang.wait(10))) as writer:
+        writer.put(tracked(0), picture=False)
+        writer.end("stopped", hurried=True)
+    assert "the disk hangs" in caplog.text
+    assert time.monotonic() - start < 2
+    hang.set()
+
+
+def test_a_failed_run_is_told_to_the_store() -> None:
+    store = FakeStore()
+    with pytest.raises(ZeroDivisionError):
+        run_and_fail(store)
+    assert store.failed is not None
+    assert len(store.frames) == 1, "what was seen until then is kept"
+
+
+def run_and_fail(store: FakeStore) -> None:
+    with recorder(store) as writer:
+        writer.put(tracked(0), picture=False)
+        raise ZeroDivisionError
+
+
+def test_a_fault_in_the_writer_reaches_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_WRITE_EVERY_S", 0.01)
+
+    def fault(frames: list[TrackedFrame]) -> None:
+        raise ZeroDivisionError
+
+    with recorder(FakeStore(fault), patient=True) as writer:
+        with pytest.raises(ZeroDivisionError):
+            put_until_it_fails(writer)
+
+
+def put_until_it_fails(writer: Recorder) -> None:
+    for i in range(1000):
+        writer.put(tracked(i), picture=True)
+        time.sleep(0.001)
+
+
+def test_every_frame_is_filmed() -> None:
+    shown: list[float | None] = []
+    film = SimpleNamespace(
+        show=lambda picture, time_s: shown.append(time_s), close=lambda: shown.append(9)
+    )
+    with recorder(FakeStore(), film, patient=True) as writer:
+        for i in range(40):
+            writer.put(tracked(i), picture=False)
+        writer.end("end of source", hurried=False)
+    assert shown == [*(i / 10 for i in range(40)), 9]
+    assert writer.pictures == 0
+
+
+def test_a_film_without_its_end_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def close() -> None:
+        raise OutputError("f.avi grows no more")
+
+    film = SimpleNamespace(show=lambda *_: None, close=close)
+    store = FakeStore()
+    with recorder(store, film, patient=True) as writer:
+        writer.put(tracked(0), picture=False)
+        writer.end("end of source", hurried=False)
+    assert "grows no more" in str(writer.picture_error)
+    assert "grows no more" in caplog.text
+    assert writer.frames == 1
+
+
+def test_neither_a_picture_nor_the_film_ends_the_record(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LARGEST_WRITE", 1)
+    closed: list[bool] = []
+
+    def refused(*_: object) -> None:
+        raise OutputError("cannot write more to x.avi: the disk is full")
+
+    film = SimpleNamespace(show=refused, close=lambda: closed.append(True))
+    store = FakeStore()
+    monkeypatch.setattr(store, "write_picture", refused)
+    with recorder(store, film, patient=True) as writer:
+        for i in range(40):
+            writer.put(tracked(i), picture=True)
+        writer.end("end of source", hurried=False)
+    assert writer.error is None
+    assert "x.avi" in str(writer.picture_error)
+    assert (writer.frames, writer.pictures, store.reason) == (40, 0, "end of source")
+    assert closed == [True], "the film is closed at once, and once"
+    assert caplog.text.count("the record goes on") == 1
+
+
+def test_what_is_decided_in_frames_left_out_at_the_end_is_recorded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_FRAMES_WAITING", 2)
+    monkeypatch.setattr(module, "_LARGEST_WRITE", 1)
+    slow = FakeStore(lambda frames: time.sleep(0.05))
+    with recorder(slow) as writer:
+        for i in range(30):
+            writer.put(tracked(i), picture=False)
+        assert writer.overflowed > 0
+        writer.end("stopped", hurried=False)
+    assert sorted(slow.cells) == list(range(30))
+    assert slow.frames[-1].index == 29
+    assert len(slow.frames) == writer.frames == 30 - writer.overflowed

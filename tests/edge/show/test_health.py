@@ -1,0 +1,114 @@
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgecell.edge.show import health
+from edgecell.edge.show.health import Board, Health, Monitor, read_board
+
+
+def some_health(**changes: object) -> Health:
+    values: dict[str, object] = {
+        "source": "on",
+        "frames_in": 100,
+        "dropped": 7,
+        "broken": 1,
+        "reconnects": 2,
+        "analysed": 93,
+        "gated": {"out of focus": 3},
+        "classified": 50,
+        "age_ms": 41.5,
+        "fps": 22.25,
+        "recording": "on",
+        "recorded": 90,
+        "overflowed": 0,
+        "undrawn": 0,
+        "uptime_s": 4.5,
+        "board": Board(61.2, ("throttled",)),
+    }
+    return Health(**(values | changes))  # type: ignore[arg-type]
+
+
+def test_a_raspberry_pi_tells_heat_and_throttling(tmp_path: Path) -> None:
+    for zone, millidegrees in (("thermal_zone0", "48312\n"), ("thermal_zone1", "-1")):
+        (tmp_path / "class/thermal" / zone).mkdir(parents=True)
+        (tmp_path / "class/thermal" / zone / "temp").write_text(millidegrees)
+    assert read_board(tmp_path) == Board(48.312, None)
+    firmware = tmp_path / "devices/platform/soc/soc:firmware"
+    firmware.mkdir(parents=True)
+    for bits, names in (
+        ("0", ()),
+        ("50005", ("under-voltage", "throttled")),
+        ("80008", ("soft temperature limit",)),
+        ("f0000", ()),
+        ("rubbish", ()),
+    ):
+        (firmware / "get_throttled").write_text(bits)
+        assert read_board(tmp_path).throttling == names
+    assert read_board(tmp_path / "none") == Board(None, None)
+
+
+def test_health_is_json_and_one_line() -> None:
+    found = json.loads(json.dumps(some_health().to_dict()))
+    assert found["board"] == {"temperature_c": 61.2, "throttling": ["throttled"]}
+    assert found["at"].endswith("+00:00")
+    line = some_health().line()
+    for part in ("Source on", "22.2 frames/s", "42 ms", "gated 3", "61 C", "throttled"):
+        assert part in line
+
+
+@pytest.fixture
+def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """What systemd listens on; sd_notify(3)."""
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(path))
+        listener.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(path))
+        yield listener
+
+
+def messages(listener: socket.socket) -> list[str]:
+    found = []
+    while True:
+        try:
+            found.append(listener.recv(4096).decode().strip())
+        except BlockingIOError:
+            return found
+
+
+def test_systemd_is_told_as_long_as_the_loop_goes_round(
+    systemd: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "PERIOD_S", 0.02)
+    monkeypatch.setattr(health, "_HUNG_S", 0.3)
+    shown: list[Health] = []
+    with Monitor(some_health, tmp_path / "h.json", shown.append) as monitor:
+        for _ in range(10):
+            monitor.turn()
+            time.sleep(0.02)
+        told = messages(systemd)
+        assert told[0] == "READY=1"
+        assert told.count("WATCHDOG=1") >= 3
+        assert any(m.startswith("STATUS=Source on, 22.2 frames/s") for m in told)
+        assert json.loads((tmp_path / "h.json").read_text())["frames_in"] == 100
+        for _ in range(25):  # the loop hangs
+            time.sleep(0.02)
+            told = messages(systemd)
+        assert told == []
+    assert len(shown) >= 5
+
+
+def test_a_health_file_that_cannot_be_written_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(health, "PERIOD_S", 0.02)
+    assert "NOTIFY_SOCKET" not in os.environ
+    (tmp_path / "file").write_text("")
+    with Monitor(some_health, tmp_path / "file" / "h.json", None):
+        time.sleep(0.2)
+    assert caplog.text.count("health is not written any more") == 1

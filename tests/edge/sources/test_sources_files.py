@@ -1,0 +1,239 @@
+"""What the sources that read files do beside the contract of `test_sources`."""
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from edgecell.edge.sources import watch as sources_watch
+from edgecell.edge.sources.address import SAMPLES, natural_key, open_source
+from edgecell.edge.sources.still import read_image
+from edgecell.edge.sources.video import VideoFile
+from edgecell.errors import EdgecellError, InputError, SourceError
+from tests.edge.sources.test_sources import broken, take, write_video
+
+ROOT = Path(__file__).parents[3]
+BLUE = (250, 10, 20)
+"""B, G, R."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("f10.png", "f2.png"):
+        cv2.imwrite(str(tmp_path / name), np.full((30, 40, 3), BLUE, np.uint8))
+    return tmp_path
+
+
+def test_images_are_read_in_the_order_that_people_count_in(folder: Path) -> None:
+    with open_source(str(folder)) as source:
+        frames = take(source, None)
+    assert [f.name for f in frames] == ["f2.png", "f10.png"]
+    assert tuple(frames[0].image[0, 0]) == BLUE
+
+
+@pytest.mark.parametrize(("name", "fourcc"), [("v.avi", "MJPG"), ("v.mp4", "mp4v")])
+def test_a_video_keeps_its_own_times(tmp_path: Path, name: str, fourcc: str) -> None:
+    with open_source(str(write_video(tmp_path / name, 6, fourcc))) as source:
+        frames = take(source, None)
+    assert [f.time_s for f in frames] == pytest.approx([0.08 * i for i in range(6)])
+    levels = [float(f.image.mean()) for f in frames]
+    assert levels == pytest.approx([10 * i for i in range(6)], abs=6)
+
+
+def test_the_demo_shows_stills_and_then_the_clip() -> None:
+    with open_source("demo") as source:
+        frames = take(source, None)
+    moving = [f.time_s is not None for f in frames]
+    assert moving == sorted(moving)
+    assert moving.count(False) >= 8
+    assert 2 <= (frames[-1].time_s or 0) <= 20
+
+
+@pytest.mark.parametrize("name", ["frame2.png", "Frame10.PNG", "a", "2", ""])
+def test_natural_keys_compare(name: str) -> None:
+    assert natural_key("frame2") < natural_key("frame10")
+    assert isinstance(natural_key(name) < natural_key("frame3.png"), bool)
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_images_of_any_depth_become_8_bit_bgr(
+    tmp_path: Path, depth: Any, channels: int
+) -> None:
+    level = np.iinfo(depth).max // 2
+    path = tmp_path / "i.png"
+    cv2.imwrite(str(path), np.full((20, 30, channels), level, depth))
+    image = read_image(path)
+    assert image.shape == (20, 30, 3)
+    assert image.dtype == np.uint8
+    assert abs(int(image[5, 5, 1]) - 127) <= 1
+
+
+@pytest.mark.parametrize("kind", ["empty", "text", "cut"])
+def test_a_broken_image_is_an_error(tmp_path: Path, kind: str) -> None:
+    path = broken(tmp_path / "x.jpg", kind)
+    with open_source(str(path)) as source, pytest.raises(InputError, match=r"x\.jpg"):
+        list(source)
+
+
+def test_a_broken_image_in_a_folder_is_skipped_and_named(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken(folder / "f1.jpg", "cut")
+    with caplog.at_level(logging.WARNING), open_source(str(folder)) as source:
+        take(source, None)
+    assert list(source.skipped.names) == ["f1.jpg"]
+    assert "f1.jpg" in caplog.text
+
+
+def test_a_folder_of_broken_images_is_an_error(tmp_path: Path) -> None:
+    broken(tmp_path / "a.jpg", "text")
+    broken(tmp_path / "b.jpg", "empty")
+    with (
+        open_source(str(tmp_path)) as source,
+        pytest.raises(SourceError, match="none of the 2 images"),
+    ):
+        list(source)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("missing.jpg", None, "does not exist"),
+        ("notes.txt", b"text", "neither an image nor a video"),
+        ("v.mp4", b"text" * 1000, "cannot be opened as a video"),
+        ("v.avi", b"", "cannot be opened as a video"),
+        ("folder", "folder", "holds no image"),
+    ],
+)
+def test_what_cannot_be_opened_says_why(
+    tmp_path: Path, name: str, content: bytes | str | None, message: str
+) -> None:
+    path = tmp_path / name
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content:
+        path.mkdir()
+    with pytest.raises(EdgecellError, match=message), open_source(str(path)):
+        pass
+
+
+def test_opencv_and_ffmpeg_keep_quiet(tmp_path: Path) -> None:
+    (tmp_path / "v.mp4").write_text("text" * 1000)
+    code = (
+        "from contextlib import suppress\n"
+        "from edgecell.edge.sources.address import open_source\n"
+        "from edgecell.errors import SourceError\n"
+        "for address in ('v.mp4', '97'):\n"
+        "    with suppress(SourceError), open_source(address): pass\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_a_video_that_was_cut_short_gives_what_it_has_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_video(tmp_path / "v.avi", 20)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with caplog.at_level(logging.WARNING), VideoFile(path) as source:
+        frames = take(source, None)
+    assert 0 < len(frames) < 20
+    assert "of 20 frames" in caplog.text
+
+
+def test_the_samples_are_all_there_and_told_of() -> None:
+    cells = sorted(p.name for p in (SAMPLES / "cells").iterdir())
+    codes = [name.split("_")[0] for name in cells]
+    assert len(set(codes)) == 12
+    assert all(codes.count(code) >= 2 for code in codes)
+    readme = (SAMPLES / "README.md").read_text()
+    for path in SAMPLES.rglob("*"):
+        if path.is_file() and path.name != "README.md":
+            assert path.relative_to(SAMPLES).as_posix() in readme
+    sizes = [p.stat().st_size for p in SAMPLES.rglob("*") if p.suffix != ".tflite"]
+    assert sum(sizes) < 3e6
+
+
+def test_no_sample_cell_was_trained_on() -> None:
+    from hashlib import sha256
+
+    from edgecell.data.dataset import split_of
+
+    for path in (SAMPLES / "cells").iterdir():
+        assert split_of(sha256(path.read_bytes()).hexdigest()) == "test"
+
+
+def test_a_watched_folder_gives_each_picture_once_and_when_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources_watch, "_POLL_S", 0.01)
+    whole = (SAMPLES / "frames" / "bccd_1.jpg").read_bytes()
+    (tmp_path / "1.jpg").write_bytes(whole)
+    source = open_source(str(tmp_path), watch=True)
+    assert not source.live, "no picture may be lost"
+    stream = iter(source)
+
+    def names(looks: int) -> list[str]:
+        found = [next(stream) for _ in range(looks)]
+        return [f.name for f in found if f is not None]
+
+    with source:
+        assert names(4) == ["1.jpg"]
+        (tmp_path / "2.jpg").write_bytes(whole[:9999])
+        (tmp_path / "notes.txt").write_text("no picture")
+        assert names(3) == [], "it is being written"
+        (tmp_path / "2.jpg").write_bytes(whole)
+        (tmp_path / "1.jpg").unlink()
+        assert names(4) == ["2.jpg"]
+        (tmp_path / "1.jpg").write_bytes(whole)
+        assert names(4) == ["1.jpg"], "another picture of the same name"
+        for path in tmp_path.glob("*.jpg"):
+            path.rename(path.with_suffix(".away"))
+        assert names(2) == []
+        for path in tmp_path.glob("*.away"):
+            path.rename(path.with_suffix(".jpg"))
+        assert names(3) == [], "a share that was away for a moment"
+        broken(tmp_path / "3.jpg", "cut")
+        os.utime(tmp_path / "3.jpg", (1, 1))
+        assert names(3) == []
+    assert list(source.skipped.names) == ["3.jpg"]
+
+
+def test_a_file_that_vanishes_while_it_is_looked_at_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources_watch, "_POLL_S", 0.01)
+    whole = SAMPLES / "frames" / "bccd_1.jpg"
+    gone = tmp_path / "0.jpg"
+    there = [tmp_path / "1.jpg", tmp_path / "2.jpg"]
+    for path in there:
+        path.write_bytes(whole.read_bytes())
+    listed = [there, there, [there[0], gone, there[1]], there, there]
+    source = sources_watch.WatchedFiles("f", lambda: listed.pop(0))
+    stream = iter(source)
+    names = [frame and frame.name for frame in (next(stream) for _ in range(7))]
+    assert names == [None, "1.jpg", "2.jpg", None, None, None, None]
+    away = sources_watch.WatchedFiles("f", lambda: list((tmp_path / "away").iterdir()))
+    assert next(iter(away)) is None
+
+
+def test_only_folders_and_globs_are_watched(folder: Path) -> None:
+    for address in (f"{folder}/f2.png", "demo", "0", "http://127.0.0.1/x"):
+        with pytest.raises(InputError, match="only a folder or a glob"):
+            open_source(address, watch=True)
+    with pytest.raises(SourceError, match="no image is like"):
+        open_source(f"{folder}/z*.png")

@@ -1,0 +1,172 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from edgecell.cli import cli
+from edgecell.explain import panels
+from edgecell.explain.evaluation import centred_disc, random_map
+from edgecell.explain.queue import open_queue
+from edgecell.explain.randomised import randomised
+from edgecell.model.classifier import Classifier
+from edgecell.model.modelfile import bundled_model, write_tflite
+from tests.conftest import SAMPLES
+from tests.explain.sessions import CAM, explanation, record, seen
+
+CELLS = SAMPLES / "cells"
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two cells of two classes."""
+    root = tmp_path_factory.mktemp("few") / "few"
+    for code in ("EO", "LY"):
+        (root / code).mkdir(parents=True)
+        for n in (1, 2):
+            shutil.copy(CELLS / f"{code}_{n}.jpg", root / code)
+    return root
+
+
+def evaluate(*args: object) -> Result:
+    named = ["explain", "evaluate", "bundled", *map(str, args)]
+    return CliRunner().invoke(cli, named)
+
+
+def show(*args: object) -> Result:
+    return CliRunner().invoke(cli, ["explain", "show", "bundled", *map(str, args)])
+
+
+def picture(path: Path) -> np.ndarray:
+    read = cv2.imread(str(path))
+    assert read is not None
+    return read
+
+
+def test_evaluate_compares_with_the_controls(few: Path, tmp_path: Path) -> None:
+    masks = tmp_path / "masks.zip"
+    folder = tmp_path / "with_masks" / "set"
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    image = picture(CELLS / "EO_1.jpg")
+    mask = np.zeros(image.shape[:2], np.uint8)
+    side = len(mask)
+    cv2.circle(mask, (side // 2, side // 2), side // 5, 128, -1)
+    cv2.circle(mask, (side // 2, side // 2), side // 8, 255, -1)
+    cv2.imwrite(str(folder / "images" / "1.png"), image)
+    cv2.imwrite(str(folder / "masks" / "1.png"), mask)
+    shutil.make_archive(str(masks.with_suffix("")), "zip", folder.parent)
+    args = ["--split", "all", "--cells", 1, "--method", "grad-cam", "--masks", masks]
+    args += ["--plot", tmp_path / "curves.png", "--json", tmp_path / "out.json"]
+    result = evaluate(few, *args)
+    assert result.exit_code == 0, result.output
+    assert "beats both controls in deletion:" in result.output
+    assert "For research use only" in result.output
+    found = json.loads((tmp_path / "out.json").read_text())
+    methods = {row["method"]: row for row in found["methods"]}
+    assert list(methods) == ["grad-cam", "random", "disc"]
+    assert (found["cells"], found["masked"]) == (2, 1)
+    assert 0 < found["nucleus_area"] < found["cell_area"] < 1
+    grad_cam, disc = methods["grad-cam"], methods["disc"]
+    assert grad_cam["deletion"] < methods["random"]["deletion"]
+    assert grad_cam["in_cell"] > found["cell_area"]
+    assert disc["random_weights"] == pytest.approx(1)  # does not look at the model
+    assert abs(grad_cam["random_weights"]) < 0.9
+    assert abs(methods["random"]["stability"]) < 0.5 < grad_cam["stability"]
+    assert len(grad_cam["curves"]["deletion"]) == 29
+    assert {c["measure"] for c in found["comparisons"]} == {
+        *("deletion", "insertion", "road", "in_nucleus", "in_cell")
+    }
+    assert picture(tmp_path / "curves.png").shape == (400, 1200, 3)
+
+
+def test_controls() -> None:
+    disc = centred_disc(9)
+    assert disc[4, 4] == disc.max() == 1
+    assert disc[0, 0] == disc.min() == pytest.approx(0, abs=1e-6)
+    one, other = (random_map(112, np.random.default_rng(s)) for s in (0, 1))
+    assert one.shape == (112, 112)
+    assert (one != other).any()
+
+
+def test_show_draws_a_row_a_cell(few: Path, tmp_path: Path) -> None:
+    out = tmp_path / "panels.png"
+    maps = ("--method", "grad-cam", "--method", "finer-cam", "--out", out)
+    result = show(CELLS / "SNE_1.jpg", few, "--class", "EO", "--cells", 2, *maps)
+    assert result.exit_code == 0, result.output
+    assert "panels.png: 3 cells" in result.output
+    assert "For research use only" in result.output
+    three = picture(out)
+    result = show(CELLS / "SNE_1.jpg", *maps)
+    assert result.exit_code == 0, result.output
+    one = picture(out)
+    assert one.shape[1] == three.shape[1]
+    assert three.shape[0] - one.shape[0] == 2 * 230
+    assert len(np.unique(one.reshape(-1, 3), axis=0)) > 1000  # colours were drawn
+
+
+def test_show_draws_what_a_session_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = record(tmp_path / "s", CAM, [seen(n) for n in range(3)])
+    nothing = show(session, "--out", tmp_path / "x.png")
+    assert nothing.exit_code == 1
+    assert "none explained" in nothing.output
+    with open_queue(session) as queue:
+        for job in queue.claim(2):
+            queue.acknowledge(job, explanation())
+    titles: list[str] = []
+    panel = panels._panel
+
+    def spy(axes: Any, above: str, below: str) -> None:
+        titles.append(above)
+        panel(axes, above, below)
+
+    monkeypatch.setattr(panels, "_panel", spy)
+    result = show(session, "--cells", 5, "--out", tmp_path / "x.png")
+    assert titles[1::2] == 2 * ["Grad-CAM for SNE"], "SNE is number 11"
+    assert "x.png: 2 cells" in result.output
+    assert picture(tmp_path / "x.png").shape[1] == 370  # the cell and one map
+    other = randomised(Classifier(bundled_model()), True, seed=0)
+    write_tflite(tmp_path / "other.tflite", other.flatbuffer, other.record)
+    args = ["explain", "show", str(tmp_path / "other.tflite"), str(session)]
+    refused = CliRunner().invoke(cli, args)
+    assert refused.exit_code == 1
+    assert "was run with another model; name that one" in refused.output
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("nowhere",), "nowhere does not exist"),
+        ((SAMPLES / "frames",), "no image in a folder named after a class"),
+    ],
+)
+def test_bad_data_is_named(args: tuple[object, ...], message: str) -> None:
+    for result in (evaluate(*args), show(*args)):
+        assert result.exit_code == 1
+        assert message in result.output
+
+
+def test_bad_options_are_named(few: Path, tmp_path: Path) -> None:
+    assert "no class XYZ; there are BA" in show(few, "--class", "XYZ").output
+    none = show(few, "--class", "BA", "--out", tmp_path / "x.png")
+    assert "no such cells" in none.output
+    assert "is not one of" in evaluate(few, "--method", "saliency").output
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    cam = ("--split", "all", "--method", "grad-cam")
+    result = evaluate(few, *cam, "--masks", empty)
+    assert result.exit_code == 1
+    assert "has no folder 'images'" in result.output
+    (empty / "images").mkdir()
+    shutil.copy(CELLS / "EO_1.jpg", empty / "images")
+    result = evaluate(few, *cam, "--masks", empty)
+    assert "EO_1.jpg in" in result.output
+    assert "has no mask" in result.output
+    result = evaluate(few, *cam, "--plot", empty)
+    assert "is a directory" in result.output

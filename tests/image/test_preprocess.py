@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+
+from edgecell.image.preprocess import (
+    Preprocessing,
+    apply_gains,
+    cell_image,
+    crop_square,
+    standardise,
+    white_gains,
+)
+
+PREP = Preprocessing(56, 0.5, 3.3, 95.0, 240.0, (10.0, 20.0, 30.0), (1.0, 2.0, 4.0))
+
+
+def flat(colour: tuple[int, int, int], side: int = 112) -> np.ndarray:
+    return np.full((side, side, 3), colour, np.uint8)
+
+
+def test_white_balance_brings_every_lamp_to_the_same_white() -> None:
+    for lamp in ((250, 230, 200), (200, 200, 255), (120, 120, 120)):
+        image = flat(lamp)
+        image[40:60, 40:60] = 30  # a dark cell is not background
+        balanced = apply_gains(image, white_gains(image, 95.0, 240.0))
+        assert np.all(balanced[0, 0] == 240)
+
+
+def test_gains_are_bounded_on_a_black_frame() -> None:
+    gains = white_gains(flat((0, 0, 0)), 95.0, 240.0)
+    assert np.all(gains == 4.0)
+
+
+def test_apply_gains_rounds_and_clips() -> None:
+    image = np.array([[[100, 200, 3]]], np.uint8)
+    out = apply_gains(image, np.array([1.5, 1.5, 0.5]))
+    assert out.tolist() == [[[150, 255, 2]]]  # 1.5 rounds to even
+
+
+def test_crop_square_inside_is_exact() -> None:
+    image = np.arange(100, dtype=np.uint8).reshape(10, 10)[..., None].repeat(3, 2)
+    crop = crop_square(image, (5, 5), 4)
+    assert np.array_equal(crop, image[3:7, 3:7])
+
+
+def test_crop_square_mirrors_beyond_the_border() -> None:
+    image = np.arange(16, dtype=np.uint8).reshape(4, 4)[..., None].repeat(3, 2)
+    crop = crop_square(image, (0, 2), 4)
+    assert crop.shape == (4, 4, 3)
+    assert crop[0, :, 0].tolist() == [1, 0, 0, 1]
+    with pytest.raises(ValueError, match="outside"):
+        crop_square(image, (40, 40), 4)
+
+
+def test_standardise_by_hand() -> None:
+    x = standardise(np.array([[[11, 24, 38]]], np.uint8), PREP)
+    assert x.dtype == np.float32
+    assert x.tolist() == [[[1.0, 2.0, 2.0]]]
+
+
+def test_a_margin_widens_the_view_at_the_same_scale() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, (112, 112, 3), np.uint8)
+    tight, wide = cell_image(image, PREP), cell_image(image, PREP, margin=2.0)
+    assert tight.shape == (56, 56, 3)
+    assert wide.shape == (112, 112, 3)
+    assert np.array_equal(wide[28:84, 28:84], tight)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"input_size": 0},
+        {"crop_fraction": 1.5},
+        {"crop_red_cells": 0.0},
+        {"white_percentile": 0.0},
+        {"white_level": 300.0},
+        {"std": (1.0, 0.0, 1.0)},
+    ],
+)
+def test_nonsense_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        Preprocessing(**(PREP.__dict__ | change))
