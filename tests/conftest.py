@@ -11,25 +11,8 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from edgecell.classes import CODES
+from tests.factories import draw_cell
 from tests.tiny import TINY, TINY_CONFIG
-
-SAMPLES = Path(__file__).parent.parent / "edge" / "samples"
-
-
-def draw_cell(rng: np.random.Generator, code: str, side: int = 96) -> np.ndarray:
-    """A stand-in for a cell: BGR (side, side, 3), disc and colour by class.
-
-    Red cells lie around it, so that its scale can be measured.
-    """
-    k = CODES.index(code)
-    image = np.full((side, side, 3), (205, 230, 250), np.uint8)
-    for x, y in ((10, 12), (side - 12, 14), (14, side - 12), (side - 14, side - 14)):
-        cv2.circle(image, (x, y), 9, (150, 150, 200), -1, cv2.LINE_AA)
-    colour = (200 - 8 * k, 40 + 6 * k, 90 + 12 * (k % 5))
-    at = side // 2 + rng.integers(-3, 4, 2)
-    cv2.circle(image, (int(at[0]), int(at[1])), 9 + k, colour, -1, cv2.LINE_AA)
-    noise = rng.normal(0, 4, image.shape)
-    return np.clip(image + noise, 0, 255).astype(np.uint8)
 
 
 @pytest.fixture(scope="session")

@@ -85,8 +85,8 @@ class Trainer:
         keras.utils.set_random_seed(cfg.seed)
         self.cfg, self.prep, self.strategy = cfg, prep, strategy
         present = len(np.unique(y))
-        self.images = cfg.images_per_class * present or len(y)
-        self.steps = max(1, self.images // cfg.batch_size)
+        self.epoch_images = cfg.images_per_class * present or len(y)
+        self.steps = max(1, self.epoch_images // cfg.batch_size)
         size = prep.input_size if cfg.model in FIXED_SIZE else None
         with strategy.scope():
             self.teacher = (
@@ -237,7 +237,7 @@ class Trainer:
         import tensorflow as tf
 
         cfg, size = self.cfg, self.view_size(epoch)
-        order = epoch_order(y, cfg.balance, self.images, cfg.seed, epoch)
+        order = epoch_order(y, cfg.balance, self.epoch_images, cfg.seed, epoch)
 
         def views() -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[np.int32]]]:
             scale = self.prep.input_size / size

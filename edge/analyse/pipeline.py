@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 import cv2
 import numpy as np
@@ -57,12 +56,13 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class CellRecord:
-    """One cell in one frame, as it is written down.
+    """What one frame says about one cell, without the pixels.
+
+    The store keeps the kind, the box, the gate, the red-cell diameter and the age of
+    each sighting that a decision rests on. The class is read from the logits again.
+    The time and the integrity go into the figures of the whole run (`Tally`).
 
     Attributes:
-        frame: the frame's number within the source.
-        name: the frame's file, or camera.
-        time_s: seconds since the source's start; None for a still image.
         age_ms: the frame's age when this cell was classified, milliseconds.
         box: the cell, in pixels of the frame.
         kind: what the localiser took it for: 'white' or 'platelet'.
@@ -70,56 +70,26 @@ class CellRecord:
         gate: why the cell is too poor to be classified, as `quality.cell_gate` says;
             None if it was classified.
         top: the most probable classes, best first; empty if it wasn't classified.
-        locate_ms: time spent on finding the frame's cells.
-        classify_ms: time spent on cropping and classifying this one.
-        model_sha256: hash of the model.
+        classify_ms: time spent on cropping and classifying this cell.
         red_cell_px: red-cell diameter that set the crop, pixels.
         integrity: largest |mean(map) + bias - logit| over the classes, in logits;
             above some quantisation steps the model file is not what it claims.
     """
 
-    frame: int
-    name: str
-    time_s: float | None
     age_ms: float
     box: Box
     kind: str
     cut_by_border: bool
     gate: str | None
     top: tuple[ClassScore, ...]
-    locate_ms: float
     classify_ms: float
-    model_sha256: str
     red_cell_px: float
     integrity: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """The record ready for JSON; the box as [x0, y0, x1, y1]."""
-        box = self.box
-        return {
-            "frame": self.frame,
-            "name": self.name,
-            "time_s": None if self.time_s is None else round(self.time_s, 3),
-            "age_ms": round(self.age_ms, 1),
-            "box": [box.x0, box.y0, box.x1, box.y1],
-            "kind": self.kind,
-            "cut_by_border": self.cut_by_border,
-            "gate": self.gate,
-            "top": [
-                {"code": s.code, "probability": round(s.probability, 6)}
-                for s in self.top
-            ],
-            "locate_ms": round(self.locate_ms, 2),
-            "classify_ms": round(self.classify_ms, 2),
-            "model_sha256": self.model_sha256,
-            "red_cell_px": round(self.red_cell_px, 1),
-            "integrity": round(self.integrity, 4),
-        }
-
 
 @dataclass(frozen=True)
-class CutCell:
-    """A cell that is cut out and not yet classified.
+class FoundCell:
+    """A cell that was found and cut out, but not yet classified.
 
     Attributes:
         detection: where it was found.
@@ -152,14 +122,14 @@ class FoundFrame:
 
     frame: Frame
     gate: str | None
-    cells: tuple[CutCell, ...]
+    cells: tuple[FoundCell, ...]
     red_cell_px: float
     locate_ms: float
 
 
 @dataclass(frozen=True)
-class FoundCell:
-    """A record with what is needed to draw it.
+class CellResult:
+    """A cell with its record, its pixels and what the network says of it.
 
     Attributes:
         record: the record.
@@ -189,11 +159,13 @@ class FrameResult:
         cells: its cells, in reading order.
         gate: why the frame is too poor to be looked at, as `quality.frame_gate`
             says; None if it was.
+        locate_ms: time spent on finding the cells, milliseconds; 0 without cells.
     """
 
     frame: Frame
-    cells: tuple[FoundCell, ...]
+    cells: tuple[CellResult, ...]
     gate: str | None = None
+    locate_ms: float = 0.0
 
 
 class ScaleEstimator:
@@ -304,7 +276,7 @@ class FrameAnalyser:
         detection: Detection,
         red_cell_px: float,
         gains: npt.NDArray[np.float64],
-    ) -> CutCell:
+    ) -> FoundCell:
         """Cuts one cell out; ``gains`` is the frame's white balance, B, G, R."""
         start = time.perf_counter()
         prep = self._classifier.record.preprocessing
@@ -313,39 +285,34 @@ class FrameAnalyser:
         seen = network_view(pixels, gains, prep)
         gate = cell_gate(seen)
         cut_ms = (time.perf_counter() - start) * 1e3
-        return CutCell(detection, crop, pixels, seen, gate, cut_ms)
+        return FoundCell(detection, crop, pixels, seen, gate, cut_ms)
 
     def classify(self, found: FoundFrame) -> FrameResult:
         """The second half: classifies what was found."""
         cells = [self._classify(found, cell) for cell in found.cells]
-        return FrameResult(found.frame, tuple(cells), found.gate)
+        return FrameResult(found.frame, tuple(cells), found.gate, found.locate_ms)
 
-    def _classify(self, found: FoundFrame, cell: CutCell) -> FoundCell:
+    def _classify(self, found: FoundFrame, cell: FoundCell) -> CellResult:
         """Classifies one cell, unless its picture is too poor."""
-        frame, detection, gate = found.frame, cell.detection, cell.gate
-        model = self._classifier.record
+        detection, gate = cell.detection, cell.gate
+        bias = self._classifier.record.head_bias
         start = time.perf_counter()
         prediction = self._classifier.classify(cell.seen) if gate is None else None
         record = CellRecord(
-            frame=frame.index,
-            name=frame.name,
-            time_s=frame.time_s,
-            age_ms=frame.age_s * 1e3,
+            age_ms=found.frame.age_s * 1e3,
             box=detection.box,
             kind=detection.kind,
             cut_by_border=detection.cut_by_border,
             gate=gate,
             top=_top(prediction),
-            locate_ms=found.locate_ms,
             classify_ms=cell.cut_ms + (time.perf_counter() - start) * 1e3,
-            model_sha256=model.model_sha256,
             red_cell_px=found.red_cell_px,
-            integrity=map_residual(prediction, model.head_bias) if prediction else 0.0,
+            integrity=map_residual(prediction, bias) if prediction else 0.0,
         )
         if prediction is None:
-            return FoundCell(record, cell.crop, cell.pixels, cell.seen, None, None)
+            return CellResult(record, cell.crop, cell.pixels, cell.seen, None, None)
         heat = class_activation(prediction.maps, prediction.index)
-        return FoundCell(
+        return CellResult(
             record, cell.crop, cell.pixels, cell.seen, heat, prediction.logits
         )
 

@@ -21,7 +21,7 @@ _INSTALL = 'pip install "edgecell[edge]"'
 
 
 @dataclass(frozen=True)
-class Health:
+class Checkup:
     """What `edgecell doctor` found out.
 
     Attributes:
@@ -62,7 +62,7 @@ class Health:
         return self.inference is not None
 
 
-def examine() -> Health:
+def examine() -> Checkup:
     """Looks at this machine."""
     problems: list[str] = []
     versions = {name: _version(name, problems) for name in ("numpy", "cv2")}
@@ -71,7 +71,7 @@ def examine() -> Health:
         # Without these two nothing of the device side can even be imported.
         found = _try_model(problems) | {"cameras": _cameras(), "links": lasting_links()}
     _check_numpy(versions["numpy"], problems)
-    return Health(
+    return Checkup(
         edgecell=__version__,
         python=platform.python_version(),
         machine=platform.machine(),
@@ -193,34 +193,34 @@ def _cpu_name() -> str:
     return match.group(1).strip() if match else platform.processor()
 
 
-def text(health: Health) -> str:
+def text(checkup: Checkup) -> str:
     """The findings for people."""
     lines = [
-        f"edgecell   {health.edgecell}",
-        f"python     {health.python} on {health.machine}",
-        f"board      {health.board or 'not told by the system'}",
-        f"processor  {health.cpu or 'not told by the system'}",
-        f"numpy      {health.numpy or 'missing'}",
-        f"opencv     {health.opencv or 'missing'}",
-        f"runtime    {health.runtime or 'none works'}",
+        f"edgecell   {checkup.edgecell}",
+        f"python     {checkup.python} on {checkup.machine}",
+        f"board      {checkup.board or 'not told by the system'}",
+        f"processor  {checkup.cpu or 'not told by the system'}",
+        f"numpy      {checkup.numpy or 'missing'}",
+        f"opencv     {checkup.opencv or 'missing'}",
+        f"runtime    {checkup.runtime or 'none works'}",
     ]
-    for attempt in health.attempts:
+    for attempt in checkup.attempts:
         outcome = attempt["error"] or "takes the built-in model, so it is used"
         lines.append(f"           {attempt['name']} {attempt['version']}: {outcome}")
-    if health.inference:
-        i = health.inference
+    if checkup.inference:
+        i = checkup.inference
         lines.append(
             f"inference  {i['cell']} is taken for {i['class']} "
             f"({i['probability']:.0%}), {i['ms']:.1f} ms on one thread"
         )
-    for number, size in health.cameras.items():
-        link = health.links.get(number, "")
+    for number, size in checkup.cameras.items():
+        link = checkup.links.get(number, "")
         answer = size or "does not answer"
         lines.append(f"camera {number:<4}{answer:<17}{link}".rstrip())
-    if not health.cameras:
+    if not checkup.cameras:
         lines.append("cameras    none found")
-    lines += [f"problem    {problem}" for problem in health.problems]
-    works = "edgecell can run here." if health.works else "edgecell cannot run here."
+    lines += [f"problem    {problem}" for problem in checkup.problems]
+    works = "edgecell can run here." if checkup.works else "edgecell cannot run here."
     return "\n".join([*lines, works])
 
 
@@ -232,6 +232,6 @@ def command(ctx: click.Context, json_file: str | None) -> None:
 
     Exit status 1 if no network can run here.
     """
-    health = examine()
-    report(text(health), asdict(health) | {"works": health.works}, json_file)
-    ctx.exit(0 if health.works else 1)
+    checkup = examine()
+    report(text(checkup), asdict(checkup) | {"works": checkup.works}, json_file)
+    ctx.exit(0 if checkup.works else 1)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from edgecell.edge.analyse.pipeline import CellRecord, FrameResult
     from edgecell.edge.loop.run_loop import Loop
     from edgecell.edge.show.health import Health
-    from edgecell.edge.sources.base import Skipped
+    from edgecell.edge.sources.base import Frame, Skipped
 
 MAX_THREADS = 64
 _MOST_ROWS = 60
@@ -39,35 +39,34 @@ _HEADER = (
 )
 
 
-def row(r: "CellRecord") -> str:
-    """A record as a line of the table."""
+def row(frame: "Frame", r: "CellRecord") -> str:
+    """A sighting as a line of the table."""
     x, y = r.box.centre
-    time = "" if r.time_s is None else f"{r.time_s:.1f} s"
+    time = "" if frame.time_s is None else f"{frame.time_s:.1f} s"
     cut = "  cut" if r.cut_by_border else ""
-    name = r.name if len(r.name) <= 14 else f"{r.name[:12]}.."
-    place = f"{r.frame:>6}  {name:<14}{time:>7}  {f'{x:.0f},{y:.0f}':<10}{r.kind:<9} "
+    name = frame.name if len(frame.name) <= 14 else f"{frame.name[:12]}.."
+    place = f"{frame.index:>6}  {name:<14}{time:>7}  {f'{x:.0f},{y:.0f}':<10}"
     if r.gate is not None:
-        return f"{place}not judged: {r.gate}{cut}"
+        return f"{place}{r.kind:<9} not judged: {r.gate}{cut}"
     best, second = r.top[:2]
     return (
-        f"{place}{_NAMES[best.code]:<24}{best.probability:>6.0%}  "
+        f"{place}{r.kind:<9} {_NAMES[best.code]:<24}{best.probability:>6.0%}  "
         f"{f'{second.code} {second.probability:.0%}':<9}{cut}"
     ).rstrip()
 
 
-def rows_table(records: Sequence["CellRecord"], sightings: int) -> list[str]:
+def rows_table(rows: Sequence[str], sightings: int) -> list[str]:
     """The first sightings as a table, cut off where nobody would read on.
 
     Args:
-        records: the first of them.
+        rows: the first of them, see `row`.
         sightings: how many there are.
     """
-    if not records:
+    if not rows:
         return []
-    shown = records[:_MOST_ROWS]
-    lines = [_HEADER, *map(row, shown)]
-    if sightings > len(shown):
-        lines.append(f"... and {sightings - len(shown)} more sightings")
+    lines = [_HEADER, *rows[:_MOST_ROWS]]
+    if sightings > _MOST_ROWS:
+        lines.append(f"... and {sightings - _MOST_ROWS} more sightings")
     return [*lines, ""]
 
 
@@ -292,7 +291,7 @@ def command(
     session = Session(public_address(source), model_record, settings)
     endless = frames.live or watch
     in_terminal = endless and json_file != "-" and sys.stdout.isatty()
-    kept: list[CellRecord] = []
+    kept: list[str] = []
 
     with (
         stoppable() as asked,
@@ -317,8 +316,9 @@ def command(
                 monitor.turn()
                 if result is not None:
                     bar.update()
-                    if len(kept) <= _MOST_ROWS and not endless:
-                        kept.extend(cell.record for cell in result.cells)
+                    if len(kept) < _MOST_ROWS and not endless:
+                        frame = result.frame
+                        kept.extend(row(frame, cell.record) for cell in result.cells)
 
             loop.run(lambda: bool(asked), turn)
             recorder.end(loop.tally.ended, hurried=loop.tally.ended == STOPPED)

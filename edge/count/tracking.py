@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edgecell.edge.analyse.pipeline import FoundCell, FrameResult
+from edgecell.edge.analyse.pipeline import CellResult, FrameResult
 from edgecell.edge.count.differential import PLATELET, Decision
 from edgecell.edge.count.registration import check, miniature, register
 from edgecell.image.preprocess import Image, crop_square
@@ -264,7 +264,7 @@ class Tracker:
         self,
         small: Image,
         shape: tuple[int, ...],
-        found: Sequence[FoundCell],
+        found: Sequence[CellResult],
         views: dict[int, npt.NDArray[np.float32]],
         place: _Place | None,
     ) -> _Place | None:
@@ -323,7 +323,7 @@ class Tracker:
                 yield from kept.cells
 
     def _associate(
-        self, found: Sequence[FoundCell], place: _Place | None, shape: tuple[int, ...]
+        self, found: Sequence[CellResult], place: _Place | None, shape: tuple[int, ...]
     ) -> list[_Cell | None]:
         """The known cell that each found one is; nearest pairs first."""
         matched: list[_Cell | None] = [None] * len(found)
@@ -347,7 +347,7 @@ class Tracker:
 
     def _new_cells(
         self,
-        found: Sequence[FoundCell],
+        found: Sequence[CellResult],
         known: Sequence[_Cell | None],
         place: _Place,
         shape: tuple[int, ...],
@@ -364,7 +364,7 @@ class Tracker:
         return new
 
     def _start(
-        self, sighting: FoundCell, place: _Place, view: npt.NDArray[np.float32]
+        self, sighting: CellResult, place: _Place, view: npt.NDArray[np.float32]
     ) -> _Cell:
         """Puts a new cell on the map."""
         kept = self._reference
@@ -450,7 +450,7 @@ def _is_young(cell: _Cell | None) -> bool:
     return cell is None or cell.sightings < _LOOKUPS
 
 
-def _sight(cell: _Cell, sighting: FoundCell) -> bool:
+def _sight(cell: _Cell, sighting: CellResult) -> bool:
     """Counts a sighting; whether it votes."""
     record = sighting.record
     if record.cut_by_border:
@@ -466,7 +466,7 @@ def _sight(cell: _Cell, sighting: FoundCell) -> bool:
     return True
 
 
-def _reach(sighting: FoundCell) -> float:
+def _reach(sighting: CellResult) -> float:
     record = sighting.record
     side = max(record.box.width, record.box.height)
     return max(_REACH * side, _LEAST_REACH * record.red_cell_px)
@@ -498,7 +498,7 @@ def _share_centre(box: Box, cell: _Cell, place: _Place) -> bool:
     )
 
 
-def _view(image: Image, sighting: FoundCell) -> npt.NDArray[np.float32]:
+def _view(image: Image, sighting: CellResult) -> npt.NDArray[np.float32]:
     """What a cell is known by again: its green channel, at its own scale.
 
     Returns:

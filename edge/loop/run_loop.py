@@ -72,7 +72,7 @@ class Tally:
             self.classify_ms.append(record.classify_ms)
             self.integrity = max(self.integrity, record.integrity)
         if result.cells:
-            self.locate_ms.append(result.cells[0].record.locate_ms)
+            self.locate_ms.append(result.locate_ms)
         self.age_ms.append(result.frame.age_s * 1e3)
         self.done_s.append(time.monotonic())
 

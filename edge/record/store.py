@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecell import __version__
-from edgecell.edge.analyse.pipeline import FoundCell
+from edgecell.edge.analyse.pipeline import CellResult
 from edgecell.edge.count.differential import Decision
 from edgecell.edge.count.tracking import TrackedFrame
 from edgecell.edge.record.policy import Policy, keep_queue
@@ -340,7 +340,7 @@ def _kept_crops(tracked: TrackedFrame) -> dict[int, tuple[bytes, bytes]]:
     return kept
 
 
-def _sighting(found: FoundCell) -> tuple[Any, ...]:
+def _sighting(found: CellResult) -> tuple[Any, ...]:
     """The columns of `sightings` from kind on."""
     record, box, crop = found.record, found.record.box, found.crop
     return (

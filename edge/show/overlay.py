@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecell import RESEARCH_USE
-from edgecell.edge.analyse.pipeline import FoundCell, FrameResult
+from edgecell.edge.analyse.pipeline import CellResult, FrameResult
 from edgecell.image.preprocess import Image
 from edgecell.image.records import Box
 
@@ -31,7 +31,7 @@ _PAD = 3
 
 def annotate(
     frame: Image,
-    cells: Sequence[FoundCell],
+    cells: Sequence[CellResult],
     caption: str,
     to_review: Container[int] = (),
 ) -> Image:
@@ -74,7 +74,7 @@ def caption(result: FrameResult) -> str:
     return text.encode("ascii", "replace").decode()
 
 
-def label_of(cell: FoundCell, to_review: bool = False) -> str:
+def label_of(cell: CellResult, to_review: bool = False) -> str:
     """'SNE 97%', with 'cut' if the border cuts the cell, and a question mark if a
     person has to look at it; or why it has no class."""
     cut = " cut" if cell.record.cut_by_border else ""
@@ -84,14 +84,14 @@ def label_of(cell: FoundCell, to_review: bool = False) -> str:
     return f"{best.code} {best.probability:.0%}{cut}{' ?' if to_review else ''}"
 
 
-def colour_of(cell: FoundCell) -> Colour:
+def colour_of(cell: CellResult) -> Colour:
     """Colour of a cell's box: by what the localiser took it for."""
     if cell.record.cut_by_border or cell.record.gate is not None:
         return CUT
     return PLATELET if cell.record.kind == "platelet" else WHITE_CELL
 
 
-def blend_heat(frame: Image, cells: Sequence[FoundCell]) -> Image:
+def blend_heat(frame: Image, cells: Sequence[CellResult]) -> Image:
     """Lays the heat maps over a copy of a frame, each within its crop.
 
     Viridis is perceptually uniform, and its hot end, yellow, is no stain's colour.
@@ -112,7 +112,7 @@ def blend_heat(frame: Image, cells: Sequence[FoundCell]) -> Image:
 
 
 def heat_layer(
-    shape: tuple[int, int], cells: Sequence[FoundCell]
+    shape: tuple[int, int], cells: Sequence[CellResult]
 ) -> npt.NDArray[np.float32]:
     """All heat maps in one layer; where crops overlap, the hotter one counts.
 

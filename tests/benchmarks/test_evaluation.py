@@ -12,7 +12,7 @@ from edgecell.benchmarks.evaluation import expected_calibration_error, figures
 from edgecell.classes import CODES
 from edgecell.cli import cli
 from edgecell.data.dataset import scan
-from tests.conftest import SAMPLES
+from tests.factories import SAMPLES
 
 KEYS = (
     "n accuracy macro_recall macro_f1 macro_auc accuracy_ci95 grouped_accuracy ece "

@@ -11,7 +11,7 @@ from edgecell.data.dataset import decode, scan
 from edgecell.errors import InputError
 from edgecell.image.regions import cell_mask
 from edgecell.model.modelfile import bundled_model
-from tests.conftest import SAMPLES
+from tests.factories import SAMPLES
 
 CELLS = SAMPLES / "cells"
 

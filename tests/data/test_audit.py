@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from edgecell.data.audit import Audit, audit, is_grey, select
 from edgecell.data.command import command
 from edgecell.data.dataset import CellFile, read, scan
-from tests.conftest import draw_cell
+from tests.factories import draw_cell
 
 
 def picture(seed: int, code: str = "EO", side: int = 96) -> np.ndarray:

@@ -18,7 +18,7 @@ from edgecell.data.dataset import (
 )
 from edgecell.errors import InputError
 from edgecell.image.preprocess import Preprocessing
-from tests.conftest import SAMPLES
+from tests.factories import SAMPLES
 
 PREP = Preprocessing(32, 0.66, 3.3, 95.0, 240.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 

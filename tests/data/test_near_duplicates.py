@@ -14,7 +14,7 @@ from edgecell.data.near_duplicates import (
     orientations,
     thumbnail,
 )
-from tests.conftest import draw_cell
+from tests.factories import draw_cell
 
 Change = Callable[[np.ndarray], np.ndarray]
 

@@ -13,7 +13,7 @@ from edgecell.edge.record.store import Session, Store
 from edgecell.explain.methods import Explanation
 from edgecell.image.preprocess import cell_image
 from edgecell.model.modelfile import bundled_model, read_tflite
-from tests.edge.record.test_store import rows, tracked
+from tests.factories import rows, tracked
 
 ROOT = Path(__file__).parents[2]
 MODEL = read_tflite(bundled_model())[1]

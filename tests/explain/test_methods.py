@@ -12,7 +12,7 @@ from edgecell.image.preprocess import Image, cell_image
 from edgecell.model.classifier import Classifier, map_residual
 from edgecell.model.head import head_weights
 from edgecell.model.modelfile import bundled_model
-from tests.conftest import SAMPLES
+from tests.factories import SAMPLES
 
 
 @pytest.fixture

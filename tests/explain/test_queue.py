@@ -15,8 +15,8 @@ from edgecell.errors import InputError
 from edgecell.explain.methods import METHODS
 from edgecell.explain.queue import MOST_CLAIMS, MOST_FAILURES, open_queue
 from edgecell.explainers import EXPLAINERS
-from tests.edge.record.test_store import rows
 from tests.explain.sessions import CAM, MODEL, SEEN, explanation, jobs, record, seen
+from tests.factories import rows
 
 FLAGGED = ("low confidence",)
 

@@ -8,7 +8,7 @@ from edgecell.explain.segments import cell_segments
 from edgecell.image.preprocess import cell_image
 from edgecell.image.regions import nucleus_and_cell
 from edgecell.model.modelfile import bundled_model, read_tflite
-from tests.conftest import SAMPLES
+from tests.factories import SAMPLES
 
 
 @pytest.mark.parametrize(

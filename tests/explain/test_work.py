@@ -20,8 +20,8 @@ from edgecell.edge.show.health import Board
 from edgecell.explain import work
 from edgecell.explain.queue import open_queue
 from edgecell.explain.work import Conditions, parse_window
-from tests.edge.record.test_store import rows
 from tests.explain.sessions import CAM, MODEL, ROOT, record, seen
+from tests.factories import rows
 
 
 def run(*args: object) -> tuple[int, str]:

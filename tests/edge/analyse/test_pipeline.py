@@ -1,4 +1,3 @@
-import json
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -63,26 +62,24 @@ def test_records_of_real_frames_hold_together(
     image = read_image(path)
     result = FrameAnalyser(classifier, None).analyse(Frame(4, None, image, path.name))
     assert result.cells, "every sample frame shows a white cell"
+    assert (result.frame.index, result.frame.name) == (4, path.name)
+    assert result.locate_ms > 0
     for cell in result.cells:
-        record = json.loads(json.dumps(cell.record.to_dict()))
-        x0, y0, x1, y1 = record["box"]
-        assert 0 <= x0 < x1 <= image.shape[1]
-        assert 0 <= y0 < y1 <= image.shape[0]
-        assert (record["frame"], record["name"]) == (4, path.name)
-        scores = [score["probability"] for score in record["top"]]
+        record, box = cell.record, cell.record.box
+        assert 0 <= box.x0 < box.x1 <= image.shape[1]
+        assert 0 <= box.y0 < box.y1 <= image.shape[0]
+        scores = [score.probability for score in record.top]
         assert scores == sorted(scores, reverse=True)
         assert 0 < sum(scores) <= 1 + 1e-6
-        assert {score["code"] for score in record["top"]} <= set(CODES)
+        assert {score.code for score in record.top} <= set(CODES)
         assert len(scores) == 3
-        assert record["model_sha256"] == classifier.record.model_sha256
         # Quantised maps and logits can each be off by a step or so.
-        assert record["integrity"] <= 2 * classifier.logit_step + 1e-3
-        assert record["locate_ms"] > 0
-        assert record["classify_ms"] > 0
+        assert record.integrity <= 2 * classifier.logit_step + 1e-3
+        assert record.classify_ms > 0
         assert cell.heat is not None
         assert cell.heat.min() >= 0
         assert cell.heat.max() <= 1
-        sides = classifier.record.preprocessing.crop_red_cells * record["red_cell_px"]
+        sides = classifier.record.preprocessing.crop_red_cells * record.red_cell_px
         assert cell.crop.width == cell.crop.height == pytest.approx(sides, abs=1)
 
 
@@ -116,9 +113,7 @@ def test_the_network_sees_rgb(monkeypatch: pytest.MonkeyPatch) -> None:
         maps = np.zeros((2, 2, 12), np.float32)
         return Prediction(CODES, np.zeros(12, np.float32), np.full(12, 1 / 12), maps)
 
-    record = SimpleNamespace(
-        preprocessing=PREP, head_bias=(0.0,) * 12, model_sha256="0"
-    )
+    record = SimpleNamespace(preprocessing=PREP, head_bias=(0.0,) * 12)
     fake = cast(Classifier, SimpleNamespace(record=record, classify=classify))
     image = np.full((200, 200, 3), 240, np.uint8)
     image[60:140, 60:140] = (200, 100, 50)  # B, G, R

@@ -1,13 +1,10 @@
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,15 +16,15 @@ from click.testing import CliRunner, Result
 
 from edgecell import RESEARCH_USE
 from edgecell.cli import cli
-from edgecell.edge.analyse.pipeline import FoundCell, FrameResult
-from edgecell.edge.commands.run import rows_table
+from edgecell.edge.analyse.pipeline import CellResult, FrameResult
+from edgecell.edge.commands.run import row, rows_table
 from edgecell.edge.loop.run_loop import PictureRule
 from edgecell.edge.show.overlay import caption
 from edgecell.edge.sources.address import SAMPLES, Frame
 from edgecell.edge.sources.still import read_image
 from edgecell.image.records import Box
-from tests.edge.show.test_overlay import cell
 from tests.edge.sources.servers import MjpegServer
+from tests.factories import cell_record, cell_result, rows
 
 ROOT = Path(__file__).parents[3]
 FRAMES = SAMPLES / "frames"
@@ -54,13 +51,6 @@ def script(code: str, *arguments: str | Path) -> list[str]:
 
 def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT)}
-
-
-def rows(folder: Path, query: str) -> list[tuple[Any, ...]]:
-    """What a session's record holds; it has to be sound."""
-    with closing(sqlite3.connect(folder / "session.sqlite")) as db:
-        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        return db.execute(query).fetchall()
 
 
 def recorded(folder: Path) -> list[int]:
@@ -355,7 +345,7 @@ def test_a_camera_that_is_away_for_a_while(camera: MjpegServer, tmp_path: Path) 
 def result_at(
     time_s: float | None, cells: int = 1, index: int = 0, name: str = "v"
 ) -> FrameResult:
-    found: list[FoundCell] = [cell(Box(0, 0, 9, 9)) for _ in range(cells)]
+    found: list[CellResult] = [cell_result(Box(0, 0, 9, 9)) for _ in range(cells)]
     return FrameResult(Frame(index, time_s, BLANK, name), tuple(found))
 
 
@@ -369,14 +359,15 @@ def test_pictures_are_at_most_one_a_second_of_a_moving_picture() -> None:
 
 
 def test_a_long_table_is_cut_off() -> None:
-    record = cell(Box(0, 0, 9, 9), name="a-very-long-name-indeed.jpg").record
-    lines = rows_table([record] * 100, 1000)
+    frame = Frame(3, None, BLANK, "a-very-long-name-indeed.jpg")
+    line = row(frame, cell_record(Box(0, 0, 9, 9)))
+    lines = rows_table([line] * 100, 1000)
     assert len(lines) == 63
     assert "940 more" in lines[-2]
     assert max(map(len, lines)) < 100
     assert rows_table([], 0) == []
-    gated = replace(record, gate="out of focus", top=())
-    assert "not judged: out of focus" in rows_table([gated], 1)[1]
+    gated = cell_record(Box(0, 0, 9, 9), gate="out of focus")
+    assert "not judged: out of focus" in row(frame, gated)
 
 
 def test_captions_are_ascii() -> None:

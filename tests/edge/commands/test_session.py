@@ -24,7 +24,7 @@ from edgecell.edge.sources.base import Frame
 from edgecell.edge.sources.still import read_image
 from edgecell.model.classifier import Classifier
 from edgecell.model.modelfile import bundled_model
-from tests.edge.record.test_store import SESSION, tracked
+from tests.factories import SESSION, tracked
 
 
 def invoke(*arguments: object) -> Result:

@@ -9,7 +9,7 @@ import pytest
 from edgecell.benchmarks.counting import classify_alone, count_cells, score
 from edgecell.benchmarks.make_mosaic import mosaic
 from edgecell.classes import CODES
-from edgecell.edge.analyse.pipeline import CellRecord, FoundCell, FrameResult
+from edgecell.edge.analyse.pipeline import CellResult, FrameResult
 from edgecell.edge.count import tracking
 from edgecell.edge.count.differential import CellCount, Differential
 from edgecell.edge.count.tracking import (
@@ -26,6 +26,7 @@ from edgecell.image.preprocess import Image, crop_square
 from edgecell.image.records import Box
 from edgecell.model.classifier import Classifier
 from edgecell.model.modelfile import bundled_model
+from tests.factories import cell_result
 
 FRAMES = sorted((SAMPLES / "frames").glob("bccd*.jpg"))
 SLIDE = np.hstack([read_image(path) for path in FRAMES])
@@ -42,27 +43,18 @@ def found(
     logits: Sequence[float] | None = None,
     gate: str | None = None,
     cut: bool = False,
-) -> FoundCell:
-    record = CellRecord(
-        frame=0,
-        name="slide",
-        time_s=0.0,
-        age_ms=1.0,
-        box=box,
-        kind="white",
-        cut_by_border=cut,
-        gate=gate,
-        top=(),
-        locate_ms=1.0,
-        classify_ms=1.0,
-        model_sha256="",
-        red_cell_px=60.0,
-        integrity=0.0,
-    )
-    votes = np.eye(12)[SNE] if logits is None else np.asarray(logits)
-    scores = None if gate else votes.astype(np.float32)
+) -> CellResult:
     pixels = crop_square(image, box.centre, box.width)
-    return FoundCell(record, box, pixels, pixels, None, scores)
+    votes = np.eye(12)[SNE] if logits is None else logits
+    return cell_result(
+        box,
+        pixels=pixels,
+        seen=pixels,
+        logits=votes,
+        gate=gate,
+        cut_by_border=cut,
+        red_cell_px=60.0,
+    )
 
 
 class Camera:
@@ -240,7 +232,7 @@ def test_reasons_come_from_the_mean_and_gated_sightings_do_not_vote() -> None:
     image = camera.result(0, 0).frame.image
     box = Box(160, 160, 240, 240)
 
-    def show(cell: FoundCell) -> Differential:
+    def show(cell: CellResult) -> Differential:
         camera.show(FrameResult(Frame(0, 0.0, image, "slide"), (cell,)))
         return camera.count.differential()
 
@@ -260,7 +252,7 @@ def test_a_white_cell_of_a_platelets_size_is_to_be_reviewed() -> None:
     cell = found(Box(190, 190, 210, 210), image)
     small = replace(cell, record=replace(cell.record, kind="platelet"))
 
-    def show(cell: FoundCell) -> tuple[str, ...]:
+    def show(cell: CellResult) -> tuple[str, ...]:
         tracked = camera.show(FrameResult(Frame(0, 0.0, image, "slide"), (cell,)))
         reasons = tracked.changed[0].reasons
         assert tracked.to_review == ({0} if reasons else set())
@@ -298,7 +290,7 @@ def test_a_part_of_a_known_cell_is_no_new_one() -> None:
     ]
     both = found(Box(150, 150, 380, 250), image)
 
-    def show(*cells: FoundCell) -> tuple[int | None, ...]:
+    def show(*cells: CellResult) -> tuple[int | None, ...]:
         return camera.show(FrameResult(Frame(0, 0.0, image, "s"), cells)).cells
 
     assert show(whole) == (1,)

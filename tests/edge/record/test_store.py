@@ -9,17 +9,12 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
-from edgecell.classes import CLASSES
 from edgecell.edge.analyse.pipeline import (
-    CellRecord,
-    ClassScore,
-    FoundCell,
     FrameResult,
 )
 from edgecell.edge.count.differential import Decision
@@ -27,71 +22,15 @@ from edgecell.edge.count.tracking import TrackedFrame
 from edgecell.edge.record.recorder import without_image
 from edgecell.edge.record.retention import disk_use, parse_size
 from edgecell.edge.record.schema import SCHEMA_VERSION
-from edgecell.edge.record.store import Session, Store, default_folder
+from edgecell.edge.record.store import Store, default_folder
 from edgecell.edge.sources.base import Frame
 from edgecell.errors import InputError, OutputError, SourceError
-from edgecell.image.preprocess import Preprocessing, crop_square
-from edgecell.image.records import Box
 from edgecell.model.modelfile import ModelRecord
+from tests.factories import MODEL, NOISE, SESSION, SQUARE, rows, tracked
 
 ROOT = Path(__file__).parents[3]
 KILLS = int(os.environ.get("EDGECELL_KILLS", "8"))
 """Runs that `test_what_was_reported_outlives_kill_9` ends; 50 were once done."""
-
-PREP = Preprocessing(32, 1.0, 3.0, 95.0, 240.0, (0, 0, 0), (1, 1, 1))
-MODEL = ModelRecord(CLASSES, PREP, {}, (0.0,) * 12, model_sha256="ab" * 32)
-SESSION = Session("clip.avi", MODEL, {"red_cell_px": None})
-RAW = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
-NOISE = np.asarray(cv2.GaussianBlur(RAW, (0, 0), 2), np.uint8)
-CROP = Box(-10, 20, 50, 80)
-SQUARE = crop_square(NOISE, CROP.centre, CROP.width)
-
-
-def found(frame: int, gate: str | None = None) -> FoundCell:
-    top = () if gate else (ClassScore("SNE", 0.9), ClassScore("BNE", 0.1))
-    record = CellRecord(
-        frame=frame,
-        name="clip.avi",
-        time_s=frame / 10,
-        age_ms=3.0,
-        box=Box(0, 30, 40, 70),
-        kind="white",
-        cut_by_border=False,
-        gate=gate,
-        top=top,
-        locate_ms=1.0,
-        classify_ms=1.0,
-        model_sha256=MODEL.model_sha256,
-        red_cell_px=20.0,
-        integrity=0.0,
-    )
-    seen = np.ascontiguousarray(NOISE[:32, frame % 100 : frame % 100 + 32])
-    logits = None if gate else np.arange(12, dtype=np.float32) + frame
-    return FoundCell(record, CROP, SQUARE, seen, None, logits)
-
-
-def tracked(
-    frame: int, cell: int | None = None, gate: str | None = None
-) -> TrackedFrame:
-    """A frame in which a new cell is seen; its number is the frame's plus 1."""
-    cell = cell or frame + 1
-    sighting = found(frame, gate)
-    reasons = (gate,) if gate else ()
-    decision = Decision(
-        cell,
-        None if gate else "SNE",
-        None if gate else 0.9,
-        reasons,
-        0 if gate else 1,
-        sighting.logits,
-    )
-    result = FrameResult(Frame(frame, frame / 10, NOISE, "clip.avi"), (sighting,))
-    return TrackedFrame(result, (cell,), (gate is None,), (decision,))
-
-
-def rows(folder: Path, query: str) -> list[tuple[Any, ...]]:
-    with closing(sqlite3.connect(folder / "session.sqlite")) as database:
-        return database.execute(query).fetchall()
 
 
 def test_a_figure_can_be_traced_to_pixels(tmp_path: Path) -> None:
@@ -122,7 +61,9 @@ def test_a_figure_can_be_traced_to_pixels(tmp_path: Path) -> None:
         np.asarray(cv2.imdecode(np.frombuffer(blob, np.uint8), cv2.IMREAD_COLOR))
         for blob in good[7:9]
     )
-    assert np.array_equal(seen[..., ::-1], found(4).seen), "to the last bit"
+    assert np.array_equal(seen[..., ::-1], tracked(4).result.cells[0].seen), (
+        "to the last bit"
+    )
     assert pixels.shape == SQUARE.shape
     assert np.corrcoef(pixels.ravel(), SQUARE.ravel())[0, 1] > 0.9
     assert poor[:6] == (None, 0, '["out of focus"]', None, None, "out of focus")
@@ -239,7 +180,7 @@ import resource, sys
 from pathlib import Path
 from edgecell.edge.record.store import Store
 from edgecell.errors import OutputError
-from tests.edge.record.test_store import SESSION, tracked
+from tests.factories import SESSION, tracked
 if int(sys.argv[2]):
     limit = int(sys.argv[2]), resource.RLIM_INFINITY
     resource.setrlimit(resource.RLIMIT_FSIZE, limit)

@@ -1,8 +1,10 @@
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
 
-from edgecell.edge.analyse.pipeline import CellRecord, ClassScore, FoundCell
+from edgecell.edge.analyse.pipeline import CellResult, ClassScore
 from edgecell.edge.show.overlay import (
     annotate,
     blend_heat,
@@ -12,34 +14,15 @@ from edgecell.edge.show.overlay import (
     place_labels,
 )
 from edgecell.image.records import Box
+from tests.factories import cell_result
 
 GREY = np.full((240, 320, 3), 180, np.uint8)
 
 
 def cell(
-    box: Box, crop: Box | None = None, heat: float = 1.0, **changes: object
-) -> FoundCell:
-    values: dict[str, object] = {
-        "frame": 0,
-        "name": "f.jpg",
-        "time_s": None,
-        "age_ms": 5.0,
-        "box": box,
-        "kind": "white",
-        "cut_by_border": False,
-        "gate": None,
-        "top": (ClassScore("SNE", 0.97), ClassScore("BNE", 0.02)),
-        "locate_ms": 1.0,
-        "classify_ms": 1.0,
-        "model_sha256": "",
-        "red_cell_px": 40.0,
-        "integrity": 0.0,
-    }
-    record = CellRecord(**(values | changes))  # type: ignore[arg-type]
-    seen = np.zeros((112, 112, 3), np.uint8)
-    heat_map = np.full((7, 7), heat, np.float32)
-    logits = np.zeros(12, np.float32)
-    return FoundCell(record, crop or box, seen, seen, heat_map, logits)
+    box: Box, crop: Box | None = None, heat: float = 1.0, **changes: Any
+) -> CellResult:
+    return cell_result(box, crop, heat=heat, **changes)
 
 
 def test_the_frame_keeps_its_pixels_outside_of_what_is_drawn() -> None:

@@ -15,8 +15,8 @@ from edgecell.explain.queue import open_queue
 from edgecell.explain.randomised import randomised
 from edgecell.model.classifier import Classifier
 from edgecell.model.modelfile import bundled_model, write_tflite
-from tests.conftest import SAMPLES
 from tests.explain.sessions import CAM, explanation, record, seen
+from tests.factories import SAMPLES
 
 CELLS = SAMPLES / "cells"
 
