@@ -1,6 +1,6 @@
 PYTHON ?= python3
 
-.PHONY: demo test clean
+.PHONY: demo test docs clean
 
 # The device install alone: no TensorFlow.
 demo: .venv-demo/installed
@@ -8,6 +8,11 @@ demo: .venv-demo/installed
 
 test: .venv/installed .venv-tflite-runtime/installed
 	scripts/check
+
+# The API reference, from the docstrings. A warning is an error.
+docs: .venv/installed
+	TF_CPP_MIN_LOG_LEVEL=3 .venv/bin/python -W error -m pdoc --docformat google --no-show-source \
+	  --output-directory build/docs edgecell
 
 .venv-demo/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv-demo

@@ -117,7 +117,8 @@ def test_bad_input_is_one_line_and_no_job_is_lost(
 # A worker as its user would start it, with a lease short enough for a test.
 WORK = """
 import sys
-from edgecell.explain import queue, work, work_command
+from edgecell.explain import queue, work
+from edgecell.explain.commands import work as work_command
 queue.LEASE_S = work.LEASE_S = 1.0
 work_command._LOOK_EVERY_S = 0.2
 from edgecell.cli import cli

@@ -1,0 +1,67 @@
+"""What the documents say is there: links lead somewhere, printed commands parse."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from edgecell.cli import cli
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("edge/samples/*.md")]
+)
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a page, as GitHub makes them."""
+    lines = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    kept = (re.sub(r"[^\w\- ]", "", line.lower()) for line in lines)
+    return {line.replace(" ", "-") for line in kept}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if "://" in target:
+            continue
+        file, _, anchor = target.partition("#")
+        linked = page.parent / file if file else page
+        assert linked.exists(), target
+        if anchor:
+            assert anchor in headings(linked), target
+
+
+def printed_commands() -> Iterator[tuple[str, str]]:
+    """Every ``edgecell ...`` line in a code block, continued lines joined."""
+    for page in PAGES:
+        for block in page.read_text().split("```")[1::2]:
+            joined = block.replace("\\\n", " ")
+            for line in joined.splitlines():
+                for command in line.partition("#")[0].split("&&"):
+                    if command.strip().startswith("edgecell "):
+                        yield page.name, command.strip()
+
+
+@pytest.mark.parametrize(("page", "line"), list(printed_commands()))
+def test_printed_commands_exist(page: str, line: str) -> None:
+    words = shlex.split(line)[1:]
+    command: click.Command = cli
+    with click.Context(cli) as context:
+        while isinstance(command, click.Group):
+            assert words, f"{page}: a subcommand is missing"
+            found = command.get_command(context, words.pop(0))
+            assert found is not None, f"{page}: {line}"
+            command = found
+    if command.name == "print":  # hands its options on
+        return
+    known = {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
+    used = {word.partition("=")[0] for word in words if word.startswith("--")}
+    assert used <= known | {"--help"}
+
+
+def test_the_readme_is_a_front_door() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 160
