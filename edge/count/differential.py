@@ -62,6 +62,26 @@ def wilson(count: int, total: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
+def interval_with_waiting(count: int, total: int, waiting: int) -> tuple[float, float]:
+    """95 % interval of a share while some cells wait for a person.
+
+    Each waiting cell may turn out to be of the class, of another, or no white cell.
+    The bounds are those of the two extremes: none of them is of the class, or all are
+    (Manski, American Economic Review 1990, 80:319-323, with Wilson's bounds).
+
+    Args:
+        count: counted cells of the class, 0..total.
+        total: counted white cells.
+        waiting: cells that nobody has decided on.
+
+    Returns:
+        Lower and upper bound, 0..1; Wilson's interval if nothing waits.
+    """
+    low, _ = wilson(count, total + waiting)
+    _, high = wilson(count + waiting, total + waiting)
+    return low, high
+
+
 @dataclass(frozen=True)
 class Row:
     """A line of the differential.
@@ -69,11 +89,12 @@ class Row:
     Attributes:
         code: class, or classes joined by '+'.
         name: in words.
-        count: accepted cells.
+        count: counted cells.
         share: of the white cells, 0..1; None outside of the denominator, and as long
             as there are no white cells.
-        interval: its 95 % Wilson interval, likewise.
-        flagged: cells of this class that a person has to look at; not in count.
+        interval: its 95 % interval with the waiting cells in its width, see
+            `interval_with_waiting`; None likewise.
+        flagged: waiting cells that the machine took for this class; not in count.
     """
 
     code: str
@@ -102,10 +123,11 @@ class Differential:
     """Cells by class, each once.
 
     Erythroblasts and platelets are no white cells: they are outside of the
-    denominator. Flagged cells are in no count until somebody has looked at them.
+    denominator. Flagged cells are in no count until somebody has looked at them; until
+    then they widen every interval.
 
     Attributes:
-        counted: accepted cells by class code.
+        counted: counted cells by class code.
         flagged: cells to be reviewed by the class that was suggested.
         unclassified: cells that were never seen well enough to be classified.
     """
@@ -116,18 +138,18 @@ class Differential:
 
     @property
     def white_cells(self) -> int:
-        """Accepted white cells: the denominator."""
+        """Counted white cells: the denominator."""
         outside = (ERYTHROBLAST, PLATELET)
         return sum(n for code, n in self.counted.items() if code not in outside)
 
     @property
     def platelets(self) -> int:
-        """Accepted platelets."""
+        """Counted platelets."""
         return self.counted.get(PLATELET, 0)
 
     @property
     def erythroblasts_per_100(self) -> float | None:
-        """Accepted erythroblasts per 100 white cells; None without white cells."""
+        """Counted erythroblasts per 100 white cells; None without white cells."""
         whites = self.white_cells
         return 100 * self.counted.get(ERYTHROBLAST, 0) / whites if whites else None
 
@@ -147,8 +169,8 @@ class Differential:
         code, whites = "+".join(codes), self.white_cells
         if not whites or code in (ERYTHROBLAST, PLATELET):
             return Row(code, name, count, None, None, flagged)
-        share, interval = count / whites, wilson(count, whites)
-        return Row(code, name, count, share, interval, flagged)
+        interval = interval_with_waiting(count, whites, self.to_review)
+        return Row(code, name, count, count / whites, interval, flagged)
 
     def lines(self, target: int | None = None) -> list[str]:
         """A table for the terminal, of the same number of lines at any time.

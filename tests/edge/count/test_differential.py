@@ -10,6 +10,7 @@ from edgecell.edge.count.differential import (
     Decision,
     Differential,
     Row,
+    interval_with_waiting,
     wilson,
 )
 
@@ -63,7 +64,20 @@ def test_bands_apart_and_merged() -> None:
     assert row(differential, "SNE").share == 0.6
     merged = row(differential, "BNE+SNE")
     assert (merged.count, merged.share, merged.flagged) == (40, 0.8, 3)
-    assert merged.interval == wilson(40, 50)
+    assert merged.interval == (wilson(40, 53)[0], wilson(43, 53)[1])
+
+
+def test_waiting_cells_widen_the_interval_to_both_extremes() -> None:
+    # 9 of 27 neutrophils accepted, 18 wait: from 9 of 27 to 27 of 27.
+    low, high = interval_with_waiting(9, 9, 18)
+    assert (low, high) == (wilson(9, 27)[0], wilson(27, 27)[1])
+    assert low < 9 / 27
+    assert high == pytest.approx(1)
+    assert interval_with_waiting(15, 148, 0) == wilson(15, 148)
+    for turned_out in range(19):  # whatever they turn out to be, it was within
+        inside = wilson(9 + turned_out, 27)
+        assert low <= inside[0]
+        assert inside[1] <= high
 
 
 def test_a_newer_decision_replaces_the_older() -> None:

@@ -1,0 +1,135 @@
+"""Three readings of one session's cells, kept apart wherever figures are shown."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from edgecell.edge.count.differential import CellCount, Decision, Differential, Row
+
+NOT_A_CELL = "-"
+"""What a person names that is no cell at all: it is in no count."""
+
+_FIRST = 24
+_GROUP = 18
+
+NAMES = {
+    "accepted": "machine, accepted",
+    "all": "machine, all",
+    "reviewed": "reviewed",
+}
+
+
+@dataclass(frozen=True)
+class Readings:
+    """The differential as the machine accepts it, as it guesses it, as people have it.
+
+    Attributes:
+        accepted: the cells that the machine's rule accepts; what it flags waits.
+        all: every classified cell under the machine's first guess, flagged or not.
+        reviewed: a person's name where there is one, else what the machine accepts;
+            flagged cells without a name wait.
+        named: cells that a person has named.
+        not_cells: of these, those that are no cells.
+    """
+
+    accepted: Differential
+    all: Differential
+    reviewed: Differential
+    named: int = 0
+    not_cells: int = 0
+
+    def each(self) -> Mapping[str, Differential]:
+        """The three by the keys of `NAMES`, in their order."""
+        return {key: getattr(self, key) for key in NAMES}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON; shares in percent."""
+        return {
+            "named": self.named,
+            "not_cells": self.not_cells,
+            **{key: d.to_dict() for key, d in self.each().items()},
+        }
+
+    def to_csv(self) -> str:
+        """One line for each reading and class, with a header (RFC 4180)."""
+        text = io.StringIO()
+        rows = [
+            {"reading": key, **row.to_dict()}
+            for key, differential in self.each().items()
+            for row in differential.rows()
+        ]
+        writer = csv.DictWriter(text, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue()
+
+    def lines(self) -> list[str]:
+        """A table of 78 columns for the terminal: a group of columns a reading."""
+        three = list(self.each().values())
+        rows = zip(*(d.rows() for d in three), strict=True)
+        per_100 = [_decimal(d.erythroblasts_per_100) for d in three]
+        totals = {
+            "white cells": [d.white_cells for d in three],
+            "erythroblasts per 100": per_100,
+            "waiting for a person": [d.to_review for d in three],
+        }
+        heads = "".join(f"{name:>{_GROUP}}" for name in NAMES.values())
+        columns = f" {'n':>4}{'%':>5}{'95 %':>8}" * len(three)
+        return [
+            f"{'':<{_FIRST}}{heads}",
+            f"{'class':<{_FIRST}}{columns}",
+            *(_line(row) for row in rows),
+            *(
+                f"{name:<{_FIRST}}"
+                + "".join(f" {n:>4}{'':<13}" for n in figures).rstrip()
+                for name, figures in totals.items()
+            ),
+        ]
+
+
+def readings(decisions: Iterable[Decision], names: Mapping[int, str]) -> Readings:
+    """Reads a session's cells in the three ways.
+
+    Args:
+        decisions: the machine's, each cell once.
+        names: by cell, what a person has named it: a class code or `NOT_A_CELL`.
+    """
+    decisions = list(decisions)
+    kept = [d for d in decisions if names.get(d.cell) != NOT_A_CELL]
+    return Readings(
+        accepted=_count(decisions),
+        all=_count(replace(d, reasons=()) for d in decisions),
+        reviewed=_count(
+            replace(d, code=names[d.cell], reasons=()) if d.cell in names else d
+            for d in kept
+        ),
+        named=sum(d.cell in names for d in decisions),
+        not_cells=len(decisions) - len(kept),
+    )
+
+
+def _count(decisions: Iterable[Decision]) -> Differential:
+    count = CellCount()
+    count.put(decisions)
+    return count.differential()
+
+
+def _line(rows: Sequence[Row]) -> str:
+    first = rows[0]
+    name = f"{first.code} {first.name}"
+    return f"{name:<{_FIRST}}{''.join(map(_group, rows))}".rstrip()
+
+
+def _group(row: Row) -> str:
+    share, interval = "", ""
+    if row.share is not None and row.interval is not None:
+        low, high = row.interval
+        share = _decimal(100 * row.share)
+        interval = f"{100 * low:.0f}-{100 * high:.0f}"
+    return f" {row.count:>4}{share:>5}{interval:>8}"
+
+
+def _decimal(figure: float | None) -> str:
+    return "-" if figure is None else f"{figure:.1f}".replace("100.0", "100")
