@@ -28,11 +28,13 @@ from edgecell.benchmarks.make_mosaic import (
 from edgecell.classes import CODES
 from edgecell.data.dataset import CellFile, scan
 from edgecell.edge.analyse.pipeline import FrameAnalyser
-from edgecell.edge.count.differential import CellCount, Decision, Differential
+from edgecell.edge.count.differential import CellCount, Differential
 from edgecell.edge.count.tracking import Tracker
+from edgecell.edge.count.votes import Rule
 from edgecell.files import write_atomically
 from edgecell.image.preprocess import Image, cell_image
 from edgecell.model.classifier import Classifier
+from edgecell.model.decision import Decision
 from edgecell.model.modelfile import bundled_model
 
 CELLS_PER_CLASS = 12
@@ -108,7 +110,7 @@ def count_cells(slide: Image, classifier: Classifier, step: int) -> Count:
     """
     record = classifier.record
     analyser = FrameAnalyser(classifier, None)
-    tracker, count = Tracker.of_model(record), CellCount()
+    tracker, count = Tracker(Rule.of_model(record)), CellCount()
     places: dict[int, list[tuple[float, float]]] = defaultdict(list)
     last: dict[int, Decision] = {}
     times, gated = [], 0

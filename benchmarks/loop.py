@@ -13,6 +13,7 @@ import numpy as np
 from edgecell.benchmarks.latency import Machine, resident_bytes, this_machine
 from edgecell.edge.analyse.pipeline import FrameAnalyser, FrameResult
 from edgecell.edge.count.tracking import Tracker
+from edgecell.edge.count.votes import Rule
 from edgecell.edge.find.localise import locate
 from edgecell.edge.loop.run_loop import Limits, Loop
 from edgecell.edge.record.recorder import Recorder
@@ -232,7 +233,7 @@ def measure_loop(model: Path, threads: int, frames: int) -> LoopRow:
         reader = _TimedCapture(source)
         with reader, Recorder(store, film, patient=False) as recorder:
             record = classifier.record
-            tracker = Tracker.of_model(record)
+            tracker = Tracker(Rule.of_model(record))
             loop = Loop(reader, analyser, tracker, recorder, Limits())
 
             def all_sent() -> bool:

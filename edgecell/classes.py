@@ -32,6 +32,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "immature granulocytes": ("MMY", "MY", "PMY"),
 }
 CODES: tuple[str, ...] = tuple(c.code for c in CLASSES)
+# Not white cells: outside the denominator of a differential.
+ERYTHROBLAST = "ERB"
+PLATELET = "PLT"
 
 
 def _key(name: str) -> str:

@@ -16,12 +16,12 @@ from edgecell.edge.analyse.pipeline import (
     ClassScore,
     FrameResult,
 )
-from edgecell.edge.count.differential import Decision
 from edgecell.edge.count.tracking import TrackedFrame
 from edgecell.edge.record.store import Session
 from edgecell.edge.sources.base import Frame
 from edgecell.image.preprocess import Image, Preprocessing, crop_square
 from edgecell.image.records import Box
+from edgecell.model.decision import Decision
 from edgecell.model.modelfile import ModelRecord
 
 SAMPLES = Path(__file__).parent.parent / "edge" / "samples"

@@ -258,6 +258,7 @@ def command(
 
     from edgecell.edge.analyse.pipeline import FrameAnalyser
     from edgecell.edge.count.tracking import Tracker
+    from edgecell.edge.count.votes import Rule
     from edgecell.edge.loop.run_loop import STOPPED, Limits, Loop
     from edgecell.edge.record.policy import parse_policy
     from edgecell.edge.record.recorder import Recorder
@@ -298,7 +299,7 @@ def command(
         Capture(frames) as reader,
         Recorder(Store(out, session, keep, policy), film, not frames.live) as recorder,
     ):
-        tracker = Tracker.of_model(model_record)
+        tracker = Tracker(Rule.of_model(model_record))
         limits = Limits(max_frames, target)
         loop = Loop(reader, analyser, tracker, recorder, limits)
         if endless and json_file != "-":

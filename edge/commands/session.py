@@ -13,8 +13,8 @@ from edgecell.files import write_atomically
 from edgecell.optional import require
 
 if TYPE_CHECKING:
-    from edgecell.edge.count.differential import Decision
     from edgecell.edge.record.sessions import Sighting, Summary
+    from edgecell.model.decision import Decision
 
 _MOST = 20
 _NAMES = {c.code: f"{c.code} {c.name}" for c in CLASSES}

@@ -8,39 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+from edgecell.classes import CLASSES, ERYTHROBLAST, GROUPS, PLATELET
+from edgecell.model.decision import Decision
 
-from edgecell.classes import CLASSES, GROUPS
-
-ERYTHROBLAST = "ERB"
-PLATELET = "PLT"
 _BANDS_MERGED = GROUPS["neutrophils"]
 _Z = 1.959963984540054
 """97.5 % quantile of the normal distribution."""
-
-
-@dataclass(frozen=True, eq=False)
-class Decision:
-    """What is held of one cell at present.
-
-    Attributes:
-        cell: the cell's number within the session, from 1.
-        code: its class; None if no sighting of it could be classified.
-        probability: of that class, 0..1; None likewise.
-        reasons: why a person has to look at it; empty if it is accepted.
-        votes: sightings whose logits were averaged.
-        logits: float32 (C,), their mean; None without votes.
-        same_as: the cell that this one turned out to be; it counts no more.
-    """
-
-    cell: int
-    code: str | None
-    probability: float | None
-    reasons: tuple[str, ...]
-    votes: int
-    logits: npt.NDArray[np.float32] | None
-    same_as: int | None = None
 
 
 def wilson(count: int, total: int) -> tuple[float, float]:

@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-from edgecell.edge.count.differential import Decision
 from edgecell.errors import InputError
+from edgecell.model.decision import Decision
 
 SEED = 0
 """Of whatever a method draws: the same cell gives the same explanation."""

@@ -15,11 +15,12 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
-from edgecell.edge.count.differential import CellCount, Decision, Differential
+from edgecell.edge.count.differential import CellCount, Differential
 from edgecell.edge.record.retention import DATABASE, disk_use
 from edgecell.edge.record.schema import APPLICATION_ID, SCHEMA_VERSION
 from edgecell.errors import InputError
 from edgecell.image.records import Box
+from edgecell.model.decision import Decision
 from edgecell.model.modelfile import ModelRecord
 from edgecell.model.probabilities import softmax
 

@@ -22,7 +22,6 @@ import numpy.typing as npt
 
 from edgecell import __version__
 from edgecell.edge.analyse.pipeline import CellResult
-from edgecell.edge.count.differential import Decision
 from edgecell.edge.count.tracking import TrackedFrame
 from edgecell.edge.record.policy import Policy, keep_queue
 from edgecell.edge.record.retention import DATABASE, PICTURES, trim
@@ -30,6 +29,7 @@ from edgecell.edge.record.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
 from edgecell.errors import OutputError
 from edgecell.files import write_atomically
 from edgecell.image.preprocess import Image
+from edgecell.model.decision import Decision
 from edgecell.model.modelfile import ModelRecord
 
 logger = logging.getLogger(__name__)

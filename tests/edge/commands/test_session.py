@@ -17,6 +17,7 @@ from edgecell.cli import cli
 from edgecell.edge.analyse.pipeline import FrameAnalyser
 from edgecell.edge.count.differential import CellCount
 from edgecell.edge.count.tracking import Tracker
+from edgecell.edge.count.votes import Rule
 from edgecell.edge.record.sessions import open_database, open_session
 from edgecell.edge.record.store import Session, Store
 from edgecell.edge.sources.address import SAMPLES
@@ -47,11 +48,12 @@ def recorded(tmp_path_factory: pytest.TempPathFactory, classifier: Classifier) -
     """A session of real frames: a field, seen three times, and another one."""
     record = classifier.record
     analyser = FrameAnalyser(classifier, None)
-    tracker = Tracker(
+    rule = Rule(
         record.codes,
         record.temperature,
         lambda logits: ("low confidence",) if logits.max() < 6 else (),
     )
+    tracker = Tracker(rule)
     one, other = (read_image(SAMPLES / "frames" / f"bccd_{n}.jpg") for n in (1, 2))
     rng = np.random.default_rng(0)
     folder = tmp_path_factory.mktemp("sessions") / "film"

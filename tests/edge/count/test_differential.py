@@ -7,12 +7,12 @@ import pytest
 from edgecell.classes import CODES
 from edgecell.edge.count.differential import (
     CellCount,
-    Decision,
     Differential,
     Row,
     interval_with_waiting,
     wilson,
 )
+from edgecell.model.decision import Decision
 
 
 def decision(

@@ -10,21 +10,17 @@ from edgecell.benchmarks.counting import classify_alone, count_cells, score
 from edgecell.benchmarks.make_mosaic import mosaic
 from edgecell.classes import CODES
 from edgecell.edge.analyse.pipeline import CellResult, FrameResult
-from edgecell.edge.count import tracking
+from edgecell.edge.count import slide_map
 from edgecell.edge.count.differential import CellCount, Differential
-from edgecell.edge.count.tracking import (
-    MOST_VOTES,
-    PLATELET_SIZE,
-    WHITE_CELL_SIZE,
-    TrackedFrame,
-    Tracker,
-)
+from edgecell.edge.count.tracking import TrackedFrame, Tracker
+from edgecell.edge.count.votes import MOST_VOTES, Rule
 from edgecell.edge.sources.address import SAMPLES
 from edgecell.edge.sources.base import Frame
 from edgecell.edge.sources.still import read_image
 from edgecell.image.preprocess import Image, crop_square
 from edgecell.image.records import Box
 from edgecell.model.classifier import Classifier
+from edgecell.model.decision import PLATELET_SIZE, WHITE_CELL_SIZE
 from edgecell.model.modelfile import bundled_model
 from tests.factories import cell_result
 
@@ -61,7 +57,7 @@ class Camera:
     """Looks at the slide; tells a tracker of the cells that it sees."""
 
     def __init__(self, cells: Sequence[tuple[int, int]] = CELLS) -> None:
-        self.tracker = Tracker(CODES)
+        self.tracker = Tracker(Rule(CODES))
         self.count = CellCount()
         self.cells = cells
         self.frames = 0
@@ -226,7 +222,7 @@ def test_reasons_come_from_the_mean_and_gated_sightings_do_not_vote() -> None:
     def decide(logits: np.ndarray) -> tuple[str, ...]:
         return ("low confidence",) if logits.max() < 0.8 else ()
 
-    tracker = Tracker(CODES, 1.0, decide)
+    tracker = Tracker(Rule(CODES, 1.0, decide))
     camera = Camera([(200, 200)])
     camera.tracker = tracker
     image = camera.result(0, 0).frame.image
@@ -300,7 +296,7 @@ def test_a_part_of_a_known_cell_is_no_new_one() -> None:
 
 
 def test_pictures_of_different_slides_have_nothing_in_common() -> None:
-    tracker = Tracker(CODES)
+    tracker = Tracker(Rule(CODES))
     numbers: list[int | None] = []
     for n, path in enumerate(sorted((SAMPLES / "frames").glob("*.jpg"))):
         image = read_image(path)
@@ -311,7 +307,7 @@ def test_pictures_of_different_slides_have_nothing_in_common() -> None:
 
 
 def test_the_map_is_bounded(monkeypatch: pytest.MonkeyPatch, camera: Camera) -> None:
-    monkeypatch.setattr(tracking, "MOST_FIELDS", 3)
+    monkeypatch.setattr(slide_map, "MOST_FIELDS", 3)
     for x in range(0, 1400, 100):
         camera.look(x)
     assert camera.counted == camera.whole_at(*range(0, 1400, 100))

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from edgecell.edge.analyse.pipeline import FrameResult
-from edgecell.edge.count.differential import Decision
 from edgecell.edge.count.tracking import TrackedFrame
 from edgecell.edge.record import recorder as module
 from edgecell.edge.record.recorder import Recorder
 from edgecell.edge.record.store import Session, Store
 from edgecell.edge.sources.base import Frame
 from edgecell.errors import OutputError
+from edgecell.model.decision import Decision
 from edgecell.model.modelfile import bundled_model, read_tflite
 
 IMAGE = np.full((60, 80, 3), 200, np.uint8)

@@ -17,7 +17,6 @@ import pytest
 from edgecell.edge.analyse.pipeline import (
     FrameResult,
 )
-from edgecell.edge.count.differential import Decision
 from edgecell.edge.count.tracking import TrackedFrame
 from edgecell.edge.record.recorder import without_image
 from edgecell.edge.record.retention import disk_use, parse_size
@@ -25,6 +24,7 @@ from edgecell.edge.record.schema import SCHEMA_VERSION
 from edgecell.edge.record.store import Store, default_folder
 from edgecell.edge.sources.base import Frame
 from edgecell.errors import InputError, OutputError, SourceError
+from edgecell.model.decision import Decision
 from edgecell.model.modelfile import ModelRecord
 from tests.factories import MODEL, NOISE, SESSION, SQUARE, rows, tracked
 
