@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgecell.edge.count.differential import CellCount, Decision, Differential, Row
+from edgecell.edge.count.differential import CellCount, Differential, Row
+from edgecell.model.decision import Decision
 
 NOT_A_CELL = "-"
 """What a person names that is no cell at all: it is in no count."""

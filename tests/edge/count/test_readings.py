@@ -1,8 +1,8 @@
 import csv
 import io
 
-from edgecell.edge.count.differential import Decision
 from edgecell.edge.count.readings import NAMES, NOT_A_CELL, Readings, readings
+from edgecell.model.decision import Decision
 
 
 def decision(cell: int, code: str | None, *reasons: str) -> Decision:
