@@ -7,12 +7,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from edgecell.classes import CODES
 from tests.factories import draw_cell
 from tests.tiny import TINY, TINY_CONFIG
+
+# The suite tries the same examples in each run; `scripts/fuzz` looks for new ones.
+settings.register_profile(
+    "suite", max_examples=300, derandomize=True, deadline=None, database=None
+)
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")

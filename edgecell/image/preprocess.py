@@ -40,12 +40,17 @@ class Preprocessing:
     std: tuple[float, float, float]
 
     def __post_init__(self) -> None:
-        if not (self.input_size > 0 and 0 < self.crop_fraction <= 1):
-            raise ValueError("input_size must be > 0 and crop_fraction in (0, 1]")
-        if self.crop_red_cells <= 0 or not 0 < self.white_percentile <= 100:
-            raise ValueError("crop_red_cells must be > 0, white_percentile in (0, 100]")
-        if not 0 < self.white_level <= 255 or min(self.std) <= 0:
-            raise ValueError("white_level must be in (0, 255] and every std > 0")
+        # Written so that a NaN fails each of them.
+        if not (0 < self.input_size <= 4096 and 0 < self.crop_fraction <= 1):
+            raise ValueError("input_size must be 1 to 4096, crop_fraction in (0, 1]")
+        if not (0 < self.crop_red_cells <= 100 and 0 < self.white_percentile <= 100):
+            raise ValueError("crop_red_cells and white_percentile must be in (0, 100]")
+        if not 0 < self.white_level <= 255:
+            raise ValueError("white_level must be in (0, 255]")
+        if not all(0 <= m <= 255 for m in self.mean):
+            raise ValueError("every mean must be from 0 to 255")
+        if not all(0 < s <= 255 for s in self.std):
+            raise ValueError("every std must be in (0, 255]")
 
 
 def white_gains(

@@ -12,7 +12,7 @@ from edgecell.cli import json_option, report
 @click.argument("model", default="bundled")
 @json_option
 def command(model: str, json_file: str | None) -> None:
-    """Print what MODEL, a .tflite or .keras file or 'bundled', says of itself."""
+    """Print the record in MODEL: a .tflite or .keras file, or 'bundled'."""
     from edgecell.model.modelfile import resolve
     from edgecell.model.predict import read_record
 
@@ -48,6 +48,8 @@ def command(model: str, json_file: str | None) -> None:
         "from": ", ".join(data["training"].get("sources", [])),
         "metrics": json.dumps(data["metrics"]),
         "model sha256": record.model_sha256 or "-",
+        "record sha256": record.record_sha256
+        or "- (an older file: classes and thresholds are under no hash; convert again)",
         "edgecell": f"{record.version} (record version {record.format})",
     }
     width = max(map(len, lines))

@@ -13,7 +13,9 @@ from edgecell.model.modelfile import (
     MAPS,
     METADATA_KERAS,
     ModelRecord,
+    read_keras_parts,
     read_keras_record,
+    sealed_record,
 )
 from edgecell.optional import require
 
@@ -35,6 +37,7 @@ def save_keras(model: "keras.Model", path: Path, record: ModelRecord) -> None:
     with tempfile.TemporaryDirectory() as folder:
         partial = Path(folder) / "model.keras"
         model.save(partial)
+        record = sealed_record(record, read_keras_parts(partial)[1])
         with zipfile.ZipFile(partial, "a") as archive:
             archive.writestr(METADATA_KERAS, record.to_json())
         write_atomically(path, partial.read_bytes())
@@ -44,16 +47,18 @@ def load_keras(path: Path) -> tuple["keras.Model", ModelRecord]:
     """Loads what `save_keras` saved.
 
     Raises:
-        ModelError: the file is missing, damaged, or not ours.
+        ModelError: the file is missing, damaged, not ours, or of another Keras.
     """
     record = read_keras_record(path)
     keras = require("keras", "train")
 
     try:
         return keras.models.load_model(path, compile=False), record
-    except (ValueError, OSError, KeyError) as e:
+    except Exception as e:  # Keras builds what the file says and raises what it likes
+        why = " ".join(str(e).split())[:200] or type(e).__name__
         raise ModelError(
-            f"{path} cannot be loaded by Keras {keras.__version__}: {e}"
+            f"{path} cannot be loaded by Keras {keras.__version__}; load it with the "
+            f"version that wrote it, or train again ({why})"
         ) from e
 
 

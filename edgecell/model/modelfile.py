@@ -3,28 +3,40 @@
 A ``.tflite`` carries a ZIP archive behind its last byte (runtimes ignore it, ``unzip``
 reads it) with ``metadata.json`` and ``labels.txt``. A ``.keras`` file, a ZIP archive
 itself, carries the same record as ``edgecell.json``.
+
+Two hashes seal a file: ``model_sha256`` covers the network, ``record_sha256`` covers
+the record with ``model_sha256`` in it. They find damage and careless changes; they are
+no signature. A key that the record lacks has its default, so that new keys may be
+added; a reader that does not know a key refuses the file.
 """
 
 import hashlib
 import io
 import json
+import math
 import zipfile
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from edgecell import __version__
+from edgecell.archive import open_archive, read_member
 from edgecell.classes import CellClass
-from edgecell.errors import ModelError
+from edgecell.errors import InputError, ModelError
 from edgecell.files import write_atomically
 from edgecell.image.preprocess import Preprocessing
+from edgecell.typed import build, loads
 
 METADATA = "metadata.json"
 METADATA_KERAS = "edgecell.json"  # Keras keeps a metadata.json of its own
 LABELS = "labels.txt"
-FORMAT = 1
+FORMAT = 2
+UNSEALED = 1  # records of this version are not under a hash; they are still read
 BUNDLED = "bundled"
+_LARGEST_RECORD = 2**22
+_LARGEST_NETWORK = 2**31  # what a flatbuffer can address
 
 # Outputs of every TFLite graph of ours, named in its signature.
 LOGITS = "logits"
@@ -47,6 +59,12 @@ class ReviewRule:
     least_probability: tuple[float, ...]
     least_energy: float
 
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha < 1:
+            raise ValueError("alpha must be between 0 and 1")
+        if not all(0 <= p <= 1 for p in self.least_probability):
+            raise ValueError("least_probability must be from 0 to 1")
+
 
 @dataclass(frozen=True)
 class ModelRecord:
@@ -65,9 +83,11 @@ class ModelRecord:
             images of each class that was learned.
         calibration_set: number and hash of the images that set the int8 ranges.
         metrics: figures measured when the file was made, with their data.
-        model_sha256: hash of the TFLite flatbuffer; empty in a ``.keras`` file.
+        model_sha256: hash of the network: of the TFLite flatbuffer, or of all other
+            files in the ``.keras`` archive.
+        record_sha256: hash of all other fields.
         version: edgecell version that wrote the record.
-        format: version of this record.
+        format: version of this record, see `FORMAT` and `UNSEALED`.
     """
 
     classes: tuple[CellClass, ...]
@@ -81,14 +101,23 @@ class ModelRecord:
     calibration_set: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     model_sha256: str = ""
+    record_sha256: str = ""
     version: str = __version__
     format: int = FORMAT
 
     def __post_init__(self) -> None:
-        if len(self.head_bias) != len(self.classes) or self.temperature <= 0:
+        if len(set(self.codes)) != len(self.classes) or not self.classes:
+            raise ValueError("there must be classes, each with a code of its own")
+        if len(self.head_bias) != len(self.classes) or not (
+            0 < self.temperature < math.inf
+        ):
             raise ValueError("one bias a class and a temperature > 0 are needed")
         if self.review and len(self.review.least_probability) != len(self.classes):
             raise ValueError("one threshold a class is needed")
+        if not isinstance(self.network.get("name", ""), str):
+            raise ValueError("network.name must be a string")
+        if not isinstance(self.training.get("learned", {}), dict):
+            raise ValueError("training.learned must be an object")
 
     @property
     def codes(self) -> tuple[str, ...]:
@@ -114,35 +143,79 @@ class ModelRecord:
             name: the file's name, for messages.
 
         Raises:
-            ModelError: the record is of another version, or incomplete.
+            ModelError: the record is of a later version, incomplete, or has a value
+                that is out of range.
         """
-        try:
-            d = json.loads(text)
-            if d["format"] != FORMAT:
-                raise ModelError(
-                    f"{name} has a record of version {d['format']}, this edgecell "
-                    f"reads version {FORMAT}; convert the model again"
-                )
-            unknown = set(d) - {f.name for f in fields(cls)}
-            if unknown:
-                raise ValueError(f"unknown keys {sorted(unknown)}")
-            prep = d.pop("preprocessing")
-            prep |= {k: tuple(prep[k]) for k in ("mean", "std")}
-            review = d.pop("review", None)
-            if review:
-                least = tuple(review["least_probability"])
-                review = ReviewRule(**review | {"least_probability": least})
-            return cls(
-                classes=tuple(CellClass(**c) for c in d.pop("classes")),
-                preprocessing=Preprocessing(**prep),
-                head_bias=tuple(d.pop("head_bias")),
-                review=review,
-                **d,
-            )
-        except (ValueError, KeyError, TypeError) as e:
+        return _parse(text, name)[0]
+
+    @property
+    def sealed(self) -> bool:
+        """Whether classes, thresholds and all else are under `record_sha256`."""
+        return self.format != UNSEALED
+
+
+def _parse(text: str | bytes, name: str) -> tuple[ModelRecord, dict[str, Any]]:
+    """The record, and the JSON object that it was made from."""
+    try:
+        data = loads(text)
+        if not isinstance(data, dict) or type(data.get("format")) is not int:
+            raise ValueError("it has no version")
+        if not UNSEALED <= data["format"] <= FORMAT:
             raise ModelError(
-                f"{name} has a damaged edgecell record ({e}); convert the model again"
-            ) from e
+                f"{name} has a record of version {data['format']}, this edgecell "
+                f"reads versions up to {FORMAT}; update edgecell"
+            )
+        return build(ModelRecord, data), data
+    except ValueError as e:
+        raise ModelError(
+            f"{name} has a damaged edgecell record, or one of a later edgecell ({e}); "
+            "convert the model again, or update edgecell"
+        ) from e
+
+
+def _record_hash(data: Mapping[str, Any]) -> str:
+    """Hash of a record's JSON object, however it is laid out."""
+    covered = {k: v for k, v in data.items() if k != "record_sha256"}
+    text = json.dumps(covered, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sealed_record(record: ModelRecord, model_sha256: str) -> ModelRecord:
+    """The record of a network with this hash, itself under a hash.
+
+    Args:
+        record: the record; its hashes and version are set here.
+        model_sha256: hash of the network.
+    """
+    record = replace(record, model_sha256=model_sha256, format=FORMAT)
+    return replace(record, record_sha256=_record_hash(json.loads(record.to_json())))
+
+
+def checked_record(text: bytes, model_sha256: str, name: str) -> ModelRecord:
+    """Parses a record and checks that nothing under its hashes was changed.
+
+    Args:
+        text: the record's JSON text.
+        model_sha256: hash of the network that the record came with.
+        name: the file's name, for messages.
+
+    Raises:
+        ModelError: the network or the record was changed or damaged; or see
+            `ModelRecord.from_json`.
+    """
+    record, data = _parse(text, name)
+    if record.sealed and record.record_sha256 != _record_hash(data):
+        changed = "its record, with classes and thresholds,"
+    elif (record.sealed or record.model_sha256) and (
+        record.model_sha256 != model_sha256
+    ):
+        changed = "its network"
+    else:
+        return record
+    raise ModelError(
+        f"{changed} in {name} was changed or damaged (the hash differs); copy the "
+        "file again, or convert it again"
+    )
 
 
 def bundled_model() -> Path:
@@ -168,21 +241,25 @@ def write_tflite(path: Path, flatbuffer: bytes, record: ModelRecord) -> None:
     Args:
         path: the file to write.
         flatbuffer: the TFLite model.
-        record: the record; its ``model_sha256`` is set here.
+        record: the record; it is sealed here, see `sealed_record`.
 
     Raises:
         OutputError: the file can't be written.
     """
-    record = replace(record, model_sha256=hashlib.sha256(flatbuffer).hexdigest())
+    record = sealed_record(record, hashlib.sha256(flatbuffer).hexdigest())
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in (
             (METADATA, record.to_json()),
-            (LABELS, "".join(f"{c.code} {c.name}\n" for c in record.classes)),
+            (LABELS, _labels(record)),
         ):
             # A fixed date, so that equal models are equal files.
             archive.writestr(zipfile.ZipInfo(name), text, zipfile.ZIP_DEFLATED)
     write_atomically(path, flatbuffer + buffer.getvalue())
+
+
+def _labels(record: ModelRecord) -> str:
+    return "".join(f"{c.code} {c.name}\n" for c in record.classes)
 
 
 def read_tflite(path: Path) -> tuple[bytes, ModelRecord]:
@@ -195,38 +272,67 @@ def read_tflite(path: Path) -> tuple[bytes, ModelRecord]:
         ModelError: no model, no record of ours, or bytes that were changed.
     """
     try:
+        if path.stat().st_size > _LARGEST_NETWORK:
+            raise ModelError(f"{path} is too large for a TFLite model")
         content = path.read_bytes()
     except OSError as e:
         raise ModelError(f"{path} cannot be read ({e.strerror})") from e
     if content[4:8] != b"TFL3":
         raise ModelError(f"{path} is not a TFLite model")
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        with open_archive(content, str(path)) as archive:
             flatbuffer = content[: min(i.header_offset for i in archive.infolist())]
-            text = archive.read(METADATA)
-    except (zipfile.BadZipFile, KeyError, ValueError) as e:
+            text, names = (
+                read_member(archive, archive.getinfo(n), str(path), _LARGEST_RECORD)
+                for n in (METADATA, LABELS)
+            )
+    except (InputError, KeyError, ValueError) as e:
         raise ModelError(
-            f"{path} has no readable edgecell record; make it with 'edgecell convert'"
+            f"{path} has no readable edgecell record; make it with 'edgecell convert', "
+            "or copy it again"
         ) from e
-    record = ModelRecord.from_json(text, str(path))
-    if hashlib.sha256(flatbuffer).hexdigest() != record.model_sha256:
-        raise ModelError(
-            f"{path} was changed or damaged (its hash differs); copy or convert it anew"
-        )
+    record = checked_record(text, hashlib.sha256(flatbuffer).hexdigest(), str(path))
+    if names != _labels(record).encode():
+        raise ModelError(f"{LABELS} in {path} was changed; convert the model again")
     return flatbuffer, record
 
 
-def read_keras_record(path: Path) -> ModelRecord:
-    """Reads the record inside a ``.keras`` file.
+def read_keras_parts(path: Path) -> tuple[bytes | None, str]:
+    """Reads a ``.keras`` file whole, so that damage is found before Keras meets it.
+
+    Returns:
+        The JSON text of the record, None if there is none; and the hash of all else.
 
     Raises:
-        ModelError: not a Keras file of ours.
+        InputError: it is damaged or no ZIP archive.
+    """
+    text = None
+    network = hashlib.sha256()
+    with open_archive(path, str(path)) as archive:
+        # Keras stores weights as they are, so that no file in it is larger than it.
+        limit = path.stat().st_size + _LARGEST_RECORD
+        for member in sorted(archive.infolist(), key=lambda i: i.filename):
+            content = read_member(archive, member, str(path), limit)
+            if member.filename == METADATA_KERAS:
+                text = content
+            else:
+                digest = hashlib.sha256(content).hexdigest()
+                network.update(f"{digest} {member.filename}\n".encode())
+    return text, network.hexdigest()
+
+
+def read_keras_record(path: Path) -> ModelRecord:
+    """Reads the record inside a ``.keras`` file and checks that nothing was changed.
+
+    Raises:
+        ModelError: not a Keras file of ours, or one that was changed or damaged.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            text = archive.read(METADATA_KERAS)
-    except (zipfile.BadZipFile, KeyError, OSError) as e:
+        text, model_sha256 = read_keras_parts(path)
+    except InputError as e:
         raise ModelError(
-            f"{path} is not a model that 'edgecell train' wrote ({e})"
+            f"{path} is not a model that 'edgecell train' wrote, or was damaged ({e})"
         ) from e
-    return ModelRecord.from_json(text, str(path))
+    if text is None:
+        raise ModelError(f"{path} is not a model that 'edgecell train' wrote")
+    return checked_record(text, model_sha256, str(path))

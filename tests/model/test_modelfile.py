@@ -1,15 +1,25 @@
+import io
 import json
+import tempfile
 import zipfile
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgecell.classes import CLASSES
+from edgecell.cli import cli
 from edgecell.errors import ModelError
 from edgecell.image.preprocess import Preprocessing
 from edgecell.model.modelfile import (
     ModelRecord,
+    ReviewRule,
     bundled_model,
     read_keras_record,
     read_tflite,
@@ -18,7 +28,8 @@ from edgecell.model.modelfile import (
 )
 
 PREP = Preprocessing(112, 0.66, 3.3, 95.0, 240.0, (1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
-RECORD = ModelRecord(CLASSES, PREP, {"name": "tiny"}, (0.5,) * 12, temperature=1.5)
+RULE = ReviewRule(0.05, (0.25,) * 12, 3.5)
+RECORD = ModelRecord(CLASSES, PREP, {"name": "tiny"}, (0.5,) * 12, 1.5, RULE)
 FLATBUFFER = b"\x1c\0\0\0TFL3" + bytes(range(256))
 
 
@@ -28,11 +39,26 @@ def model(tmp_path: Path) -> Path:
     return tmp_path / "m.tflite"
 
 
+def with_record(content: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
+    """A model file whose record was edited, in a ZIP archive that is sound."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        record = json.loads(archive.read("metadata.json"))
+        labels = archive.read("labels.txt")
+        start = archive.infolist()[0].header_offset
+    change(record)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("metadata.json", json.dumps(record))
+        archive.writestr("labels.txt", labels)
+    return content[:start] + buffer.getvalue()
+
+
 def test_round_trip(model: Path) -> None:
     flatbuffer, record = read_tflite(model)
     assert flatbuffer == FLATBUFFER
-    assert record == replace(RECORD, model_sha256=record.model_sha256)
-    assert len(record.model_sha256) == 64
+    assert replace(record, model_sha256="", record_sha256="") == RECORD
+    assert len(record.model_sha256) == len(record.record_sha256) == 64
+    assert record.sealed
 
 
 def test_equal_models_are_equal_files(model: Path, tmp_path: Path) -> None:
@@ -82,11 +108,24 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "record of version 2"),
-        ({"surplus": 1}, "unknown keys"),
-        ({"head_bias": [0.0]}, "damaged"),
-        ({"temperature": 0}, "damaged"),
-        ({"classes": [{"code": "BA"}]}, "damaged"),
+        ({"format": 3}, "record of version 3.*update edgecell"),
+        ({"format": True}, "no version"),
+        ({"surplus": 1}, "unknown keys.*update edgecell"),
+        ({"head_bias": [0.0]}, "one bias a class"),
+        ({"head_bias": ["0"] * 12}, r"head_bias\[0\] must be of type float"),
+        ({"head_bias": [10**400] * 12}, "too large"),
+        ({"temperature": 0}, "temperature > 0"),
+        ({"temperature": True}, "temperature must be of type float"),
+        ({"temperature": float("nan")}, "NaN is not a number"),
+        ({"temperature": float("inf")}, "Infinity is not a number"),
+        ({"classes": [{"code": "BA"}]}, r"classes\[0\].name is missing"),
+        ({"classes": [{"code": "BA", "name": "b"}] * 12}, "a code of its own"),
+        ({"classes": []}, "there must be classes"),
+        ({"scheme": "\x1b[2J"}, "control character"),
+        ({"training": {"sources": ["a\nb"]}}, "control character"),
+        ({"review": {"alpha": 0.05}}, "least_probability is missing"),
+        ({"preprocessing": None}, "preprocessing must be an object"),
+        ({"network": []}, "network must be of type dict"),
     ],
 )
 def test_records_of_another_kind(change: dict[str, object], message: str) -> None:
@@ -95,8 +134,90 @@ def test_records_of_another_kind(change: dict[str, object], message: str) -> Non
         ModelRecord.from_json(text, "m.tflite")
 
 
+@pytest.mark.parametrize(
+    "text", ["", "[]", "1", "{}", "[" * 100_000, "1e999", '{"format": 1e999}', "\xff"]
+)
+def test_no_record_at_all(text: str) -> None:
+    with pytest.raises(ModelError, match=r"m\.tflite has a damaged"):
+        ModelRecord.from_json(text.encode("latin-1"), "m.tflite")
+
+
+def set_to(key: str, value: object) -> Callable[[dict[str, Any]], None]:
+    return lambda record: record.update({key: value})
+
+
+def reverse_classes(record: dict[str, Any]) -> None:
+    record["classes"].reverse()
+
+
+def accept_more(record: dict[str, Any]) -> None:
+    record["review"]["least_energy"] = -99.0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        reverse_classes,
+        accept_more,
+        set_to("temperature", 1.25),
+        set_to("review", None),
+        set_to("head_bias", [0.25] * 12),
+        set_to("metrics", {"val": {"accuracy": 1.0}}),
+        set_to("version", "9.9"),
+        set_to("record_sha256", ""),
+        set_to("model_sha256", "0" * 64),
+    ],
+)
+def test_a_changed_record_is_refused(
+    model: Path, change: Callable[[dict[str, Any]], None]
+) -> None:
+    content = model.read_bytes()
+    model.write_bytes(with_record(content, lambda record: None))
+    read_tflite(model)  # laid out anew, with nothing changed
+    model.write_bytes(with_record(content, change))
+    with pytest.raises(ModelError, match="changed or damaged"):
+        read_tflite(model)
+
+
+def test_changed_labels_are_refused(model: Path) -> None:
+    content = model.read_bytes()
+    model.write_bytes(content.replace(b"labels.txt", b"labelx.txt"))
+    with pytest.raises(ModelError, match="no readable edgecell record"):
+        read_tflite(model)
+
+
+def test_files_from_before_the_seal_are_read_and_say_so(model: Path) -> None:
+    def first_version(record: dict[str, Any]) -> None:
+        del record["record_sha256"]
+        record["format"] = 1
+
+    content = model.read_bytes()
+    model.write_bytes(with_record(content, first_version))
+    flatbuffer, record = read_tflite(model)
+    assert not record.sealed
+    shown = CliRunner().invoke(cli, ["info", str(model)])
+    assert "under no hash" in shown.output
+    write_tflite(model, flatbuffer, record)  # writing it again seals it
+    assert read_tflite(model)[1].sealed
+    assert model.read_bytes() == content
+
+
+@given(at=st.integers(0), bit=st.integers(0, 7))
+def test_no_flipped_bit_gets_through(at: int, bit: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "m.tflite"
+        write_tflite(path, FLATBUFFER, RECORD)
+        content = bytearray(path.read_bytes())
+        written = read_tflite(path)
+        content[at % len(content)] ^= 1 << bit
+        path.write_bytes(content)
+        with suppress(ModelError):  # dates in the archive's headers may be changed
+            assert read_tflite(path) == written
+
+
 def test_the_bundled_model_is_whole() -> None:
     _, record = read_tflite(bundled_model())
+    assert record.sealed
     assert resolve("bundled") == bundled_model()
     assert record.codes == tuple(c.code for c in CLASSES)
     assert record.scheme == "int8"
