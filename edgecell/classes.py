@@ -35,6 +35,13 @@ CODES: tuple[str, ...] = tuple(c.code for c in CLASSES)
 # Not white cells: outside the denominator of a differential.
 ERYTHROBLAST = "ERB"
 PLATELET = "PLT"
+# Labels of data sets that don't tell the classes of a group apart.
+GROUP_CODES: dict[str, tuple[str, ...]] = {
+    "NEU": GROUPS["neutrophils"],
+    "IG": GROUPS["immature granulocytes"],
+}
+GROUP_NAMES: dict[str, str] = {"neutrophil": "NEU", "immature granulocyte": "IG"}
+SEPARATOR = "|"
 
 
 def _key(name: str) -> str:
@@ -57,3 +64,36 @@ def code_of(name: str) -> str | None:
         One of ``CODES``, or None if the name is not a known class.
     """
     return _BY_KEY.get(_key(name))
+
+
+_GROUP_BY_KEY = {_key(n): n for n in GROUP_CODES} | {
+    _key(name): code for name, code in GROUP_NAMES.items()
+}
+
+
+def label_of(name: str) -> str | None:
+    """The label that a folder name stands for: one class, or a set of classes.
+
+    A set means that the cell belongs to one of its classes and the data do not say
+    to which. Equal sets give equal labels: 'NEU', 'neutrophils' and 'SNE|BNE' are all
+    'BNE|SNE'.
+
+    Args:
+        name: what `code_of` takes, a key of `GROUP_CODES` or its English name, or
+            several of these joined by '|'.
+
+    Returns:
+        Codes in the order of ``CODES``, joined by '|', or None if any part of the
+        name is unknown.
+    """
+    found: set[str] = set()
+    for part in name.split(SEPARATOR):
+        code = code_of(part)
+        group = _GROUP_BY_KEY.get(_key(part))
+        if code is not None:
+            found.add(code)
+        elif group is not None:
+            found.update(GROUP_CODES[group])
+        else:
+            return None
+    return SEPARATOR.join(code for code in CODES if code in found)

@@ -22,8 +22,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edgecell.edge.record.sessions import find_sessions, open_database
-from edgecell.errors import InputError, OutputError
+from edgecell.edge.record.connection import (
+    open_database,
+    refusals_told,
+    transaction,
+    unpack,
+)
+from edgecell.edge.record.sessions import find_sessions
+from edgecell.errors import InputError
 from edgecell.explain.methods import Explanation
 from edgecell.image.preprocess import Image
 from edgecell.model.modelfile import ModelRecord
@@ -45,7 +51,6 @@ _OPEN = (
 # A clock that was set back must not make a lease last for ever; one that is a little
 # ahead of another machine's is no reason to take its jobs.
 _FREE = "(lease_until IS NULL OR lease_until NOT BETWEEN :now AND :now + 10 * :lease)"
-_BUSY_S = 30.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,19 +147,9 @@ class JobQueue:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
+        advice = "make room or free the file, and start again: no job is lost"
+        with refusals_told(self.folder, advice), transaction(self._db):
             yield
-            self._db.execute("COMMIT")
-        except BaseException as e:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            if isinstance(e, sqlite3.OperationalError):
-                raise OutputError(
-                    f"cannot write to {self.folder}: {e}; make room or free the file, "
-                    "and start again: no job is lost"
-                ) from e
-            raise
 
     def claim(self, count: int = 1) -> list[Job]:
         """Takes jobs, oldest first, for `LEASE_S` seconds.
@@ -298,7 +293,7 @@ class JobQueue:
             cell,
             code,
             Explanation(method, index, heat.astype(np.float32), json.loads(scores)),
-            np.frombuffer(logits, "<f4").astype(np.float32),
+            unpack(logits),
             None if seen is None else decode_seen(seen),
         )
 
@@ -323,9 +318,6 @@ def open_queue(folder: Path, mode: Literal["ro", "rw"] = "rw") -> Iterator[JobQu
         InputError: it has no record that can be read.
     """
     with open_database(folder, mode) as database:
-        database.isolation_level = None
-        database.execute(f"PRAGMA busy_timeout = {int(1000 * _BUSY_S)}")
-        database.execute("PRAGMA synchronous = FULL")
         yield JobQueue(folder, database)
 
 

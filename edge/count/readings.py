@@ -71,7 +71,7 @@ class Readings:
         three = list(self.each().values())
         rows = zip(*(d.rows() for d in three), strict=True)
         per_100 = [_decimal(d.erythroblasts_per_100) for d in three]
-        totals = {
+        totals: dict[str, Sequence[object]] = {
             "white cells": [d.white_cells for d in three],
             "erythroblasts per 100": per_100,
             "waiting for a person": [d.to_review for d in three],

@@ -4,8 +4,7 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
+from edgecell.edge.record.connection import unpack
 from edgecell.errors import InputError
 from edgecell.model.decision import Decision
 
@@ -86,7 +85,7 @@ def _best_sighting(database: sqlite3.Connection, decision: Decision) -> int | No
         return None
     called = decision.logits.argmax()
     for sighting, logits in rows:
-        if np.frombuffer(logits, "<f4").argmax() == called:
+        if unpack(logits).argmax() == called:
             return int(sighting)
     return int(rows[0][0])
 

@@ -2,13 +2,12 @@
 
 import re
 import sqlite3
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
-from urllib.parse import quote
 
+from edgecell.edge.record.connection import DATABASE, open_database
 from edgecell.errors import InputError
 
-DATABASE = "session.sqlite"
 PICTURES = "frames"
 _UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
 _LEAST_KEPT = 50 * 10**6
@@ -22,6 +21,7 @@ _STEPS = 8
 
 _LEAST_DROPPED = 16
 _BUSY_S = 1.0
+"""Another session can wait; the running one can't."""
 
 
 def parse_size(text: str) -> int:
@@ -74,20 +74,15 @@ def trim(current: Path, database: sqlite3.Connection, keep_bytes: int) -> None:
     for session in sorted(others, key=_started):
         # A session that another program holds, that is damaged or another user's is
         # left alone.
-        with suppress(sqlite3.DatabaseError, OSError), _opened(session) as other:
-            excess -= _trim_session(session, other, excess)
+        with suppress(InputError, OSError):
+            with open_database(session, "rw", _BUSY_S) as other:
+                excess -= _trim_session(session, other, excess)
     _trim_session(current, database, excess)
-
-
-def _opened(session: Path) -> closing[sqlite3.Connection]:
-    """Another session's database, which may have been taken away meanwhile."""
-    uri = f"file:{quote(str(session / DATABASE))}?mode=rw"
-    return closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_S))
 
 
 def _started(session: Path) -> str:
     """When a session began, fit for sorting; '' if its database doesn't tell."""
-    with suppress(sqlite3.DatabaseError), _opened(session) as database:
+    with suppress(InputError), open_database(session, "ro", _BUSY_S) as database:
         rows = database.execute("SELECT started FROM session").fetchall()
         return str(rows[0][0]) if rows else ""
     return ""

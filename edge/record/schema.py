@@ -1,83 +1,181 @@
-"""The tables of a session's database, which store.py writes and sessions.py reads."""
+"""The tables of a session's database, as numbered migrations.
+
+Version N of the schema is what the first N migrations make; a new session is made by
+all of them. Migrations only ever grow in number, and one that was released is never
+changed: a session of each version opens for ever (see `connection.open_database`).
+
+To change the schema, append a migration that adds tables. An earlier edgecell may be
+writing the session at that moment, so no table of an earlier version may lose or gain
+a column. Store a small session of the version before in tests/edge/record/sessions.
+
+Logits are float32, little-endian, in the order of the model's classes. Boxes are
+half-open, in pixels of the frame. Times without a note are UTC, ISO 8601.
+"""
+
+import sqlite3
 
 APPLICATION_ID = 0x65646765  # 'edge'
-SCHEMA_VERSION = 2
 
-# Logits are float32, little-endian, in the order of the model's classes. Boxes are
-# half-open, in pixels of the frame.
-SCHEMA = """
-CREATE TABLE session (
-    id INTEGER PRIMARY KEY CHECK (id = 1),
-    started TEXT NOT NULL,          -- UTC, ISO 8601
-    source TEXT NOT NULL,
-    version TEXT NOT NULL,          -- of edgecell
-    model_sha256 TEXT NOT NULL,
-    model TEXT NOT NULL,            -- JSON: the model file's record
-    settings TEXT NOT NULL,         -- JSON
-    ended TEXT,                     -- NULL: running, or broken off
-    end_reason TEXT
-);
-CREATE TABLE frames (
-    frame INTEGER PRIMARY KEY,      -- number within the source
-    name TEXT NOT NULL,
-    time_s REAL,                    -- since the source's start; NULL for a still
-    captured REAL NOT NULL,         -- seconds since 1970, UTC
-    gate TEXT,                      -- why it was too poor to be looked at
-    found INTEGER NOT NULL          -- cells found, those cut by the border too
-);
-CREATE TABLE cells (
-    cell INTEGER PRIMARY KEY,
-    frame INTEGER NOT NULL REFERENCES frames,   -- where it was first seen whole
-    same_as INTEGER REFERENCES cells            -- turned out to be this one
-);
-CREATE TABLE sightings (            -- those on which a decision rests
-    sighting INTEGER PRIMARY KEY,
-    frame INTEGER NOT NULL REFERENCES frames,
-    cell INTEGER NOT NULL REFERENCES cells,
-    kind TEXT NOT NULL,
-    x0 INTEGER NOT NULL, y0 INTEGER NOT NULL,
-    x1 INTEGER NOT NULL, y1 INTEGER NOT NULL,
-    crop_x0 INTEGER NOT NULL, crop_y0 INTEGER NOT NULL,
-    crop_x1 INTEGER NOT NULL, crop_y1 INTEGER NOT NULL,
-    red_cell_px REAL NOT NULL,
-    age_ms REAL NOT NULL,           -- of the frame when the cell was classified
-    gate TEXT,                      -- why it was too poor to be classified
-    logits BLOB,                    -- NULL then
-    UNIQUE (frame, cell)
-);
-CREATE INDEX sightings_of_cell ON sightings (cell);
-CREATE TABLE crops (                -- the part that --keep takes away
-    sighting INTEGER PRIMARY KEY REFERENCES sightings,
-    seen BLOB NOT NULL,             -- PNG: the network's view, lossless
-    pixels BLOB NOT NULL            -- JPEG: the same square in the frame's pixels
-);
-CREATE TABLE decisions (
-    cell INTEGER PRIMARY KEY REFERENCES cells,
-    frame INTEGER NOT NULL REFERENCES frames,   -- that made it what it is
-    code TEXT,                      -- NULL: not classified
-    probability REAL,
-    reasons TEXT NOT NULL,          -- JSON list: why to review; [] if accepted
-    votes INTEGER NOT NULL,
-    logits BLOB                     -- mean over the votes
-);
-CREATE TABLE jobs (                 -- explanations to make; see explain/queue.py
-    job INTEGER PRIMARY KEY,
-    cell INTEGER NOT NULL REFERENCES cells,
-    sighting INTEGER NOT NULL REFERENCES sightings,
-    method TEXT NOT NULL,
-    code TEXT NOT NULL,             -- the class to explain
-    seed INTEGER NOT NULL,
-    claims INTEGER NOT NULL DEFAULT 0,          -- by workers, not handed back
-    failures INTEGER NOT NULL DEFAULT 0,
-    error TEXT,                     -- the last one
-    holder TEXT,                    -- the worker that has it, until
-    lease_until REAL,               -- seconds since 1970, UTC
-    UNIQUE (cell, method)
-);
-CREATE TABLE explanations (
-    job INTEGER PRIMARY KEY REFERENCES jobs,    -- one result a job
-    heat BLOB NOT NULL,             -- float16 (S, S), little-endian, deflated
-    scores TEXT NOT NULL,           -- JSON
-    made TEXT NOT NULL              -- UTC, ISO 8601
-);
-"""
+# {at} is the database that a statement is for: 'main', or 'temp' for a stand-in.
+_RECORD = (
+    """
+    CREATE TABLE {at}.session (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        started TEXT NOT NULL,          -- UTC, ISO 8601
+        source TEXT NOT NULL,
+        version TEXT NOT NULL,          -- of edgecell
+        model_sha256 TEXT NOT NULL,
+        model TEXT NOT NULL,            -- JSON: the model file's record
+        settings TEXT NOT NULL,         -- JSON
+        ended TEXT,                     -- NULL: running, or broken off
+        end_reason TEXT
+    )
+    """,
+    """
+    CREATE TABLE {at}.frames (
+        frame INTEGER PRIMARY KEY,      -- number within the source
+        name TEXT NOT NULL,
+        time_s REAL,                    -- since the source's start; NULL for a still
+        captured REAL NOT NULL,         -- seconds since 1970, UTC
+        gate TEXT,                      -- why it was too poor to be looked at
+        found INTEGER NOT NULL          -- cells found, those cut by the border too
+    )
+    """,
+    """
+    CREATE TABLE {at}.cells (
+        cell INTEGER PRIMARY KEY,
+        frame INTEGER NOT NULL REFERENCES frames,   -- where it was first seen whole
+        same_as INTEGER REFERENCES cells            -- turned out to be this one
+    )
+    """,
+    """
+    CREATE TABLE {at}.sightings (         -- those on which a decision rests
+        sighting INTEGER PRIMARY KEY,
+        frame INTEGER NOT NULL REFERENCES frames,
+        cell INTEGER NOT NULL REFERENCES cells,
+        kind TEXT NOT NULL,
+        x0 INTEGER NOT NULL, y0 INTEGER NOT NULL,
+        x1 INTEGER NOT NULL, y1 INTEGER NOT NULL,
+        crop_x0 INTEGER NOT NULL, crop_y0 INTEGER NOT NULL,
+        crop_x1 INTEGER NOT NULL, crop_y1 INTEGER NOT NULL,
+        red_cell_px REAL NOT NULL,
+        age_ms REAL NOT NULL,           -- of the frame when the cell was classified
+        gate TEXT,                      -- why it was too poor to be classified
+        logits BLOB,                    -- NULL then
+        UNIQUE (frame, cell)
+    )
+    """,
+    """
+    CREATE INDEX {at}.sightings_of_cell ON sightings (cell)
+    """,
+    """
+    CREATE TABLE {at}.crops (         -- the part that --keep takes away
+        sighting INTEGER PRIMARY KEY REFERENCES sightings,
+        seen BLOB NOT NULL,             -- PNG: the network's view, lossless
+        pixels BLOB NOT NULL            -- JPEG: the same square in the frame's pixels
+    )
+    """,
+    """
+    CREATE TABLE {at}.decisions (
+        cell INTEGER PRIMARY KEY REFERENCES cells,
+        frame INTEGER NOT NULL REFERENCES frames,   -- that made it what it is
+        code TEXT,                      -- NULL: not classified
+        probability REAL,
+        reasons TEXT NOT NULL,          -- JSON list: why to review; [] if accepted
+        votes INTEGER NOT NULL,
+        logits BLOB                     -- mean over the votes
+    )
+    """,
+)
+_QUEUE = (
+    """
+    CREATE TABLE {at}.jobs (         -- explanations to make; see explain/queue.py
+        job INTEGER PRIMARY KEY,
+        cell INTEGER NOT NULL REFERENCES cells,
+        sighting INTEGER NOT NULL REFERENCES sightings,
+        method TEXT NOT NULL,
+        code TEXT NOT NULL,             -- the class to explain
+        seed INTEGER NOT NULL,
+        claims INTEGER NOT NULL DEFAULT 0,          -- by workers, not handed back
+        failures INTEGER NOT NULL DEFAULT 0,
+        error TEXT,                     -- the last one
+        holder TEXT,                    -- the worker that has it, until
+        lease_until REAL,               -- seconds since 1970, UTC
+        UNIQUE (cell, method)
+    )
+    """,
+    """
+    CREATE TABLE {at}.explanations (
+        job INTEGER PRIMARY KEY REFERENCES jobs,    -- one result a job
+        heat BLOB NOT NULL,             -- float16 (S, S), little-endian, deflated
+        scores TEXT NOT NULL,           -- JSON
+        made TEXT NOT NULL              -- UTC, ISO 8601
+    )
+    """,
+)
+_TRAIL = (
+    """
+    CREATE TABLE {at}.namings (         -- what people called cells; see trail.py
+        naming INTEGER PRIMARY KEY,
+        act INTEGER NOT NULL,           -- cells that were named at once share it
+        made TEXT NOT NULL,
+        person TEXT NOT NULL,
+        cell INTEGER NOT NULL REFERENCES cells,
+        machine TEXT,                   -- the machine's class then; NULL: none
+        before TEXT,                    -- label that held until then; NULL: none
+        label TEXT,                     -- NULL: none any more
+        comment TEXT NOT NULL,
+        undoes INTEGER REFERENCES namings,
+        version TEXT NOT NULL,          -- of edgecell
+        model_sha256 TEXT NOT NULL
+    )
+    """,
+    "CREATE INDEX {at}.namings_of_cell ON namings (cell)",
+    """
+    CREATE TRIGGER {at}.namings_are_not_changed BEFORE UPDATE ON namings
+    BEGIN SELECT RAISE(ABORT, 'a naming is never changed'); END
+    """,
+    """
+    CREATE TRIGGER {at}.namings_are_not_deleted BEFORE DELETE ON namings
+    BEGIN SELECT RAISE(ABORT, 'a naming is never deleted'); END
+    """,
+    """
+    CREATE TABLE {at}.drawn (           -- cells of the random sample, in its order
+        place INTEGER PRIMARY KEY,
+        cell INTEGER NOT NULL UNIQUE REFERENCES cells,
+        made TEXT NOT NULL
+    )
+    """,
+)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_RECORD, _QUEUE, _TRAIL)
+SCHEMA_VERSION = len(MIGRATIONS)
+
+
+def migrate(database: sqlite3.Connection) -> None:
+    """Brings a database to the present schema, a new one too.
+
+    Args:
+        database: open for writing, within a transaction.
+    """
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if version >= SCHEMA_VERSION:
+        return
+    _make(database, version, "main")
+    database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def stand_in(database: sqlite3.Connection) -> None:
+    """Gives a connection the tables that an earlier session lacks, empty.
+
+    They are of this connection alone and in memory: the session's file stays as it is.
+    """
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    database.execute("PRAGMA temp_store = MEMORY")
+    _make(database, version, "temp")
+
+
+def _make(database: sqlite3.Connection, version: int, at: str) -> None:
+    for migration in MIGRATIONS[version:]:
+        for statement in migration:
+            database.execute(statement.format(at=at))

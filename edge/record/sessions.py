@@ -3,21 +3,19 @@
 import csv
 import io
 import json
-import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import quote
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgecell.edge.count.differential import CellCount, Differential
-from edgecell.edge.record.retention import DATABASE, disk_use
-from edgecell.edge.record.schema import APPLICATION_ID, SCHEMA_VERSION
+from edgecell.edge.record.connection import DATABASE, open_database, unpack
+from edgecell.edge.record.retention import disk_use
 from edgecell.errors import InputError
 from edgecell.image.records import Box
 from edgecell.model.decision import Decision
@@ -157,7 +155,7 @@ class RecordedSession:
         )
         return [
             Decision(
-                cell, code, probability, tuple(json.loads(why)), votes, _array(logits)
+                cell, code, probability, tuple(json.loads(why)), votes, _logits(logits)
             )
             for cell, code, probability, why, votes, logits in rows
         ]
@@ -208,7 +206,7 @@ class RecordedSession:
         cell, frame, name, time_s, captured, age_ms, *box, gate, blob, seen, pixels = (
             row
         )
-        logits, code, probability = _array(blob), None, None
+        logits, code, probability = _logits(blob), None, None
         if logits is not None:
             probabilities = softmax(logits, self.model.temperature)
             code = self.model.codes[int(probabilities.argmax())]
@@ -244,48 +242,6 @@ def open_session(folder: Path) -> Iterator[RecordedSession]:
         yield RecordedSession(folder, database)
 
 
-@contextmanager
-def open_database(
-    folder: Path, mode: Literal["ro", "rw"]
-) -> Iterator[sqlite3.Connection]:
-    """Opens a session's database, which has to be there and one of this version.
-
-    Args:
-        folder: a folder that 'edgecell run' wrote.
-        mode: for reading, or for writing too.
-
-    Raises:
-        InputError: it has no record that can be read.
-    """
-    path = folder / DATABASE
-    if not path.is_file():
-        raise InputError(
-            f"{folder} has no {DATABASE}; name a folder that 'edgecell run' wrote"
-        )
-    uri = f"file:{quote(str(path))}?mode={mode}"
-    log = path.with_name(f"{DATABASE}-wal")
-    if mode == "ro" and not log.exists() and not os.access(folder, os.W_OK):
-        # SQLite would make a log beside a database that nobody has open.
-        uri += "&immutable=1"
-    try:
-        with closing(sqlite3.connect(uri, uri=True)) as database:
-            (application,) = database.execute("PRAGMA application_id").fetchone()
-            (version,) = database.execute("PRAGMA user_version").fetchone()
-            if application != APPLICATION_ID:
-                raise InputError(
-                    f"{path} is no session's record, or its run was broken off before "
-                    "it began; name another folder"
-                )
-            if version != SCHEMA_VERSION:
-                raise InputError(
-                    f"{path} has a record of version {version}, this edgecell reads "
-                    f"version {SCHEMA_VERSION}; read it with the edgecell that wrote it"
-                )
-            yield database
-    except sqlite3.DatabaseError as e:
-        raise InputError(f"{path} cannot be read: {e}") from e
-
-
 def find_sessions(root: Path) -> list[Path]:
     """The session folders in a folder, or the folder itself if it is one."""
     if (root / DATABASE).is_file():
@@ -305,5 +261,5 @@ def cells_csv(decisions: list[Decision]) -> str:
     return text.getvalue()
 
 
-def _array(blob: bytes | None) -> npt.NDArray[np.float32] | None:
-    return None if blob is None else np.frombuffer(blob, "<f4").astype(np.float32)
+def _logits(blob: bytes | None) -> npt.NDArray[np.float32] | None:
+    return None if blob is None else unpack(blob)

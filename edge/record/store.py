@@ -1,31 +1,38 @@
 """The record of a session: one SQLite file in its folder, pictures beside it.
 
-Write-ahead log with synchronous=FULL: a transaction is synced to the disk before
-`Store.write` returns, so that what was reported as written outlives a power cut, and
-what was not is absent as a whole. With NORMAL the database would stay sound but could
-lose its last transactions. The price is one sync a call; a call takes many frames.
+What `Store.write` was given is on the disk when it returns (see connection.py). The
+price is one sync a call; a call takes many frames.
 """
 
 import json
 import logging
-import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    closing,
+    suppress,
+)
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
-import numpy.typing as npt
 
 from edgecell import __version__
 from edgecell.edge.analyse.pipeline import CellResult
 from edgecell.edge.count.tracking import TrackedFrame
+from edgecell.edge.record.connection import (
+    DATABASE,
+    connect,
+    pack,
+    refusals_told,
+    transaction,
+)
 from edgecell.edge.record.policy import Policy, keep_queue
-from edgecell.edge.record.retention import DATABASE, PICTURES, trim
-from edgecell.edge.record.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
+from edgecell.edge.record.retention import PICTURES, trim
+from edgecell.edge.record.schema import migrate
 from edgecell.errors import OutputError
 from edgecell.files import write_atomically
 from edgecell.image.preprocess import Image
@@ -37,10 +44,7 @@ logger = logging.getLogger(__name__)
 RESULTS = "edgecell-out"
 NO_JOBS = Policy()
 _JPEG_QUALITY = 90
-_BUSY_S = 30.0
-"""What others do to a running session, such as --keep of another one, may take some
-seconds on a slow card."""
-
+_ADVICE = "make room or name another folder with --out"
 _CHECKS_PER_BOUND = 20
 """The bound on disk use is looked at whenever this part of it has been written."""
 
@@ -118,9 +122,7 @@ class Store:
             )
         try:
             with self._telling(), ExitStack() as stack:
-                self._db = sqlite3.connect(
-                    self.folder / DATABASE, timeout=_BUSY_S, isolation_level=None
-                )
+                self._db = connect(self.folder / DATABASE, "rwc")
                 stack.callback(self._db.close)
                 self._start()
                 stack.pop_all()
@@ -134,14 +136,9 @@ class Store:
         # incremental: pages that --keep empties go back to the file system
         self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.execute("PRAGMA foreign_keys = ON")
         session = self._session
-        with self._transaction():
-            for statement in SCHEMA.split(";\n"):
-                self._db.execute(statement)
-            self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        with transaction(self._db):
+            migrate(self._db)
             self._db.execute(
                 "INSERT INTO session (started, source, version, model_sha256, model, "
                 "settings) VALUES (?, ?, ?, ?, ?, ?)",
@@ -185,7 +182,7 @@ class Store:
         # Compressed before the transaction, to keep that short.
         crops = [_kept_crops(tracked) for tracked in frames]
         with self._telling():
-            with self._transaction():
+            with transaction(self._db):
                 for tracked, kept in zip(frames, crops, strict=True):
                     self._write_frame(tracked, kept)
             self._unchecked_bytes += sum(
@@ -242,7 +239,7 @@ class Store:
                 decision.probability,
                 json.dumps(decision.reasons),
                 decision.votes,
-                _blob(decision.logits),
+                pack(decision.logits),
             ),
         )
 
@@ -283,7 +280,7 @@ class Store:
         Raises:
             OutputError: the disk doesn't take it.
         """
-        with self._telling(), self._transaction():
+        with self._telling(), transaction(self._db):
             self._db.execute(
                 "UPDATE session SET ended = ?, end_reason = ?", (_now(), reason)
             )
@@ -295,35 +292,12 @@ class Store:
         self._unchecked_bytes = 0
         trim(self.folder, self._db, bound)
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            # A failed COMMIT or a full disk may have rolled back already.
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
-
-    @contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _telling(self) -> AbstractContextManager[None]:
         """Turns what the disk refuses into a message for the user."""
-        try:
-            yield
-        except sqlite3.IntegrityError:
-            raise  # a mistake of ours, such as a frame written twice
-        except sqlite3.DatabaseError as e:
-            raise self._refused(str(e)) from e
-        except OSError as e:
-            raise self._refused(e.strerror or str(e)) from e
+        return refusals_told(self.folder, _ADVICE)
 
     def _refused(self, why: str) -> OutputError:
-        return OutputError(
-            f"cannot write to {self.folder}: {why}; make room or name another folder "
-            "with --out"
-        )
+        return OutputError(f"cannot write to {self.folder}: {why}; {_ADVICE}")
 
 
 def _kept_crops(tracked: TrackedFrame) -> dict[int, tuple[bytes, bytes]]:
@@ -350,12 +324,8 @@ def _sighting(found: CellResult) -> tuple[Any, ...]:
         record.red_cell_px,
         record.age_ms,
         record.gate,
-        _blob(found.logits),
+        pack(found.logits),
     )
-
-
-def _blob(logits: npt.NDArray[np.float32] | None) -> bytes | None:
-    return None if logits is None else logits.astype("<f4").tobytes()
 
 
 def _now() -> str:

@@ -86,15 +86,15 @@ def test_bad_input_is_one_line_and_no_job_is_lost(
             (json.dumps(model), "ab" * 32),
         )
         database.commit()
-    old = record(tmp_path / "old", CAM, [seen(0)])
-    with closing(sqlite3.connect(old / "session.sqlite")) as database:
-        database.execute("PRAGMA user_version = 1")
+    later = record(tmp_path / "later", CAM, [seen(0)])
+    with closing(sqlite3.connect(later / "session.sqlite")) as database:
+        database.execute("PRAGMA user_version = 99")
         database.commit()
     (tmp_path / "empty").mkdir()
     cases: list[tuple[tuple[object, ...], str]] = [
         (("work", other), "name it with --model. No job is lost"),
-        (("work", old), "record of version 1"),
-        (("status", old), "record of version 1"),
+        (("work", later), "a later edgecell"),
+        (("status", later), "a later edgecell"),
         (("work", tmp_path / "empty"), "has no session"),
         (("work", session, "--model", tmp_path / "no.tflite"), "no.tflite"),
         (("work", session, "--between", "late"), "no time window"),

@@ -18,7 +18,8 @@ from edgecell.edge.analyse.pipeline import FrameAnalyser
 from edgecell.edge.count.differential import CellCount
 from edgecell.edge.count.tracking import Tracker
 from edgecell.edge.count.votes import Rule
-from edgecell.edge.record.sessions import open_database, open_session
+from edgecell.edge.record.connection import open_database
+from edgecell.edge.record.sessions import open_session
 from edgecell.edge.record.store import Session, Store
 from edgecell.edge.sources.address import SAMPLES
 from edgecell.edge.sources.base import Frame

@@ -1,0 +1,162 @@
+"""The one door to a session's database: opening it, transactions, stored arrays.
+
+Every module that reads or writes a session goes through here. A transaction is synced
+to the disk before `transaction` ends (write-ahead log, synchronous=FULL), so that what
+was reported as written outlives a power cut, and what was not is absent as a whole.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecell.edge.record.schema import (
+    APPLICATION_ID,
+    SCHEMA_VERSION,
+    migrate,
+    stand_in,
+)
+from edgecell.errors import InputError, OutputError
+
+DATABASE = "session.sqlite"
+
+BUSY_S = 30.0
+"""How long to wait for another program that writes; on a slow card `--keep` of another
+session may take some seconds."""
+
+
+def connect(
+    path: Path,
+    mode: Literal["ro", "rw", "rwc"],
+    busy_s: float = BUSY_S,
+    immutable: bool = False,
+) -> sqlite3.Connection:
+    """Opens a database file without looking into it.
+
+    Args:
+        path: the file.
+        mode: for reading, for writing too, or to be made if it is not there.
+        busy_s: seconds to wait for other writers.
+        immutable: read it without a lock or log of any kind: nobody can change it.
+
+    Raises:
+        sqlite3.Error: it can't be opened.
+    """
+    uri = f"file:{quote(os.fsencode(path))}?mode={mode}"
+    if immutable:
+        uri += "&immutable=1"
+    database = sqlite3.connect(uri, uri=True, timeout=busy_s, isolation_level=None)
+    if mode != "ro":
+        database.execute("PRAGMA synchronous = FULL")
+        database.execute("PRAGMA foreign_keys = ON")
+    return database
+
+
+@contextmanager
+def transaction(database: sqlite3.Connection) -> Iterator[None]:
+    """All of what is written within it is on the disk afterwards, or none of it."""
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        database.execute("COMMIT")
+    except BaseException:
+        # A failed COMMIT or a full disk may have rolled back already.
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def refusals_told(folder: Path, advice: str) -> Iterator[None]:
+    """Turns what the disk refuses into a message for the user.
+
+    Args:
+        folder: the session's.
+        advice: what to try, such as 'make room'.
+
+    Raises:
+        OutputError: the disk, or a program that holds the file, refused.
+    """
+    try:
+        yield
+    except sqlite3.IntegrityError:
+        raise  # a mistake of ours, such as a frame written twice
+    except (sqlite3.DatabaseError, OSError) as e:
+        why = (isinstance(e, OSError) and e.strerror) or str(e)
+        raise OutputError(f"cannot write to {folder}: {why}; {advice}") from e
+
+
+@contextmanager
+def open_database(
+    folder: Path, mode: Literal["ro", "rw"], busy_s: float = BUSY_S
+) -> Iterator[sqlite3.Connection]:
+    """Opens a session's database, also one that an earlier edgecell wrote.
+
+    An earlier one is migrated if it is opened for writing. For reading it stays as it
+    is, since it may lie on a disk that takes nothing: tables that it lacks are empty
+    ones of this connection.
+
+    Args:
+        folder: a folder that 'edgecell run' wrote.
+        mode: for reading, or for writing too.
+        busy_s: seconds to wait for other writers.
+
+    Raises:
+        InputError: it has no record that can be read.
+    """
+    path = folder / DATABASE
+    if not path.is_file():
+        raise InputError(
+            f"{folder} has no {DATABASE}; name a folder that 'edgecell run' wrote"
+        )
+    # SQLite would make a log beside a database that nobody has open.
+    fixed = mode == "ro" and not _has_log(path) and not os.access(folder, os.W_OK)
+    try:
+        with closing(connect(path, mode, busy_s, fixed)) as database:
+            _check(database, path)
+            if mode == "ro":
+                stand_in(database)
+            else:
+                with transaction(database):
+                    migrate(database)
+            yield database
+    except sqlite3.DatabaseError as e:
+        raise InputError(f"{path} cannot be read: {e}") from e
+
+
+def _has_log(path: Path) -> bool:
+    """Whether something is in a database's write-ahead log."""
+    log = path.with_name(f"{path.name}-wal")
+    return log.exists() and log.stat().st_size > 0
+
+
+def _check(database: sqlite3.Connection, path: Path) -> None:
+    """Whether it is a session's, of a version that is known here."""
+    (application,) = database.execute("PRAGMA application_id").fetchone()
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if application != APPLICATION_ID or version < 1:
+        raise InputError(
+            f"{path} is no session's record, or its run was broken off before "
+            "it began; name another folder"
+        )
+    if version > SCHEMA_VERSION:
+        raise InputError(
+            f"{path} was written by a later edgecell (its record has version "
+            f"{version}, this one reads up to {SCHEMA_VERSION}); install that one"
+        )
+
+
+def pack(logits: npt.NDArray[np.floating] | None) -> bytes | None:
+    """Logits as they are stored: float32, little-endian."""
+    return None if logits is None else logits.astype("<f4").tobytes()
+
+
+def unpack(blob: bytes) -> npt.NDArray[np.float32]:
+    """Stored logits: float32 (C,)."""
+    return np.frombuffer(blob, "<f4").astype(np.float32)

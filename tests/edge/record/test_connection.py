@@ -1,0 +1,109 @@
+"""Sessions of every schema open for ever. sessions/version-N.sqlite was written by the
+edgecell of that time, from a part of the samples' bccd_2.jpg with one monocyte."""
+
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from edgecell.edge.record import schema
+from edgecell.edge.record.connection import open_database
+from edgecell.edge.record.schema import SCHEMA_VERSION
+from edgecell.edge.record.sessions import open_session
+from edgecell.edge.record.store import Store
+from edgecell.edge.record.trail import open_trail
+from edgecell.errors import InputError
+from edgecell.explain.queue import open_queue
+from tests.factories import SESSION
+
+STORED = Path(__file__).parent / "sessions"
+EARLIER = range(1, SCHEMA_VERSION)
+
+
+@pytest.fixture(params=EARLIER)
+def earlier(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    folder = tmp_path / f"version-{request.param}"
+    folder.mkdir()
+    shutil.copy(STORED / f"{folder.name}.sqlite", folder / "session.sqlite")
+    return folder
+
+
+def user_version(folder: Path) -> int:
+    with closing(sqlite3.connect(folder / "session.sqlite")) as database:
+        return int(database.execute("PRAGMA user_version").fetchone()[0])
+
+
+def test_the_stored_sessions_are_what_they_are_called() -> None:
+    names = {path.name for path in STORED.iterdir()}
+    assert names == {f"version-{n}.sqlite" for n in EARLIER}
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_an_earlier_session_is_read_and_stays(
+    earlier: Path, writable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not writable:
+        monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    before = (earlier / "session.sqlite").read_bytes()
+    with open_session(earlier) as session:
+        (decision,) = session.decisions()
+        (sighting,) = session.sightings(1)
+    assert (decision.code, decision.votes, bool(decision.reasons)) == ("MO", 1, True)
+    assert sighting.seen is not None
+    with open_trail(earlier, "ro") as trail:
+        assert trail.reviewed() == {}
+    with open_queue(earlier, "ro") as queue:
+        assert queue.status().done == (user_version(earlier) > 1)
+    assert (earlier / "session.sqlite").read_bytes() == before
+    if not writable:
+        assert [path.name for path in earlier.iterdir()] == ["session.sqlite"]
+
+
+def test_an_earlier_session_is_migrated_where_it_is_written(earlier: Path) -> None:
+    with open_session(earlier) as session:
+        before = session.summary().to_dict() | {"bytes": 0}
+    with open_trail(earlier) as trail:
+        trail.name("Anna", [1], "LY")
+    assert user_version(earlier) == SCHEMA_VERSION
+    with open_session(earlier) as session:
+        assert session.summary().to_dict() | {"bytes": 0} == before
+    with open_trail(earlier, "ro") as trail:
+        assert trail.reviewed() == {1: "LY"}
+
+
+def test_a_migrated_session_is_as_a_new_one(earlier: Path, tmp_path: Path) -> None:
+    with open_database(earlier, "rw"), Store(tmp_path / "new", SESSION):
+        pass
+    schemas = []
+    for folder in (earlier, tmp_path / "new"):
+        with open_database(folder, "ro") as database:
+            rows = database.execute("SELECT name, sql FROM sqlite_master").fetchall()
+            schemas.append(
+                {name: " ".join(sql.split()) for name, sql in rows if sql}
+                | {"": str(database.execute("PRAGMA application_id").fetchone())}
+            )
+    same = [
+        {name: sql.split("--")[0] for name, sql in schema.items()} for schema in schemas
+    ]
+    assert same[0] == same[1]
+
+
+def test_a_migration_that_fails_changes_nothing(
+    earlier: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = (*schema.MIGRATIONS, ("CREATE TABLE {at}.one (x)", "CREATE TABLE oops"))
+    monkeypatch.setattr(schema, "MIGRATIONS", broken)
+    version = user_version(earlier)
+    with (
+        pytest.raises(InputError, match="cannot be read"),
+        open_database(earlier, "rw"),
+    ):
+        pass
+    with closing(sqlite3.connect(earlier / "session.sqlite")) as database:
+        tables = database.execute("SELECT name FROM sqlite_master").fetchall()
+    assert user_version(earlier) == version
+    assert ("one",) not in tables
+    assert ("namings",) not in tables
