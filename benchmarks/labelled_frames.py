@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecell.errors import InputError
+from edgecell.image.decode import decode
 
 WHITE, RED, PLATELET = 0, 1, 2
 """Classes of the labels."""
@@ -110,14 +110,11 @@ def _read_named(
             raise InputError(f"cannot read {name} in {data}: {_LAYOUT}") from error
 
     for name in names:
-        encoded = np.frombuffer(read(name), np.uint8)
-        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
-        if image is None:
-            raise InputError(f"{name} in {data} is not an image: remove or repair it")
+        image = decode(read(name), f"{name} in {data}")
         height, width = image.shape[:2]
         label_name = label_path(name)
         boxes = parse_labels(read(label_name), width, height, label_name)
-        yield LabelledFrame(name, np.asarray(image, np.uint8), boxes)
+        yield LabelledFrame(name, image, boxes)
 
 
 def label_path(image_name: str) -> str:

@@ -17,8 +17,8 @@ from urllib.request import (
 
 from edgecell.edge.sources.base import STALL_S, Frame, Skipped, live_frames
 from edgecell.edge.sources.camera import stream_name
-from edgecell.edge.sources.still import decode_jpeg
-from edgecell.errors import SourceError
+from edgecell.errors import InputError, SourceError
+from edgecell.image.decode import decode
 from edgecell.image.preprocess import Image
 
 LARGEST_PART = 16 << 20
@@ -162,4 +162,11 @@ class MjpegStream:
                 raise SourceError(f"{self.name} stopped sending ({e})") from e
             if not data:
                 raise SourceError(f"{self.name} closed the stream")
-            yield time.monotonic(), [decode_jpeg(p) for p in splitter.feed(data)]
+            yield time.monotonic(), [_picture(p) for p in splitter.feed(data)]
+
+
+def _picture(part: bytes) -> Image | None:
+    try:
+        return decode(part, "a picture")
+    except InputError:
+        return None

@@ -6,19 +6,12 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
-import numpy as np
-import simplejpeg
-
 from edgecell.edge.sources.base import Frame, FrameSource, Skipped
 from edgecell.errors import InputError, SourceError
+from edgecell.image.decode import decode, read_file
 from edgecell.image.preprocess import Image
 
 logger = logging.getLogger(__name__)
-
-_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
-_JPEG_TAIL = 4096
-"""Some cameras pad behind a JPEG's end, so it is looked for in so many bytes."""
 
 
 def read_image(path: Path) -> Image:
@@ -31,42 +24,9 @@ def read_image(path: Path) -> Image:
         uint8 BGR (H, W, 3).
 
     Raises:
-        InputError: it can't be read, is no image, or is cut short.
+        InputError: it can't be read, is not an image, is damaged or too large.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as e:
-        raise InputError(f"{path} cannot be read ({e.strerror})") from e
-    # Older releases of OpenCV fill the missing part of a JPEG with grey.
-    cut = data.startswith(_JPEG_START) and _JPEG_END not in data[-_JPEG_TAIL:]
-    image = None
-    if data and not cut:
-        try:
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        except cv2.error:  # more pixels than OpenCV is willing to decode
-            image = None
-    if image is None:
-        what = "is cut short" if cut else "is not an image that OpenCV reads"
-        raise InputError(f"{path} {what}; remove or replace it")
-    return np.asarray(image, np.uint8)
-
-
-def decode_jpeg(data: bytes) -> Image | None:
-    """Decodes a JPEG from a stream.
-
-    OpenCV fills what is missing or damaged with whatever comes out; libjpeg's
-    warnings, which simplejpeg turns into errors, tell most damage.
-
-    Args:
-        data: the file's bytes.
-
-    Returns:
-        uint8 BGR (H, W, 3); None if it is damaged.
-    """
-    try:
-        return np.asarray(simplejpeg.decode_jpeg(data, "BGR"), np.uint8)
-    except ValueError:
-        return None
+    return decode(read_file(path), str(path))
 
 
 class StillFrames:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from edgecell.classes import CODES, code_of
 from edgecell.errors import InputError
+from edgecell.image.decode import decode as decode_bgr
 from edgecell.image.preprocess import Image, Preprocessing, cell_image
 
 logger = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ def split_of(sha256: str) -> Split:
 
 
 def decode(data: bytes, name: str) -> Image:
-    """Decodes an image file.
+    """Decodes an image file, see `edgecell.image.decode`.
 
     Args:
         data: the encoded bytes.
@@ -107,12 +108,9 @@ def decode(data: bytes, name: str) -> Image:
         uint8 RGB (H, W, 3).
 
     Raises:
-        InputError: the bytes are not an image.
+        InputError: the bytes are not an image, or a damaged one.
     """
-    buffer = np.frombuffer(data, np.uint8)
-    image = cv2.imdecode(buffer, cv2.IMREAD_COLOR) if buffer.size else None
-    if image is None:
-        raise InputError(f"{name} is not a readable image; remove or replace it")
+    image = decode_bgr(data, name)
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 

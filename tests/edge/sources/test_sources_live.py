@@ -14,15 +14,11 @@ from edgecell.edge.sources.address import open_source
 from edgecell.edge.sources.base import STALL_S
 from edgecell.edge.sources.camera import as_frame, v4l_camera
 from edgecell.edge.sources.mjpeg import LARGEST_PART, MultipartSplitter
-from edgecell.edge.sources.still import decode_jpeg
 from edgecell.errors import InputError, MissingPackageError, SourceError
 from tests.edge.sources.servers import (
     MjpegServer,
     RtspServer,
     Server,
-    jpeg,
-    stamp,
-    stamp_of,
 )
 from tests.edge.sources.stand_ins import Device, picamera2
 from tests.edge.sources.test_sources import PICTURE, take
@@ -129,16 +125,6 @@ def test_endless_rubbish_takes_no_endless_memory() -> None:
     parts = [p for _ in range(40) for p in splitter.feed(bytes(1 << 20))]
     assert 1 <= len(parts) <= 3
     assert len(splitter._buffer) <= LARGEST_PART
-
-
-def test_only_whole_jpegs_are_decoded() -> None:
-    data = jpeg(stamp(PICTURE, 0x5A5A1234))
-    image = decode_jpeg(data)
-    assert image is not None
-    assert stamp_of(image) == 0x5A5A1234
-    assert decode_jpeg(data + bytes(64)) is not None, "padding"
-    for harmed in (b"", b"text", data[:-2], data[: len(data) // 2]):
-        assert decode_jpeg(harmed) is None
 
 
 def test_a_camera_that_is_not_there() -> None:
