@@ -14,7 +14,13 @@ import numpy.typing as npt
 
 from edgecell.errors import ModelError
 from edgecell.image.preprocess import Image, Preprocessing, standardise
-from edgecell.model.modelfile import FEATURES, LOGITS, MAPS, read_tflite
+from edgecell.model.modelfile import (
+    FEATURES,
+    LOGITS,
+    MAPS,
+    ModelRecord,
+    read_tflite,
+)
 from edgecell.model.probabilities import softmax
 from edgecell.model.runtime import Interpreter, open_interpreter
 
@@ -101,6 +107,41 @@ def map_residual(prediction: Prediction, head_bias: Sequence[float]) -> float:
     return residual if math.isfinite(residual) else math.inf
 
 
+def _check_shapes(
+    path: Path,
+    record: ModelRecord,
+    given: dict[str, Any],
+    outputs: dict[str, dict[str, Any]],
+) -> None:
+    """Makes sure that a graph takes and gives what its record says.
+
+    Raises:
+        ModelError: it doesn't.
+    """
+    if {LOGITS, MAPS} - set(outputs):
+        raise ModelError(f"{path} has no outputs '{LOGITS}' and '{MAPS}'")
+    side, classes = record.preprocessing.input_size, len(record.classes)
+    shapes = {name: tuple(details["shape"]) for name, details in outputs.items()}
+    maps = shapes[MAPS]
+    fits = (
+        tuple(given["shape"]) == (1, side, side, 3)
+        and shapes[LOGITS] == (1, classes)
+        and len(maps) == 4
+        and maps[::3] == (1, classes)
+        and shapes.get(FEATURES, maps)[:3] == maps[:3]
+    )
+    for details in (given, *outputs.values()):
+        kind, scale = np.dtype(details["dtype"]), details["quantization"][0]
+        fits = fits and (
+            kind == np.float32 or (kind.kind in "iu" and 0 < scale < math.inf)
+        )
+    if not fits:
+        raise ModelError(
+            f"the graph in {path} does not fit its record: inputs or outputs of "
+            "another shape or type; convert the model again"
+        )
+
+
 class Classifier:
     """A TFLite model with its record, ready to run.
 
@@ -128,11 +169,13 @@ class Classifier:
             self.flatbuffer, threads
         )
         self._pool: list[Interpreter] = []
-        runner = self._interpreter.get_signature_runner("serving_default")
-        outputs = runner.get_output_details()
-        if {LOGITS, MAPS} - set(outputs):
-            raise ModelError(f"{path} has no outputs '{LOGITS}' and '{MAPS}'")
+        try:
+            runner = self._interpreter.get_signature_runner("serving_default")
+            outputs = runner.get_output_details()
+        except ValueError as e:
+            raise ModelError(f"{path} names no outputs ({e})") from e
         self._input = self._interpreter.get_input_details()[0]
+        _check_shapes(path, self.record, self._input, outputs)
         self._logits, self._maps = outputs[LOGITS], outputs[MAPS]
         self._features = outputs.get(FEATURES)
         self._table = input_table(self.record.preprocessing, self._input)

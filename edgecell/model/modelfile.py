@@ -35,6 +35,7 @@ LABELS = "labels.txt"
 FORMAT = 2
 UNSEALED = 1  # records of this version are not under a hash; they are still read
 BUNDLED = "bundled"
+ARCHIVE_START = b"PK\x03\x04"  # what follows the flatbuffer
 _LARGEST_RECORD = 2**22
 _LARGEST_NETWORK = 2**31  # what a flatbuffer can address
 
@@ -292,7 +293,7 @@ def read_tflite(path: Path) -> tuple[bytes, ModelRecord]:
             "or copy it again"
         ) from e
     record = checked_record(text, hashlib.sha256(flatbuffer).hexdigest(), str(path))
-    if names != _labels(record).encode():
+    if record.sealed and names != _labels(record).encode():
         raise ModelError(f"{LABELS} in {path} was changed; convert the model again")
     return flatbuffer, record
 

@@ -2,10 +2,14 @@
 
 import importlib
 import importlib.metadata
+import threading
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 from edgecell.errors import MissingPackageError
+from edgecell.model.modelfile import ARCHIVE_START, bundled_model
+from edgecell.model.probe import probe
 from edgecell.quiet import quiet_stderr
 
 
@@ -81,7 +85,8 @@ def open_interpreter(
     """Builds an interpreter with the first runtime that can.
 
     An import that succeeds proves nothing: tflite-runtime with numpy 2 imports and
-    then fails to build an interpreter, so each runtime is tried with the model.
+    then fails to build an interpreter, so each runtime is tried with the model. A model
+    that is not the bundled one is first run in a process of its own, see `probe`.
 
     Args:
         flatbuffer: the TFLite model.
@@ -91,10 +96,15 @@ def open_interpreter(
         The interpreter, its runtime, and all attempts up to it.
 
     Raises:
+        ModelError: the model crashes a runtime, or never ends.
         MissingPackageError: no runtime is installed, or none takes the model.
     """
     attempts: list[Attempt] = []
     for runtime in installed():
+        reason = _probed(flatbuffer, runtime.name)
+        if reason:
+            attempts.append(Attempt(runtime, reason))
+            continue
         try:
             made = runtime.interpreter(flatbuffer, threads)
         except (ImportError, SystemError, RuntimeError, ValueError) as e:
@@ -109,3 +119,17 @@ def open_interpreter(
         + (f" ({tried})" if tried else "")
         + '; install one with: pip install "edgecell[edge]"'
     )
+
+
+_probing = threading.Lock()
+
+
+def _probed(flatbuffer: bytes, runtime: str) -> str:
+    """As `probe`, once for a model: '' if it runs. The bundled one is known to."""
+    if bundled_model().read_bytes().startswith(flatbuffer + ARCHIVE_START):
+        return ""
+    with _probing:
+        return _probed_once(flatbuffer, runtime)
+
+
+_probed_once = lru_cache(maxsize=8)(probe)

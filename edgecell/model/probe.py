@@ -1,0 +1,96 @@
+"""Runs a model once in a process of its own, before it may run in this one.
+
+A TFLite runtime trusts what it is given: a graph that was made to harm, or converted by
+a broken tool, ends the process. The hashes in a model file don't help against that,
+since whoever changes a file can compute them again. No check of the file alone finds
+all that a runtime stumbles over; running it does.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import edgecell
+from edgecell.errors import ModelError
+
+SECONDS = 60.0
+_REFUSED = 3  # exit status of a child that the runtime told why
+_MEMORY = 2**31  # bytes that a model may take on top of itself
+
+
+def probe(flatbuffer: bytes, runtime: str, seconds: float = SECONDS) -> str:
+    """Builds an interpreter in a child process and runs it once.
+
+    Args:
+        flatbuffer: the TFLite model.
+        runtime: name of the runtime, see `runtime.Runtime`.
+        seconds: how long that may take.
+
+    Returns:
+        '' if it runs, else what the runtime has against the model.
+
+    Raises:
+        ModelError: the child crashed, or did not come to an end.
+    """
+    code = "import sys; from edgecell.model.probe import child; child(sys.argv[1])"
+    home = str(Path(edgecell.__file__).parent.parent)
+    paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code, runtime],
+            input=flatbuffer,
+            capture_output=True,
+            check=False,
+            timeout=seconds,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        )
+    except subprocess.TimeoutExpired as e:
+        raise ModelError(
+            f"the model did not finish one inference within {seconds:g} s; it is "
+            "damaged, or too large for this machine"
+        ) from e
+    if done.returncode == 0:
+        return ""
+    said = done.stderr.decode(errors="replace").strip()
+    if done.returncode == _REFUSED:
+        return said.splitlines()[-1] if said else "it is refused"
+    how = f"status {done.returncode}"
+    if done.returncode < 0:
+        how = signal.Signals(-done.returncode).name
+    raise ModelError(
+        f"the model crashes {runtime} ({how}); it is damaged or was made to: convert "
+        "it again, from a network that you trust"
+    )
+
+
+def child(runtime: str) -> None:
+    """The child's side: reads the model from standard input, exits with a status."""
+    import numpy as np
+
+    from edgecell.model.runtime import Runtime
+
+    flatbuffer = sys.stdin.buffer.read()
+    _limit(_MEMORY + 4 * len(flatbuffer))
+    try:
+        interpreter = Runtime(runtime, "").interpreter(flatbuffer, threads=1)
+        for given in interpreter.get_input_details():
+            zeros = np.zeros(given["shape"], given["dtype"])
+            interpreter.set_tensor(given["index"], zeros)
+        interpreter.invoke()
+    except Exception as e:  # whatever it is, it is the reason to be told
+        why = " ".join(str(e).split()) or type(e).__name__
+        print(why, file=sys.stderr)
+        sys.exit(_REFUSED)
+    os._exit(0)  # not to tear down what may be damaged
+
+
+def _limit(memory: int) -> None:
+    """No core files; and a model that asks for all memory gets none."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
