@@ -26,9 +26,10 @@ from edgecell.classes import CODES, GROUPS
 from edgecell.data.audit import Selection
 from edgecell.data.dataset import CellFile, Split, labels, load_images
 from edgecell.files import write_atomically
+from edgecell.model import BUNDLED
 from edgecell.model.decision import review_reasons
 from edgecell.model.kerasfile import load_keras
-from edgecell.model.modelfile import BUNDLED, bundled_model, read_tflite
+from edgecell.model.modelfile import bundled_model, read_tflite
 from edgecell.model.predict import predict
 from edgecell.train.config import TrainConfig
 from edgecell.train.run import crop_in_red_cells, train

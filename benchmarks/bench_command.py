@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecell.cli import json_option, refuse, report
-from edgecell.model.modelfile import BUNDLED
+from edgecell.model import BUNDLED
 
 if TYPE_CHECKING:
     from edgecell.benchmarks.budgets import BenchmarkRow
@@ -179,7 +179,7 @@ def _text(row: "BenchmarkRow", limits: Mapping[str, float]) -> str:
         "",
         _table(times),
         "",
-        f"runtime: {row.runtime.name} {row.runtime.version}, numpy {m.numpy}",
+        f"runtime: {row.runtime}, numpy {m.numpy}",
         f"machine: {m.model}, {m.architecture}, {m.cores} cores{ram}",
         f"system: {m.system}, Python {m.python}",
     ]

@@ -11,17 +11,13 @@ import cv2
 import numpy as np
 
 from edgecell.benchmarks.latency import Machine, resident_bytes, this_machine
-from edgecell.edge.analyse.pipeline import FrameAnalyser, FrameResult
-from edgecell.edge.count.tracking import Tracker
-from edgecell.edge.count.votes import Rule
+from edgecell.edge.count.tracking import TrackedFrame
 from edgecell.edge.find.localise import locate
-from edgecell.edge.loop.run_loop import Limits, Loop
-from edgecell.edge.record.recorder import Recorder
-from edgecell.edge.record.store import Session, Store
+from edgecell.edge.loop.config import LoopConfig
+from edgecell.edge.loop.run import Observer, Run, open_run
 from edgecell.edge.show.film import Film
 from edgecell.edge.sources.address import SAMPLES
 from edgecell.edge.sources.base import Frame, Skipped
-from edgecell.edge.sources.capture import Capture
 from edgecell.edge.sources.still import read_image
 from edgecell.image.preprocess import Image
 from edgecell.model.classifier import Classifier, Prediction
@@ -154,6 +150,7 @@ class PacedFrames:
         self._fields = (field, field[::-1], field[:, ::-1], field[::-1, ::-1])
         self.total: int | None = frames
         self.skipped = Skipped()
+        self.sent = 0
 
     def __enter__(self) -> "PacedFrames":
         return self
@@ -174,20 +171,10 @@ class PacedFrames:
         for i in range(self.total):
             time.sleep(max(0.0, start + i / FRAMES_PER_S - time.monotonic()))
             yield Frame(i, None, self.image_at(i / FRAMES_PER_S), self.name)
+            self.sent = i + 1
         while True:  # silent, until whoever reads has had enough
             yield None
             time.sleep(0.05)
-
-
-class _TimedCapture(Capture):
-    waited_s = 0.0
-
-    def next(self, timeout_s: float) -> Frame | None:
-        start = time.perf_counter()
-        try:
-            return super().next(timeout_s)
-        finally:
-            self.waited_s += time.perf_counter() - start
 
 
 class _TimedClassifier(Classifier):
@@ -208,6 +195,25 @@ class _DrawnOnly(Film):
         pass
 
 
+class _Memory(Observer):
+    """Samples the memory of the process, and stops the run once all frames are sent."""
+
+    def __init__(self, source: PacedFrames, frames: int) -> None:
+        self._source, self._frames = source, frames
+        self._every = max(1, frames // _SAMPLES)
+        self.sizes: list[tuple[int, int]] = []
+
+    def begun(self, run: Run) -> None:
+        self._run = run
+
+    def turn(self, tracked: TrackedFrame | None) -> None:
+        at = self._source.sent
+        if tracked and (not self.sizes or at >= self.sizes[-1][0] + self._every):
+            self.sizes.append((at, resident_bytes() or 0))
+        if at >= self._frames:
+            self._run.stop()
+
+
 def measure_loop(model: Path, threads: int, frames: int) -> LoopRow:
     """Runs the loop on a paced source with everything on: maps drawn, all recorded.
 
@@ -221,40 +227,24 @@ def measure_loop(model: Path, threads: int, frames: int) -> LoopRow:
         OutputError: the temporary folder's disk is full.
     """
     classifier = _TimedClassifier(model, threads)
-    analyser = FrameAnalyser(classifier, None)
     source = PacedFrames(frames)
-    sizes: list[tuple[int, int]] = []
-    every = max(1, frames // _SAMPLES)
     with tempfile.TemporaryDirectory(prefix="edgecell-bench-") as folder:
         out = Path(folder)
-        session = Session(source.name, classifier.record, {"frames": frames})
-        store = Store(out / "session", session, _KEEP_BYTES)
+        config = LoopConfig(
+            source.name, out=out / "session", threads=threads, keep_bytes=_KEEP_BYTES
+        )
         film = _DrawnOnly(out / "none.avi")
-        reader = _TimedCapture(source)
-        with reader, Recorder(store, film, patient=False) as recorder:
-            record = classifier.record
-            tracker = Tracker(Rule.of_model(record))
-            loop = Loop(reader, analyser, tracker, recorder, Limits())
-
-            def all_sent() -> bool:
-                return reader.state().frames_in >= frames
-
-            def sample(result: FrameResult | None) -> None:
-                at = reader.state().frames_in
-                if result is not None and (not sizes or at >= sizes[-1][0] + every):
-                    sizes.append((at, resident_bytes() or 0))
-
-            loop.run(all_sent, sample)
-            recorder.end(loop.tally.ended, hurried=False)
-    if recorder.error is not None:
-        raise recorder.error
-    tally = loop.tally
-    busy_s = tally.seconds - reader.waited_s
+        memory = _Memory(source, frames)
+        (session,) = open_run(config, source, classifier, film).go([memory])
+    if session.error is not None:
+        raise session.error
+    tally, health = session.tally, session.health
+    busy_s = tally.seconds - tally.waited_s
     return LoopRow(
         machine=this_machine(),
-        runtime=f"{classifier.runtime.name} {classifier.runtime.version}",
+        runtime=str(classifier.runtime),
         threads=threads,
-        frames_in=reader.state().frames_in,
+        frames_in=health.frames_in,
         frames=tally.frames,
         seconds=round(tally.seconds, 2),
         fps=round(tally.frames / tally.seconds, 2),
@@ -263,9 +253,9 @@ def measure_loop(model: Path, threads: int, frames: int) -> LoopRow:
         inference_ms=round(1e3 * classifier.busy_s / tally.frames, 2),
         other_share=round(1 - classifier.busy_s / busy_s, 3),
         age_ms=round(float(np.median(tally.age_ms)), 1),
-        overflowed=recorder.overflowed,
-        undrawn=recorder.undrawn,
-        rss_bytes=tuple(sizes),
+        overflowed=health.overflowed,
+        undrawn=health.undrawn,
+        rss_bytes=tuple(memory.sizes),
     )
 
 

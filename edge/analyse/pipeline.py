@@ -218,6 +218,23 @@ class ScaleEstimator:
         return float(max(frame.image.shape[:2])) / _RED_CELLS_PER_SIDE
 
 
+def check_red_cell_px(red_cell_px: float | None) -> None:
+    """Refuses a diameter that no red cell has.
+
+    Args:
+        red_cell_px: pixels; None leaves it to be measured.
+
+    Raises:
+        InputError: it is outside of the range that can be.
+    """
+    low, high = _RED_CELL_PX_RANGE
+    if red_cell_px is not None and not low <= red_cell_px <= high:
+        raise InputError(
+            f"a red cell of {red_cell_px:g} pixels is none; give its diameter in the "
+            f"frame, {low:g} to {high:g}, or leave it to be measured"
+        )
+
+
 class FrameAnalyser:
     """Finds and classifies the cells of one frame after the other."""
 
@@ -231,12 +248,7 @@ class FrameAnalyser:
         Raises:
             InputError: a diameter that no red cell has.
         """
-        low, high = _RED_CELL_PX_RANGE
-        if red_cell_px is not None and not low <= red_cell_px <= high:
-            raise InputError(
-                f"a red cell of {red_cell_px:g} pixels is none; give its diameter in "
-                f"the frame, {low:g} to {high:g}, or leave it to be measured"
-            )
+        check_red_cell_px(red_cell_px)
         self._classifier = classifier
         self._red_cell_px = red_cell_px
         self._scale = ScaleEstimator()

@@ -111,8 +111,9 @@ def _try_model(problems: list[str]) -> dict[str, Any]:
     from edgecell.data.dataset import decode
     from edgecell.edge.sources.address import SAMPLES
     from edgecell.image.preprocess import cell_image
+    from edgecell.model import BUNDLED
     from edgecell.model.classifier import Classifier
-    from edgecell.model.modelfile import BUNDLED, resolve
+    from edgecell.model.modelfile import resolve
 
     try:
         classifier = Classifier(resolve(BUNDLED))
@@ -131,7 +132,7 @@ def _try_model(problems: list[str]) -> dict[str, Any]:
         times.append((perf_counter() - start) * 1e3)
     code, probability = prediction.top(1)[0]
     return {
-        "runtime": f"{classifier.runtime.name} {classifier.runtime.version}",
+        "runtime": str(classifier.runtime),
         "attempts": [
             {"name": a.runtime.name, "version": a.runtime.version, "error": a.error}
             for a in classifier.attempts

@@ -10,7 +10,7 @@ import click
 from edgecell import RESEARCH_USE
 from edgecell.errors import InputError, SourceError
 from edgecell.files import write_atomically
-from edgecell.model.modelfile import BUNDLED
+from edgecell.model import BUNDLED
 
 UNIT = "edgecell.service"
 RULE = "70-edgecell.rules"

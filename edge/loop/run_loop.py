@@ -10,7 +10,7 @@ from typing import Any
 
 from edgecell.edge.analyse.pipeline import FoundFrame, FrameAnalyser, FrameResult
 from edgecell.edge.count.differential import CellCount
-from edgecell.edge.count.tracking import Tracker
+from edgecell.edge.count.tracking import TrackedFrame, Tracker
 from edgecell.edge.record.recorder import Recorder
 from edgecell.edge.show.health import Health
 from edgecell.edge.sources.base import STALL_S, Frame
@@ -25,6 +25,7 @@ END_OF_SOURCE = "end of source"
 STOPPED = "stopped"
 TARGET = "target reached"
 ENOUGH_FRAMES = "enough frames"
+NEW_SLIDE = "new slide"
 
 
 def _recent() -> deque[float]:
@@ -46,6 +47,7 @@ class Tally:
         done_s: when each of the last frames was done.
         integrity: largest residual of any cell, see `CellRecord`.
         seconds: wall time of the loop.
+        waited_s: the part of it that went by in waiting for a frame.
         ended: why it ended.
     """
 
@@ -59,6 +61,7 @@ class Tally:
     done_s: deque[float] = field(default_factory=lambda: deque(maxlen=60))
     integrity: float = 0.0
     seconds: float = 0.0
+    waited_s: float = 0.0
     ended: str = ""
 
     def add(self, result: FrameResult) -> None:
@@ -140,12 +143,37 @@ class Limits:
     white_cells: int | None = None
 
 
+class Controls:
+    """What others ask of a running loop, from whatever thread.
+
+    Attributes:
+        reason: why it is to end; '' while it is to go on.
+        paused: whether it is to take no frames for now.
+    """
+
+    def __init__(self) -> None:
+        self.reason = ""
+        self.paused = False
+
+    def end(self, reason: str) -> None:
+        """Asks the loop to end; that a run is to stop outweighs a new slide."""
+        if self.reason != STOPPED:
+            self.reason = reason
+
+    def new_slide(self) -> None:
+        """Lets another loop begin, unless the run has been stopped meanwhile."""
+        if self.reason == NEW_SLIDE:
+            self.reason = ""
+
+
 class Loop:
-    """One run: reads, analyses, follows, counts, and hands over to be written.
+    """One session: reads, analyses, follows, counts, and hands over to be written.
 
     Attributes:
         tally: its figures.
         count: its cells, each once.
+        differential: of these cells.
+        newest: the last frame that is done; None before the first one.
     """
 
     def __init__(
@@ -155,26 +183,26 @@ class Loop:
         tracker: Tracker,
         recorder: Recorder,
         limits: Limits,
+        controls: Controls,
     ) -> None:
-        """Takes its parts; reader and recorder entered by whoever calls `run`."""
+        """Ties the parts together; whoever calls `run` enters reader and recorder."""
         self.tally = Tally()
         self.count = CellCount()
         self.differential = self.count.differential()
+        self.newest: TrackedFrame | None = None
         self._reader = reader
         self._analyser = analyser
         self._tracker = tracker
         self._recorder = recorder
         self._limits = limits
+        self._controls = controls
         self._rule = PictureRule()
         self._start_s = time.monotonic()
 
-    def run(
-        self, stopped: Callable[[], bool], turn: Callable[[FrameResult | None], None]
-    ) -> None:
-        """Goes on until the source ends, a limit is reached, or it is stopped.
+    def run(self, turn: Callable[[TrackedFrame | None], None]) -> None:
+        """Goes on until the source ends, a limit is reached, or it is told to end.
 
         Args:
-            stopped: asked on every turn whether to end.
             turn: called on every turn, with the frame if there was one.
 
         Raises:
@@ -188,29 +216,46 @@ class Loop:
                 # Cells are found in the next frame while they are classified here. It
                 # is asked for as late as can be: a camera's may have come meanwhile.
                 found = ahead.result() if ahead else None
-                frame = self._reader.next(0.0 if found else _WAIT_S)
+                frame = self._next(0.0 if found else _WAIT_S)
                 ahead = pool.submit(self._analyser.find, frame) if frame else None
-                result = self._take(found) if found else None
-                tally.ended = self._end(stopped(), ahead is None)
-                turn(result)
+                tracked = self._take(found) if found else None
+                turn(tracked)
+                tally.ended = self._end(ahead is None)
+            if ahead is not None and tally.ended == NEW_SLIDE:
+                turn(self._take(ahead.result()))  # a frame of the slide before
         tally.seconds = time.monotonic() - self._start_s
 
-    def _take(self, found: FoundFrame) -> FrameResult:
-        """Classifies, follows and counts a frame's cells, and has them recorded."""
-        result = self._analyser.classify(found)
+    def _next(self, timeout_s: float) -> Frame | None:
+        """Waits for a frame; while the loop is paused there is none."""
+        start = time.monotonic()
+        if self._controls.paused:
+            time.sleep(_WAIT_S)
+            frame = None
+        else:
+            frame = self._reader.next(timeout_s)
+        self.tally.waited_s += time.monotonic() - start
+        return frame
+
+    def _take(self, found: FoundFrame) -> TrackedFrame:
+        """Classifies a frame's cells, and has them counted and recorded."""
+        return self._count(self._analyser.classify(found))
+
+    def _count(self, result: FrameResult) -> TrackedFrame:
+        """Follows and counts the cells of a frame, and has them recorded."""
         tracked = self._tracker.update(result)
         if tracked.changed:
             self.count.put(tracked.changed)
             self.differential = self.count.differential()
         self._recorder.put(tracked, self._rule.takes(result))
         self.tally.add(result)
-        return result
+        self.newest = tracked
+        return tracked
 
-    def _end(self, stopped: bool, idle: bool) -> str:
+    def _end(self, idle: bool) -> str:
         """Why to end now; '' to go on."""
         limits = self._limits
-        if stopped:
-            return STOPPED
+        if self._controls.reason:
+            return self._controls.reason
         if limits.frames is not None and self.tally.frames >= limits.frames:
             return ENOUGH_FRAMES
         if (

@@ -146,6 +146,7 @@ class Classifier:
     """A TFLite model with its record, ready to run.
 
     Attributes:
+        path: the model's file.
         record: the model's record.
         flatbuffer: the TFLite model itself.
         runtime: the runtime in use.
@@ -164,6 +165,7 @@ class Classifier:
             ModelError: not a model of ours, or damaged.
             MissingPackageError: no runtime takes it.
         """
+        self.path = path
         self.flatbuffer, self.record = read_tflite(path)
         self._interpreter, self.runtime, self.attempts = open_interpreter(
             self.flatbuffer, threads

@@ -27,6 +27,7 @@ from edgecell.classes import CellClass
 from edgecell.errors import InputError, ModelError
 from edgecell.files import write_atomically
 from edgecell.image.preprocess import Preprocessing
+from edgecell.model import BUNDLED
 from edgecell.typed import build, loads
 
 METADATA = "metadata.json"
@@ -34,7 +35,6 @@ METADATA_KERAS = "edgecell.json"  # Keras keeps a metadata.json of its own
 LABELS = "labels.txt"
 FORMAT = 2
 UNSEALED = 1  # records of this version are not under a hash; they are still read
-BUNDLED = "bundled"
 ARCHIVE_START = b"PK\x03\x04"  # what follows the flatbuffer
 _LARGEST_RECORD = 2**22
 _LARGEST_NETWORK = 2**31  # what a flatbuffer can address

@@ -36,6 +36,9 @@ class Runtime:
     name: str
     version: str
 
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
     def interpreter(self, flatbuffer: bytes, threads: int) -> Interpreter:
         """Builds an interpreter and allocates its tensors.
 

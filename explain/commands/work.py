@@ -1,13 +1,11 @@
 """``edgecell explain work``."""
 
 import os
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from tqdm import tqdm
@@ -17,8 +15,10 @@ from edgecell.cli import json_option, report
 from edgecell.errors import InputError
 from edgecell.explain.queue import Job, JobQueue, Status, each_queue, open_queue
 from edgecell.explain.work import Conditions, StopWorkError, parse_window, work_off
+from edgecell.model import BUNDLED
 from edgecell.model.classifier import Classifier
-from edgecell.model.modelfile import BUNDLED, resolve
+from edgecell.model.modelfile import resolve
+from edgecell.signals import on_stop
 
 if TYPE_CHECKING:
     from edgecell.explain.methods import Explanation
@@ -27,25 +27,8 @@ _LOWEST_PRIORITY = 19
 _LOOK_EVERY_S = 5.0
 
 
-@contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """Ctrl-C and SIGTERM raise `StopWorkError`, once."""
-    before: dict[int, Any] = {
-        number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-
-    def stop(*_: object) -> None:
-        for number in before:
-            signal.signal(number, signal.SIG_IGN)
-        raise StopWorkError
-
-    for number in before:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _stop() -> None:
+    raise StopWorkError
 
 
 def _of_model(root: Path, model: str, sha256: str) -> tuple[list[Status], list[str]]:
@@ -145,7 +128,7 @@ def command(
                 made.append(name)
             bar.update()
 
-        with suppress(StopWorkError), _stopped_by_signals():
+        with suppress(StopWorkError), on_stop(_stop):
             while True:
                 stand, _ = _of_model(folder, model, sha256)
                 busy = [s for s in stand if s.waiting or s.held]

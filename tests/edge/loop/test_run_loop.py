@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from edgecell.edge.analyse.pipeline import FrameResult
-from edgecell.edge.loop.run_loop import Limits, Loop
+from edgecell.edge.loop.run_loop import Controls, Limits, Loop
 from edgecell.edge.sources.base import Frame
 
 IMAGE = np.zeros((4, 4, 3), np.uint8)
@@ -66,7 +66,7 @@ def test_it_finds_in_one_frame_while_it_classifies_the_one_before() -> None:
     )
     reader: Any = camera
     worker: Any = analyser
-    loop = Loop(reader, worker, none, none, Limits(frames=6))
-    loop.run(lambda: False, lambda _: None)
+    loop = Loop(reader, worker, none, none, Limits(frames=6), Controls())
+    loop.run(lambda _: None)
     assert loop.tally.frames == 6
     assert analyser.overlaps == [True] * 6
