@@ -42,6 +42,9 @@ GROUP_CODES: dict[str, tuple[str, ...]] = {
 }
 GROUP_NAMES: dict[str, str] = {"neutrophil": "NEU", "immature granulocyte": "IG"}
 SEPARATOR = "|"
+# What people name that is none of the classes.
+NOT_A_CELL = "not a cell"
+OTHER = "other"
 
 
 def _key(name: str) -> str:

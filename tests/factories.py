@@ -91,7 +91,10 @@ def cell_result(
 
 
 def tracked(
-    frame: int, cell: int | None = None, gate: str | None = None
+    frame: int,
+    cell: int | None = None,
+    gate: str | None = None,
+    reasons: tuple[str, ...] = (),
 ) -> TrackedFrame:
     """A frame in which a new cell is seen; its number is the frame's plus 1."""
     cell = cell or frame + 1
@@ -100,6 +103,7 @@ def tracked(
         CROP,
         SQUARE,
         np.ascontiguousarray(NOISE[:32, frame % 100 : frame % 100 + 32]),
+        heat=0.3,
         logits=np.arange(12) + frame,
         gate=gate,
         red_cell_px=20.0,
@@ -108,7 +112,7 @@ def tracked(
         cell,
         None if gate else "SNE",
         None if gate else 0.9,
-        (gate,) if gate else (),
+        (gate,) if gate else reasons,
         0 if gate else 1,
         sighting.logits,
     )

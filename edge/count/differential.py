@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgecell.classes import CLASSES, ERYTHROBLAST, GROUPS, PLATELET
+from edgecell.classes import CLASSES, ERYTHROBLAST, GROUPS, OTHER, PLATELET, SEPARATOR
 from edgecell.model.decision import Decision
 
 _BANDS_MERGED = GROUPS["neutrophils"]
@@ -35,7 +35,9 @@ def wilson(count: int, total: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def interval_with_waiting(count: int, total: int, waiting: int) -> tuple[float, float]:
+def interval_with_waiting(
+    count: int, total: int, waiting: int, perhaps: int = 0
+) -> tuple[float, float]:
     """95 % interval of a share while some cells wait for a person.
 
     Each waiting cell may turn out to be of the class, of another, or no white cell.
@@ -46,12 +48,13 @@ def interval_with_waiting(count: int, total: int, waiting: int) -> tuple[float, 
         count: counted cells of the class, 0..total.
         total: counted white cells.
         waiting: cells that nobody has decided on.
+        perhaps: counted white cells that are of this class or of another.
 
     Returns:
         Lower and upper bound, 0..1; Wilson's interval if nothing waits.
     """
     low, _ = wilson(count, total + waiting)
-    _, high = wilson(count + waiting, total + waiting)
+    _, high = wilson(count + waiting + perhaps, total + waiting)
     return low, high
 
 
@@ -100,7 +103,8 @@ class Differential:
     then they widen every interval.
 
     Attributes:
-        counted: counted cells by class code.
+        counted: counted cells by label: a class code; codes joined by '|' for cells
+            that are one of them; 'other' or 'other: NAME'.
         flagged: cells to be reviewed by the class that was suggested.
         unclassified: cells that were never seen well enough to be classified.
     """
@@ -113,7 +117,7 @@ class Differential:
     def white_cells(self) -> int:
         """Counted white cells: the denominator."""
         outside = (ERYTHROBLAST, PLATELET)
-        return sum(n for code, n in self.counted.items() if code not in outside)
+        return sum(n for label, n in self.counted.items() if label not in outside)
 
     @property
     def platelets(self) -> int:
@@ -132,17 +136,31 @@ class Differential:
         return sum(self.flagged.values()) + self.unclassified
 
     def rows(self) -> list[Row]:
-        """A row for each class, and one for bands and segmented together."""
+        """A row for each class, for bands and segmented together, and for others."""
         rows = [self._row((c.code,), c.name) for c in CLASSES]
-        return [*rows, self._row(_BANDS_MERGED, "neutrophils")]
+        rows.append(self._row(_BANDS_MERGED, "neutrophils"))
+        others = sum(n for x, n in self.counted.items() if x.startswith(OTHER))
+        return [*rows, *([self._share(OTHER, "other", others)] if others else [])]
 
     def _row(self, codes: tuple[str, ...], name: str) -> Row:
-        count = sum(self.counted.get(code, 0) for code in codes)
+        count, perhaps = 0, 0
+        for label, n in self.counted.items():
+            possible = set(label.split(SEPARATOR))
+            if possible <= set(codes):
+                count += n
+            elif possible & set(codes):
+                perhaps += n
         flagged = sum(self.flagged.get(code, 0) for code in codes)
-        code, whites = "+".join(codes), self.white_cells
+        return self._share("+".join(codes), name, count, perhaps, flagged)
+
+    def _share(
+        self, code: str, name: str, count: int, perhaps: int = 0, flagged: int = 0
+    ) -> Row:
+        """A row; ``perhaps`` of the counted cells may be of its class."""
+        whites = self.white_cells
         if not whites or code in (ERYTHROBLAST, PLATELET):
             return Row(code, name, count, None, None, flagged)
-        interval = interval_with_waiting(count, whites, self.to_review)
+        interval = interval_with_waiting(count, whites, self.to_review, perhaps)
         return Row(code, name, count, count / whites, interval, flagged)
 
     def lines(self, target: int | None = None) -> list[str]:

@@ -6,11 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from edgecell.classes import NOT_A_CELL
 from edgecell.edge.count.differential import CellCount, Differential, Row
 from edgecell.model.decision import Decision
-
-NOT_A_CELL = "-"
-"""What a person names that is no cell at all: it is in no count."""
 
 _FIRST = 24
 _GROUP = 18
@@ -66,14 +64,21 @@ class Readings:
         writer.writerows(rows)
         return text.getvalue()
 
+    def rows(self) -> list[tuple[Row, ...]]:
+        """For each class its row in each reading, in the order of `NAMES`."""
+        by_code = [{row.code: row for row in d.rows()} for d in self.each().values()]
+        codes = dict.fromkeys(code for rows in by_code for code in rows)
+        return [
+            tuple(rows.get(code, Row(code, code, 0, None, None, 0)) for rows in by_code)
+            for code in codes
+        ]
+
     def lines(self) -> list[str]:
         """A table of 78 columns for the terminal: a group of columns a reading."""
         three = list(self.each().values())
-        rows = zip(*(d.rows() for d in three), strict=True)
-        per_100 = [_decimal(d.erythroblasts_per_100) for d in three]
         totals: dict[str, Sequence[object]] = {
             "white cells": [d.white_cells for d in three],
-            "erythroblasts per 100": per_100,
+            "erythroblasts per 100": [_decimal(d.erythroblasts_per_100) for d in three],
             "waiting for a person": [d.to_review for d in three],
         }
         heads = "".join(f"{name:>{_GROUP}}" for name in NAMES.values())
@@ -81,7 +86,7 @@ class Readings:
         return [
             f"{'':<{_FIRST}}{heads}",
             f"{'class':<{_FIRST}}{columns}",
-            *(_line(row) for row in rows),
+            *(_line(row) for row in self.rows()),
             *(
                 f"{name:<{_FIRST}}"
                 + "".join(f" {n:>4}{'':<13}" for n in figures).rstrip()
@@ -95,7 +100,7 @@ def readings(decisions: Iterable[Decision], names: Mapping[int, str]) -> Reading
 
     Args:
         decisions: the machine's, each cell once.
-        names: by cell, what a person has named it: a class code or `NOT_A_CELL`.
+        names: by cell, the label that people gave it, see `trail.reviewed_label`.
     """
     decisions = list(decisions)
     kept = [d for d in decisions if names.get(d.cell) != NOT_A_CELL]

@@ -113,6 +113,17 @@ _QUEUE = (
     )
     """,
 )
+
+
+def _append_only(table: str) -> tuple[str, str]:
+    """Statements that keep a table's rows as they were written."""
+    body = f"BEGIN SELECT RAISE(ABORT, 'rows of {table} are never changed'); END"
+    return (
+        f"CREATE TRIGGER {{at}}.{table}_kept BEFORE UPDATE ON {table} {body}",
+        f"CREATE TRIGGER {{at}}.{table}_stay BEFORE DELETE ON {table} {body}",
+    )
+
+
 _TRAIL = (
     """
     CREATE TABLE {at}.namings (         -- what people called cells; see trail.py
@@ -147,7 +158,64 @@ _TRAIL = (
     )
     """,
 )
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_RECORD, _QUEUE, _TRAIL)
+_PAGE = (
+    """
+    CREATE TABLE {at}.maps (            -- Grad-CAM of the sighting's own class
+        sighting INTEGER PRIMARY KEY REFERENCES sightings,
+        rows INTEGER NOT NULL,
+        heat BLOB NOT NULL              -- uint8 (rows, columns); 255 is the hottest
+    )
+    """,
+    """
+    CREATE TABLE {at}.questions (       -- second opinions that were asked for
+        question INTEGER PRIMARY KEY,
+        made TEXT NOT NULL,
+        person TEXT NOT NULL,
+        cell INTEGER NOT NULL REFERENCES cells,
+        after INTEGER NOT NULL          -- the trail's last naming then
+    )
+    """,
+    """
+    CREATE TABLE {at}.seen (            -- what each person has looked at
+        person TEXT NOT NULL,
+        cell INTEGER NOT NULL REFERENCES cells,
+        made TEXT NOT NULL,
+        PRIMARY KEY (person, cell)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE {at}.notes (           -- of the session; the last one holds
+        note INTEGER PRIMARY KEY,
+        made TEXT NOT NULL,
+        person TEXT NOT NULL,
+        sample TEXT NOT NULL,
+        comment TEXT NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE {at}.reports (         -- that were signed; see report/signing.py
+        report INTEGER PRIMARY KEY,
+        made TEXT NOT NULL,
+        content TEXT NOT NULL,          -- JSON
+        sha256 TEXT NOT NULL            -- of content
+    )
+    """,
+    """
+    CREATE TABLE {at}.signatures (
+        signature INTEGER PRIMARY KEY,
+        report INTEGER NOT NULL REFERENCES reports,
+        person TEXT NOT NULL,
+        made TEXT NOT NULL,
+        version TEXT NOT NULL,          -- of edgecell
+        UNIQUE (report, person)
+    )
+    """,
+    *_append_only("questions"),
+    *_append_only("notes"),
+    *_append_only("reports"),
+    *_append_only("signatures"),
+)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_RECORD, _QUEUE, _TRAIL, _PAGE)
 SCHEMA_VERSION = len(MIGRATIONS)
 
 

@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecell.edge.count.differential import CellCount, Differential
+from edgecell.edge.count.readings import Readings, readings
 from edgecell.edge.record.connection import DATABASE, open_database, unpack
 from edgecell.edge.record.retention import disk_use
+from edgecell.edge.record.trail import Trail
 from edgecell.errors import InputError
 from edgecell.image.records import Box
 from edgecell.model.decision import Decision
@@ -165,6 +167,10 @@ class RecordedSession:
         count = CellCount()
         count.put(self.decisions())
         return count.differential()
+
+    def readings(self) -> Readings:
+        """What the machine accepts, what it guesses, and what people have named."""
+        return readings(self.decisions(), Trail(self._folder, self._db).reviewed())
 
     def decision(self, cell: int) -> Decision:
         """What is held of one cell, or of the cell that it turned out to be.

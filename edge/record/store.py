@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 
 from edgecell import __version__
 from edgecell.edge.analyse.pipeline import CellResult
@@ -219,6 +220,11 @@ class Store:
             self._db.execute(
                 "INSERT INTO crops VALUES (?, ?, ?)", (cursor.lastrowid, seen, pixels)
             )
+            heat = result.cells[i].heat
+            if heat is not None:
+                levels = np.rint(heat * 255).astype(np.uint8)
+                values = (cursor.lastrowid, len(levels), levels.tobytes())
+                self._db.execute("INSERT INTO maps VALUES (?, ?, ?)", values)
         if self._policy.which != "none":
             for decision in tracked.changed:
                 keep_queue(self._db, self._policy, decision)

@@ -9,7 +9,7 @@ A cell that turned out to be another one (`cells.same_as`) hands its namings on 
 
 import random
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -17,7 +17,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgecell import __version__
-from edgecell.classes import CODES, GROUP_CODES, SEPARATOR, label_of
+from edgecell.classes import (
+    CODES,
+    GROUP_CODES,
+    NOT_A_CELL,
+    OTHER,
+    SEPARATOR,
+    label_of,
+)
 from edgecell.edge.record.connection import (
     open_database,
     refusals_told,
@@ -25,8 +32,6 @@ from edgecell.edge.record.connection import (
 )
 from edgecell.errors import InputError
 
-NOT_A_CELL = "not a cell"
-OTHER = "other"
 _LONGEST = 500
 """Characters of a name or comment."""
 
@@ -129,10 +134,30 @@ class Trail:
             InputError: a cell, the label or the person is not known.
             OutputError: the disk doesn't take it.
         """
+        return self.name_each(person, dict.fromkeys(cells, label), comment)
+
+    def name_each(
+        self, person: str, labels: Mapping[int, str | None], comment: str = ""
+    ) -> list[Naming]:
+        """Names each of some cells by a label of its own, all of them or none.
+
+        Args:
+            person: who names them.
+            labels: by the cells' numbers, see `name`.
+            comment: in the person's words.
+
+        Returns:
+            The rows, which are on the disk.
+
+        Raises:
+            InputError: a cell, a label or the person is not known.
+            OutputError: the disk doesn't take it.
+        """
         person, comment = _line(person, "who names the cells"), _text(comment)
-        wanted = None if label is None else reviewed_label(label)
+        wanted = {c: x if x is None else reviewed_label(x) for c, x in labels.items()}
         with self._writing():
-            return self._append(person, [(c, wanted, None) for c in cells], comment)
+            changes = [(cell, label, None) for cell, label in wanted.items()]
+            return self._append(person, changes, comment)
 
     def undo(self, person: str) -> list[Naming]:
         """Takes back what a person named last and has not taken back yet.
@@ -151,7 +176,7 @@ class Trail:
                 "(SELECT undoes FROM namings WHERE undoes IS NOT NULL))",
                 {"person": person},
             )
-            roots = self._roots()
+            roots = self.roots()
             since = [n for n in self._query("", {}) if n.person != person]
             for naming in last:
                 for other in since:
@@ -175,13 +200,13 @@ class Trail:
         everything = self._query("", {})
         if cell is None:
             return everything
-        roots = self._roots()
+        roots = self.roots()
         root = roots.get(cell)
         return [n for n in everything if roots.get(n.cell) == root]
 
     def holding(self) -> dict[int, Naming]:
         """The last naming of each cell, also one that took the label away."""
-        roots = self._roots()
+        roots = self.roots()
         return {roots.get(n.cell, n.cell): n for n in self._query("", {})}
 
     def reviewed(self) -> dict[int, str]:
@@ -221,13 +246,13 @@ class Trail:
             new = chance.sample(others, wanted)
             self._db.executemany(
                 "INSERT INTO drawn (cell, made) VALUES (?, ?)",
-                [(cell, _now()) for cell in new],
+                [(cell, now()) for cell in new],
             )
             return drawn + new
 
     def drawn(self) -> list[int]:
         """The random sample, in the order of drawing; merged cells once."""
-        roots = self._roots()
+        roots = self.roots()
         rows = self._db.execute("SELECT cell FROM drawn ORDER BY place").fetchall()
         return list(dict.fromkeys(roots.get(cell, cell) for (cell,) in rows))
 
@@ -250,7 +275,7 @@ class Trail:
             "SELECT coalesce(max(naming), 0) + 1, coalesce(max(act), 0) + 1 "
             "FROM namings"
         ).fetchone()
-        now, roots, holding = _now(), self._roots(), self.holding()
+        made, roots, holding = now(), self.roots(), self.holding()
         rows = []
         for number, (cell, label, undoes) in enumerate(changes, first):
             if cell not in roots:
@@ -262,7 +287,7 @@ class Trail:
                 Naming(
                     number,
                     act,
-                    now,
+                    made,
                     person,
                     cell,
                     machine.get(root),
@@ -287,7 +312,7 @@ class Trail:
         )
         return [Naming(*row) for row in rows]
 
-    def _roots(self) -> dict[int, int]:
+    def roots(self) -> dict[int, int]:
         """For each cell the one that counts in its place."""
         same = dict(self._db.execute("SELECT cell, same_as FROM cells").fetchall())
         return {cell: _root(cell, same) for cell in same}
@@ -337,5 +362,6 @@ def _text(comment: str) -> str:
     return _line(comment, "a comment") if comment.strip() else ""
 
 
-def _now() -> str:
+def now() -> str:
+    """The time as it is recorded: UTC, ISO 8601, milliseconds."""
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

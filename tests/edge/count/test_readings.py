@@ -1,7 +1,8 @@
 import csv
 import io
 
-from edgecell.edge.count.readings import NAMES, NOT_A_CELL, Readings, readings
+from edgecell.classes import NOT_A_CELL
+from edgecell.edge.count.readings import NAMES, Readings, readings
 from edgecell.model.decision import Decision
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from edgecell import __version__
+from edgecell.classes import NOT_A_CELL
 from edgecell.edge.record.store import Store
 from edgecell.edge.record.trail import (
-    NOT_A_CELL,
     Trail,
     codes_of,
     open_trail,

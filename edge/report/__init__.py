@@ -1,0 +1,1 @@
+"""The report of a session: one page, signed or not, as PDF and CSV."""
