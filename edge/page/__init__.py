@@ -1,0 +1,1 @@
+"""The page: live, review, report, sign, status, in a browser."""

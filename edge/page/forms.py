@@ -1,0 +1,36 @@
+"""Forms: read with a bound on their size, then handled on a thread."""
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+Form = Mapping[str, str]
+
+_MOST_BYTES = 1 << 20
+_MOST_FIELDS = 200
+
+
+def posted(
+    handle: Callable[[Request, Form], Response],
+) -> Callable[[Request], Awaitable[Response]]:
+    """An endpoint that gets the request's form.
+
+    Args:
+        handle: called on a thread, so that it may wait for the disk.
+    """
+
+    async def endpoint(request: Request) -> Response:
+        size = request.headers.get("content-length", "")
+        if not size.isdecimal() or int(size) > _MOST_BYTES:
+            raise HTTPException(413, "the form is too large or of unknown size")
+        async with request.form(max_files=0, max_fields=_MOST_FIELDS) as data:
+            if any(isinstance(value, UploadFile) for value in data.values()):
+                raise HTTPException(400, "a form with a file is not taken here")
+            form = {key: str(value) for key, value in data.items()}
+        return await run_in_threadpool(handle, request, form)
+
+    return endpoint

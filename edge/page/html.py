@@ -1,0 +1,71 @@
+"""Templates and texts: everything that the page says stands in texts/en.json."""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from edgecell import RESEARCH_USE, __version__
+
+_HERE = Path(__file__).parent
+STATIC = _HERE / "static"
+
+
+@cache
+def texts() -> dict[str, str]:
+    """What the page says, by key."""
+    data = json.loads((_HERE / "texts" / "en.json").read_text(encoding="utf-8"))
+    return {str(key): str(text) for key, text in data.items()}
+
+
+def text(key: str, **values: object) -> str:
+    """One of the texts, with values put into its {places}.
+
+    Raises:
+        KeyError: there is no such text, or a value is missing.
+    """
+    return texts()[key].format(**values)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    environment.globals |= {
+        "t": text,
+        "research_use": RESEARCH_USE,
+        "version": __version__,
+    }
+    return environment
+
+
+def render(
+    request: Request, template: str, status: int = 200, **values: Any
+) -> HTMLResponse:
+    """Fills a template; what is put in is escaped.
+
+    Args:
+        request: says who looks.
+        template: a file in templates/.
+        status: of HTTP.
+        values: what the template names.
+    """
+    page = _environment().get_template(template)
+    shown = page.render(
+        person=request.scope.get("person"),
+        path=request.url.path,
+        live=request.app.state.live is not None,
+        has_accounts=request.app.state.accounts is not None,
+        **values,
+    )
+    return HTMLResponse(shown, status)

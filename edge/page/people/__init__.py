@@ -1,0 +1,1 @@
+"""Who may do what on the page: accounts, sign-in, and the guard at the door."""
