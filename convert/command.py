@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecell.cli import json_option, manifest_option, refuse, report
+from edgecell.cli import Number, json_option, manifest_option, refuse, report
 from edgecell.errors import InputError, ModelError
 
 if TYPE_CHECKING:
@@ -131,19 +131,19 @@ def layers_table(reports: "Sequence[LayerReport]") -> str:
 )
 @click.option(
     "--prune",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=Number(0, 1, min_open=True, max_open=True),
     metavar="SHARE",
     help="Fine-tune with that share of each kernel set to zero first.",
 )
 @click.option(
     "--cluster",
-    type=click.IntRange(min=2),
+    type=click.IntRange(2, 256),
     metavar="N",
     help="Fine-tune with N different values in each kernel first.",
 )
 @click.option(
     "--steps",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 10**6),
     default=350,
     show_default=True,
     help="With --qat, --prune or --cluster: steps of fine-tuning, 32 images each.",
@@ -167,7 +167,7 @@ def layers_table(reports: "Sequence[LayerReport]") -> str:
 )
 @click.option(
     "--calibration-size",
-    type=click.IntRange(min=12),
+    type=click.IntRange(12, 10**6),
     default=240,
     show_default=True,
     help="Images in the calibration set, the same number of each class.",
@@ -181,7 +181,7 @@ def layers_table(reports: "Sequence[LayerReport]") -> str:
 )
 @click.option(
     "--max-drop",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=0.5,
     show_default=True,
     metavar="POINTS",

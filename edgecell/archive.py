@@ -84,6 +84,6 @@ def read_member(
     if len(content) > limit:
         raise InputError(
             f"{info.filename} in {name} has more than {limit // 2**20} MiB when it is "
-            "unpacked, which is the most that is read"
+            "unpacked, the most that is read"
         )
     return content

@@ -1,9 +1,15 @@
 """The command line: one group, commands loaded when they are called."""
 
+import errno
 import importlib
+import io
 import json
 import logging
+import math
+import os
+import sys
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +18,7 @@ from click.core import ParameterSource
 
 from edgecell import RESEARCH_USE, __version__
 from edgecell.errors import EdgecellError
-from edgecell.files import write_atomically
+from edgecell.files import printable, write_atomically
 
 # name -> (module, short help). The help stands here so that `edgecell --help`
 # imports nothing heavy; a test compares it with the commands' own.
@@ -49,7 +55,7 @@ class LazyGroup(click.Group):
     def __init__(
         self, *args: Any, lazy: dict[str, tuple[str, str]], **settings: Any
     ) -> None:
-        """Takes the commands.
+        """A group of commands, each known by name and help alone until it is called.
 
         Args:
             args: see `click.Group`.
@@ -80,11 +86,55 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in self.lazy.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs a command; our own errors become one line and exit status 1."""
+        """Runs a command; an error that a user can mend becomes one line, status 1."""
         try:
             return super().invoke(ctx)
         except EdgecellError as e:
-            raise click.ClickException(" ".join(str(e).split())) from e
+            raise click.ClickException(_line(str(e))) from e
+        except OSError as e:
+            if e.errno == errno.EPIPE:  # `edgecell ... | head`, which click knows
+                raise
+            raise click.ClickException(_of_system(e)) from e
+        except MemoryError as e:
+            raise click.ClickException("there is not enough memory for this") from e
+
+    def main(self, *args: Any, **settings: Any) -> Any:
+        """As click's, with an output that names in any encoding cannot break."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        try:
+            return super().main(*args, **settings)
+        except OSError as e:  # help, or an error, that could not be printed
+            with suppress(OSError):
+                click.echo(f"Error: {_of_system(e)}", err=True)
+            sys.exit(1)
+        finally:
+            _forget_what_cannot_be_written()
+
+
+def _line(text: str) -> str:
+    return printable(" ".join(text.split()))
+
+
+def _of_system(error: OSError) -> str:
+    """What the system has against a file: 'DATA/x.png: Permission denied'."""
+    why = error.strerror or str(error) or type(error).__name__
+    name = error.filename
+    if isinstance(name, bytes):
+        name = os.fsdecode(name)
+    return _line(f"{name}: {why}" if name else f"the output cannot be written: {why}")
+
+
+def _forget_what_cannot_be_written() -> None:
+    """Keeps Python from complaining about a full disk once more when it ends."""
+    if sys.stdout is None:  # closed by the caller
+        return
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with suppress(OSError), open(os.devnull, "wb") as null:
+            os.dup2(null.fileno(), sys.stdout.fileno())
 
 
 @click.group(cls=LazyGroup, lazy=COMMANDS, epilog=RESEARCH_USE)
@@ -94,6 +144,24 @@ def cli() -> None:
     # Ours speak from INFO on; libraries only to warn.
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("edgecell").setLevel(logging.INFO)
+
+
+class Number(click.FloatRange):
+    """A number within bounds, and finite: click's own ranges let NaN through."""
+
+    name = "number"
+
+    def convert(
+        self,
+        value: Any,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:
+        """See `click.ParamType.convert`."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 def json_option(command: Any) -> Any:
@@ -133,7 +201,9 @@ def refuse(names: Collection[str], why: str) -> None:
 
 
 def report(text: str, data: dict[str, Any], json_file: str | None) -> None:
-    """Prints a result for people, and writes it for machines if asked to.
+    """Prints a result for people, then writes it for machines if asked to.
+
+    In this order, so that a full disk does not hide what was found out.
 
     Args:
         text: the readable report.
@@ -141,9 +211,6 @@ def report(text: str, data: dict[str, Any], json_file: str | None) -> None:
         json_file: where to write ``data``; '-' prints it and leaves ``text`` out.
     """
     dump = json.dumps(data, indent=1)
-    if json_file == "-":
-        click.echo(dump)
-        return
-    if json_file:
+    click.echo(dump if json_file == "-" else text)
+    if json_file and json_file != "-":
         write_atomically(Path(json_file), dump + "\n")
-    click.echo(text)

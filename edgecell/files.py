@@ -21,7 +21,8 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     partial: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fd, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        # Cut, since the longest name that a file may have is the longest for this, too.
+        fd, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
         with os.fdopen(fd, "wb") as f:
             f.write(data)
             f.flush()
@@ -32,6 +33,20 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         if partial and os.path.exists(partial):
             os.unlink(partial)
         raise OutputError(f"cannot write {path}: {e.strerror}") from e
+
+
+def printable(text: str) -> str:
+    """Text as a terminal, a log or a table may show it.
+
+    Names of files hold any byte: what is no character in UTF-8, or would steer a
+    terminal, is written as in Python's source.
+
+    Args:
+        text: any text, such as a path.
+    """
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def check_writable(path: Path) -> None:

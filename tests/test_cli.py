@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from edgecell import RESEARCH_USE, __version__
-from edgecell.cli import COMMANDS, cli
+from edgecell.cli import COMMANDS, Number, cli
 from edgecell.errors import InputError
 from edgecell.explain.commands.group import COMMANDS as EXPLAIN
 
@@ -73,6 +73,90 @@ def test_our_errors_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(cli, ["info"])
     assert result.exit_code == 1
     assert result.output == "Error: cells/ has no images\n"
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> Result:
+    """What is printed where a command raises an error that is not ours."""
+
+    @click.command("fail")
+    def command() -> None:
+        raise error
+
+    monkeypatch.setattr(
+        importlib, "import_module", lambda _: type("m", (), {"command": command})
+    )
+    return CliRunner().invoke(cli, ["info"])
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (PermissionError(13, "Permission denied", "a/b.jpg"), "a/b.jpg: Permission"),
+        (OSError(36, "File name too long", b"caf\xe9"), r"caf\udce9: File name"),
+        (OSError(28, "No space left on device"), "the output cannot be written: No"),
+        (OSError("no reason"), "no reason"),
+        (MemoryError(), "not enough memory"),
+        (InputError("a\x1b[31mb"), r"a\x1b[31mb"),
+    ],
+)
+def test_the_systems_errors_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, told: str
+) -> None:
+    result = failing(monkeypatch, error)
+    assert result.exit_code == 1
+    assert told in result.output
+    assert result.output.startswith("Error: ")
+    assert result.output.count("\n") == 1
+
+
+def test_a_defect_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(
+        failing(monkeypatch, ZeroDivisionError()).exception, ArithmeticError
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [["info"], ["info", "--json", "-"], ["--help"]])
+def test_a_full_disk_behind_the_output_is_one_line(arguments: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "edgecell", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            cwd=ROOT,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: the output cannot be written: No space")
+    assert done.stderr.count("\n") == 1
+
+
+def test_what_cannot_be_saved_is_still_shown(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    below = tmp_path / "file" / "info.json"
+    result = CliRunner().invoke(cli, ["info", "--json", str(below)])
+    assert result.exit_code == 1
+    assert "112x112 RGB" in result.output
+    assert "Error: cannot write" in result.output
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-1", "1.5", "x", "9" * 400])
+def test_numbers_are_numbers_within_bounds(text: str) -> None:
+    @click.command()
+    @click.option("--share", type=Number(0, 1))
+    def command(share: float) -> None:
+        click.echo(f"{share}")
+
+    assert CliRunner().invoke(command, ["--share", text]).exit_code == 2
+    assert CliRunner().invoke(command, ["--share", "0.5"]).output == "0.5\n"
+
+
+def test_a_closed_output_is_no_traceback() -> None:
+    code = "import os; os.close(1); os.execv(os.sys.executable, os.sys.argv[1:])"
+    run = [sys.executable, "-c", code, sys.executable, "-m", "edgecell", "info"]
+    done = subprocess.run(run, stderr=subprocess.PIPE, text=True, check=True, cwd=ROOT)
+    assert done.stderr == ""
 
 
 def test_a_closed_pipe_is_no_traceback() -> None:

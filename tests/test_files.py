@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edgecell.errors import OutputError
-from edgecell.files import check_writable, write_atomically
+from edgecell.files import check_writable, printable, write_atomically
 
 
 def test_writes_text_and_bytes_and_makes_the_folder(tmp_path: Path) -> None:
@@ -14,6 +14,25 @@ def test_writes_text_and_bytes_and_makes_the_folder(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "b.txt").read_bytes() == "grüß".encode()
     write_atomically(tmp_path / "a" / "b.txt", b"new")
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["b.txt"]
+
+
+def test_the_longest_name_is_written(tmp_path: Path) -> None:
+    write_atomically(tmp_path / ("n" * 251 + ".txt"), "x")
+    with pytest.raises(OutputError, match="File name too long"):
+        write_atomically(tmp_path / ("n" * 252 + ".txt"), "x")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Bänder/é.jpg", "Bänder/é.jpg"),
+        ("caf\udce9.jpg", r"caf\udce9.jpg"),  # Latin-1 in a UTF-8 file system
+        ("\x1b[2Jx\r\n", r"\x1b[2Jx\r\n"),
+        ("\u202egpj", r"\u202egpj"),  # writes from right to left
+    ],
+)
+def test_any_name_can_be_printed(text: str, shown: str) -> None:
+    assert printable(text) == shown
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from edgecell.cli import json_option, report
+from edgecell.cli import Number, json_option, report
 
 if TYPE_CHECKING:
     from edgecell.train.config import TrainConfig
@@ -63,24 +63,28 @@ def make_config(recipe: str, given: dict[str, Any]) -> "TrainConfig":
     "[default: grsnet-lite; the paper's recipe: grsnet]",
 )
 @click.option(
-    "--epochs", type=int, help="Passes over the training split.  [default: 20]"
+    "--epochs",
+    type=click.IntRange(1, 10**6),
+    help="Passes over the training split.  [default: 20]",
 )
 @click.option(
     "--small-epochs",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, 10**6),
     help="First epochs on 80-pixel views, which cost half.  [default: 40 % of the "
     "epochs; the paper's recipe, and vit-b16: none]",
 )
-@click.option("--batch-size", type=int, help="Images a step.  [default: 32]")
+@click.option(
+    "--batch-size", type=click.IntRange(1, 10**6), help="Images a step.  [default: 32]"
+)
 @click.option(
     "--learning-rate",
-    type=float,
+    type=Number(0, min_open=True),
     help="Highest learning rate.  [default: 0.002; the paper's recipe: 0.0001]",
 )
 @click.option(
     "--crop",
     "crop_fraction",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=Number(0, 1, min_open=True),
     help="Side of the crop as a share of an image's shorter side.  [default: 0.66; "
     "the paper's recipe: 1]",
 )

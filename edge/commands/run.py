@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecell import RESEARCH_USE
-from edgecell.cli import json_option, report
+from edgecell.cli import Number, json_option, report
 from edgecell.explainers import DEFERRED
 from edgecell.files import check_writable
 from edgecell.model import BUNDLED
@@ -82,24 +82,24 @@ def _size(_: click.Context, __: click.Parameter, text: str | None) -> int | None
 )
 @click.option(
     "--target",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 10**9),
     metavar="N",
     help="End once N white cells are counted, such as 100 or 200.",
 )
 @click.option("--watch", is_flag=True, help="Wait for more images in a folder or glob.")
 @click.option(
     "--red-cell-px",
-    type=float,
+    type=Number(0, min_open=True),
     metavar="PX",
     help="Diameter of a red cell in pixels, instead of measuring it in each frame.",
 )
 @click.option(
     "--threads",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 10**9),
     help="Threads of the network.  [default: half the machine's cores]",
 )
 @click.option(
-    "--max-frames", type=click.IntRange(min=1), help="End after so many frames."
+    "--max-frames", type=click.IntRange(1, 10**9), help="End after so many frames."
 )
 @click.option(
     "--video",

@@ -134,7 +134,7 @@ def show_command(
 
 @command.command("trace", short_help="Trace a cell to the pixels it was judged by.")
 @_folder
-@click.argument("cell", type=click.IntRange(min=1))
+@click.argument("cell", type=click.IntRange(1, 2**63 - 1))
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),

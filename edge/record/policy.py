@@ -1,5 +1,6 @@
 """Which cells the camera loop puts on the queue of explanations."""
 
+import re
 import sqlite3
 from dataclasses import dataclass
 from typing import Literal
@@ -8,6 +9,7 @@ from edgecell.edge.record.connection import unpack
 from edgecell.errors import InputError
 from edgecell.model.decision import Decision
 
+_COUNT = re.compile(r"0*[1-9][0-9]{0,8}")
 SEED = 0
 """Of whatever a method draws: the same cell gives the same explanation."""
 
@@ -36,7 +38,7 @@ def parse_policy(text: str, methods: tuple[str, ...]) -> Policy:
     if text in ("none", "flagged", "all"):
         return Policy(text, 0, methods)  # type: ignore[arg-type]
     kind, _, count = text.partition(":")
-    if kind == "sample" and count.isdecimal() and int(count) > 0:
+    if kind == "sample" and _COUNT.fullmatch(count):
         return Policy("sample", int(count), methods)
     raise InputError(
         f"'{text}' does not say which cells to explain; choose none, flagged, all, or "

@@ -13,6 +13,8 @@ _UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
 _LEAST_KEPT = 50 * 10**6
 """The write-ahead log alone takes some MB on top of the bound."""
 
+_MOST_KEPT = 10**18
+
 _ROOM = 0.9
 """Share of the bound that is left in use, so that it isn't met again at once."""
 
@@ -28,13 +30,14 @@ def parse_size(text: str) -> int:
     """Bytes from '500 MB' or '1.5GB' (powers of ten).
 
     Raises:
-        InputError: no such size, or less than 50 MB.
+        InputError: no such size, less than 50 MB, or more than any disk has.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([MGT]B)\s*", text, re.IGNORECASE)
     size = float(match[1]) * _UNITS[match[2].upper()] if match else 0
-    if size < _LEAST_KEPT:
+    if not _LEAST_KEPT <= size <= _MOST_KEPT:
         raise InputError(
-            f"'{text}' is no size; give one such as 500MB or 5GB, at least 50MB"
+            f"'{text[:40]}' is not a size from 50MB to 1000000TB; give one such as "
+            "500MB or 5GB"
         )
     return round(size)
 
@@ -103,6 +106,9 @@ def _drop_oldest(session: Path, database: sqlite3.Connection) -> bool:
     pictures = sorted(
         (session / PICTURES).glob("*.jpg"), key=lambda path: (len(path.name), path)
     )
+    # What a kill left of a picture that was being written; nobody else looks for it.
+    for path in (session / PICTURES).glob(".*.jpg.*"):
+        path.unlink(missing_ok=True)
     (crops,) = database.execute("SELECT count(*) FROM crops").fetchone()
     for path in pictures[: max(_LEAST_DROPPED, len(pictures) // _STEPS)]:
         path.unlink(missing_ok=True)

@@ -224,7 +224,7 @@ def without_duplicates(files: Iterable[CellFile]) -> list[CellFile]:
     return [f for h, f in first.items() if h not in conflicts]
 
 
-def sample(files: Iterable[CellFile], per_class: int, seed: int) -> list[CellFile]:
+def sample(files: Sequence[CellFile], per_class: int, seed: int) -> list[CellFile]:
     """A few images of each class; one of each class first, then the second ones.
 
     Args:
@@ -232,6 +232,7 @@ def sample(files: Iterable[CellFile], per_class: int, seed: int) -> list[CellFil
         per_class: how many of each class at most.
         seed: of the draw.
     """
+    per_class = min(per_class, len(files))
     classes: dict[str, list[CellFile]] = {}
     for file in sorted(files, key=lambda f: f.sha256):
         classes.setdefault(file.code, []).append(file)

@@ -24,14 +24,14 @@ def drawn_cells(
             type=click.Choice(["all", "train", "val", "test"]),
             default=split,
             show_default=True,
-            help="Which part of labelled DATA.",
+            help="Which split of labelled DATA.",
         ),
         click.option(
             "--cells",
-            type=click.IntRange(1),
+            type=click.IntRange(1, 10**6),
             default=cells,
             show_default=True,
-            help="Cells of each class, drawn by the seed.",
+            help="Cells of each class, chosen at random by the seed.",
         ),
         click.option(
             "--method",
@@ -41,7 +41,11 @@ def drawn_cells(
             help=methods_help,
         ),
         click.option(
-            "--seed", default=0, show_default=True, help="Of all that is drawn."
+            "--seed",
+            type=click.IntRange(0, 2**32 - 1),
+            default=0,
+            show_default=True,
+            help="Seed of every random draw.",
         ),
     )
 

@@ -11,7 +11,7 @@ import click
 from tqdm import tqdm
 
 from edgecell import RESEARCH_USE
-from edgecell.cli import json_option, report
+from edgecell.cli import Number, json_option, report
 from edgecell.errors import InputError
 from edgecell.explain.queue import Job, JobQueue, Status, each_queue, open_queue
 from edgecell.explain.work import Conditions, StopWorkError, parse_window, work_off
@@ -66,14 +66,14 @@ def _of_model(root: Path, model: str, sha256: str) -> tuple[list[Status], list[s
 )
 @click.option(
     "--max-load",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=Number(0, 1, min_open=True),
     metavar="SHARE",
     help="Wait while other programs use more than this share of the cores, such as "
     "0.5.",
 )
 @click.option(
     "--max-celsius",
-    type=float,
+    type=Number(-273, 1000),
     metavar="DEGREES",
     help="Wait while the board's hottest sensor is above this, such as 70.",
 )

@@ -43,7 +43,9 @@ def test_the_policy_says_which_cells(
     assert {row[1] for row in jobs(folder)} <= {"lime"}
 
 
-@pytest.mark.parametrize("text", ["", "some", "sample", "sample:0", "sample:x"])
+@pytest.mark.parametrize(
+    "text", ["", "some", "sample", "sample:0", "sample:x", "sample:" + "9" * 5000]
+)
 def test_no_policy(text: str) -> None:
     with pytest.raises(InputError, match="sample:N"):
         parse_policy(text, ("lime",))

@@ -279,6 +279,18 @@ def test_keep_drops_the_oldest_pixels_and_no_figure(tmp_path: Path) -> None:
         assert rows(tmp_path / name, "SELECT count(*) FROM sightings") == [(60,)]
 
 
+def test_what_a_kill_left_of_a_picture_goes_first(tmp_path: Path) -> None:
+    with Store(tmp_path / "old", SESSION) as old:
+        old.write([tracked(0)])
+        old.write_picture(0, NOISE)
+    partial = tmp_path / "old" / "frames" / ".000001.jpg.k3x_9"
+    partial.write_bytes(bytes(10**6))
+    with Store(tmp_path / "s", SESSION, 10**6) as store:
+        for n in range(40):
+            store.write([tracked(n)])
+    assert not partial.exists()
+
+
 def test_a_small_bound_takes_from_the_running_session(tmp_path: Path) -> None:
     with Store(tmp_path / "s", SESSION, 10**6) as store:
         for n in range(120):
@@ -334,7 +346,9 @@ def test_sizes(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "5", "5 kB", "-1GB", "49MB", "GB", "1e3GB"])
+@pytest.mark.parametrize(
+    "text", ["", "5", "5 kB", "-1GB", "49MB", "GB", "1e3GB", "9" * 400 + "GB"]
+)
 def test_no_sizes(text: str) -> None:
     with pytest.raises(InputError, match="500MB"):
         parse_size(text)
