@@ -215,7 +215,23 @@ _PAGE = (
     *_append_only("reports"),
     *_append_only("signatures"),
 )
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_RECORD, _QUEUE, _TRAIL, _PAGE)
+_OUTBOX = (
+    """
+    CREATE TABLE {at}.outbox (          -- results to send; see outbox/outbox.py
+        message INTEGER PRIMARY KEY,
+        control TEXT NOT NULL UNIQUE,   -- the receiver knows a repeated message by it
+        target TEXT NOT NULL,
+        result TEXT NOT NULL,           -- identifier of what it carries
+        payload TEXT NOT NULL,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        due REAL NOT NULL,              -- next attempt, seconds since 1970, UTC
+        state TEXT NOT NULL DEFAULT 'waiting',      -- 'delivered' or 'rejected' later
+        reason TEXT NOT NULL DEFAULT '',            -- why the last attempt failed
+        UNIQUE (target, result)
+    )
+    """,
+)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_RECORD, _QUEUE, _TRAIL, _PAGE, _OUTBOX)
 SCHEMA_VERSION = len(MIGRATIONS)
 
 

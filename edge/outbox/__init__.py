@@ -1,0 +1,1 @@
+"""Sends a session's differential to a laboratory's information system."""

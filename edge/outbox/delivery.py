@@ -1,0 +1,118 @@
+"""Delivers one message: to an MLLP listener, a folder, or a FHIR server."""
+
+import socket
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from edgecell.edge.outbox.hl7 import read_answer
+from edgecell.errors import InputError, OutputError
+from edgecell.files import write_atomically
+
+_START, _END = b"\x0b", b"\x1c\r"
+"""Frame of the minimal lower layer protocol (HL7 transport specification, MLLP 1)."""
+
+_LONGEST_ANSWER = 1 << 20
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What became of one attempt.
+
+    Attributes:
+        delivered: the receiver took the message.
+        final: trying again is of no use: it was delivered, or rejected for what it is.
+        reason: why it was not delivered.
+    """
+
+    delivered: bool
+    final: bool
+    reason: str = ""
+
+
+def check_target(target: str) -> str:
+    """The kind of message that a target takes, 'hl7' or 'fhir'.
+
+    Args:
+        target: 'tcp://HOST:PORT' (HL7 by MLLP), 'hl7-dir:FOLDER', 'fhir-dir:FOLDER',
+            or 'http(s)://...', the base address of a FHIR server.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    kind, _, rest = target.partition(":")
+    if kind in ("hl7-dir", "fhir-dir") and rest:
+        return kind.partition("-")[0]
+    parts = urlsplit(target)
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    if kind == "tcp" and parts.hostname and port and not parts.path.strip("/"):
+        return "hl7"
+    if kind in ("http", "https") and parts.hostname:
+        return "fhir"
+    raise InputError(
+        f"'{target}' is no receiver; give tcp://HOST:PORT for HL7, or the http(s) "
+        "address of a FHIR server"
+    )
+
+
+def deliver(target: str, control: str, payload: str, timeout_s: float) -> Delivery:
+    """Makes one attempt.
+
+    Args:
+        target: see `check_target`.
+        control: the message's control ID, also its file's name.
+        payload: the message.
+        timeout_s: how long to wait for the receiver.
+    """
+    kind, _, rest = target.partition(":")
+    try:
+        if kind in ("hl7-dir", "fhir-dir"):
+            folder, suffix = Path(rest), "hl7" if kind == "hl7-dir" else "json"
+            if not folder.is_dir():  # a share that isn't mounted is not made anew
+                return Delivery(False, False, f"there is no folder {folder}")
+            write_atomically(folder / f"{control}.{suffix}", payload)
+            return Delivery(True, True)
+        if kind == "tcp":
+            return _by_mllp(target, control, payload, timeout_s)
+        return _by_http(target, payload, timeout_s)
+    except (OSError, OutputError) as e:
+        return Delivery(False, False, str(e) or type(e).__name__)
+
+
+def _by_mllp(target: str, control: str, payload: str, timeout_s: float) -> Delivery:
+    parts = urlsplit(target)
+    with socket.create_connection((parts.hostname, parts.port), timeout_s) as line:
+        line.settimeout(timeout_s)
+        line.sendall(_START + payload.encode() + _END)
+        received = b""
+        while _END not in received:
+            part = line.recv(65536)
+            if not part or len(received) > _LONGEST_ANSWER:
+                return Delivery(False, False, "the receiver broke off its answer")
+            received += part
+    frame = received[received.find(_START) + 1 : received.find(_END)]
+    answer = read_answer(frame.decode(errors="replace"))
+    if answer is None or answer.control != control:
+        return Delivery(False, False, "what it answered is no acknowledgement of this")
+    if answer.accepted:
+        return Delivery(True, True)
+    return Delivery(False, True, answer.reason or "the receiver gave no reason")
+
+
+def _by_http(target: str, payload: str, timeout_s: float) -> Delivery:
+    headers = {"Content-Type": "application/fhir+json", "Accept": "application/json"}
+    request = urllib.request.Request(target, payload.encode(), headers)
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_s):
+            return Delivery(True, True)
+    except urllib.error.HTTPError as e:
+        said = e.read(_LONGEST_ANSWER).decode(errors="replace")
+        reason = " ".join(f"{e.code} {e.reason} {said}".split())[:500]
+        # The server may be restarting, or busy; all else is about the message.
+        again = e.code >= 500 or e.code in (401, 403, 404, 408, 429)
+        return Delivery(False, not again, reason)
