@@ -32,7 +32,8 @@ from edgecell.model.kerasfile import load_keras
 from edgecell.model.modelfile import bundled_model, read_tflite
 from edgecell.model.predict import predict
 from edgecell.train.config import TrainConfig
-from edgecell.train.run import crop_in_red_cells, train
+from edgecell.train.prepare import crop_in_red_cells
+from edgecell.train.run import train
 
 LABELS = {"1": "SNE", "2": "LY", "3": "MO", "4": "EO", "5": "BA"}
 VALIDATED = 5

@@ -155,7 +155,8 @@ def command(
     from edgecell.errors import InputError
     from edgecell.files import check_writable
     from edgecell.train.history import read_history
-    from edgecell.train.run import best_epoch, read_config, train
+    from edgecell.train.keep import best_epoch
+    from edgecell.train.run import read_config, train
     from edgecell.train.strategy import open_strategy
 
     given = {k: v for k, v in settings.items() if v is not None}

@@ -19,7 +19,8 @@ from edgecell.train import run as module
 from edgecell.train.config import TrainConfig
 from edgecell.train.history import read_history
 from edgecell.train.networks.network import PRESETS
-from edgecell.train.run import channel_statistics, has_own_split, train
+from edgecell.train.prepare import channel_statistics
+from edgecell.train.run import has_own_split, train
 from tests.tiny import TINY, TINY_CONFIG
 
 ROOT = Path(__file__).parents[2]
