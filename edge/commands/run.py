@@ -1,7 +1,7 @@
 """``edgecell run``."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,8 @@ from edgecell.optional import require
 from edgecell.signals import on_stop
 
 if TYPE_CHECKING:
+    from edgecell.edge.count.differential import Differential
+    from edgecell.edge.count.sequential import Goal
     from edgecell.edge.loop.run import Run, SessionResult
     from edgecell.edge.sources.base import Skipped
 
@@ -26,6 +28,20 @@ def gated_line(gated: Mapping[str, int]) -> list[str]:
     """Frames that were too poor to be judged."""
     reasons = ", ".join(f"{reason} {n}" for reason, n in gated.items())
     return [f"Frames not judged: {reasons}"] if gated else []
+
+
+def goal_lines(goals: Sequence["Goal"], differential: "Differential") -> list[str]:
+    """What became of each ``--until``, with the interval that it rests on."""
+    words = {True: "holds", False: "does not hold", None: "not decided"}
+    lines = []
+    for goal in goals:
+        low, high = goal.interval(differential)
+        lines.append(
+            f"{goal}: {words[goal.outcome(differential)]} after "
+            f"{differential.white_cells} white cells (sequential 95 % interval "
+            f"{100 * low:.1f}-{100 * high:.1f} %)"
+        )
+    return lines
 
 
 def _ending(run: "Run", last: "SessionResult") -> list[str]:
@@ -86,6 +102,14 @@ def _size(_: click.Context, __: click.Parameter, text: str | None) -> int | None
     metavar="N",
     help="End once N white cells are counted, such as 100 or 200.",
 )
+@click.option(
+    "--until",
+    multiple=True,
+    metavar="GOAL",
+    help="End once GOAL is decided: 'MYE<5%' by an interval that clears 5 %, "
+    "'width:SNE<10%' by one that narrow. May be given more than once; the intervals "
+    "hold however often they are looked at.",
+)
 @click.option("--watch", is_flag=True, help="Wait for more images in a folder or glob.")
 @click.option(
     "--red-cell-px",
@@ -137,6 +161,7 @@ def command(
     out: Path | None,
     keep: int | None,
     target: int | None,
+    until: tuple[str, ...],
     watch: bool,
     red_cell_px: float | None,
     threads: int | None,
@@ -178,6 +203,7 @@ def command(
         threads=threads,
         max_frames=max_frames,
         target=target,
+        until=until,
         keep_bytes=keep,
         video=video,
         explain=which,
@@ -199,6 +225,7 @@ def command(
         *(f"Slide before: {before.out}" for before in sessions[:-1]),
         *rows_table(bar.rows, last.tally.sightings),
         *([] if in_terminal else last.differential.lines(target)),
+        *goal_lines(run.config.goals, last.differential),
         "",
         *_ending(run, last),
         RESEARCH_USE,
@@ -211,6 +238,7 @@ def command(
         "skipped": list(run.source.skipped.names),
         "slides_before": [str(before.out) for before in sessions[:-1]],
         **last.to_dict(),
+        "goals": [g.to_dict(last.differential) for g in run.config.goals],
     }
     report("\n".join(lines), data, json_file)
     for session in sessions:

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from edgecell.classes import CODES, ERYTHROBLAST, PLATELET
 from edgecell.edge.count.differential import Differential
@@ -91,6 +92,17 @@ class Goal:
         if high < self.below:
             return True
         return False if low >= self.below else None
+
+    def to_dict(self, differential: Differential) -> dict[str, Any]:
+        """The goal and where the count stands, ready for JSON; shares in percent."""
+        low, high = self.interval(differential)
+        return {
+            "goal": str(self),
+            "holds": self.outcome(differential),
+            "white_cells": differential.white_cells,
+            "low": round(100 * low, 2),
+            "high": round(100 * high, 2),
+        }
 
     def interval(self, differential: Differential) -> tuple[float, float]:
         """The share's sequential interval, 0..1, waiting cells in its width."""

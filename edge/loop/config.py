@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecell.edge.analyse.pipeline import check_red_cell_px
+from edgecell.edge.count.sequential import Goal, parse_goal
 from edgecell.edge.record.policy import Policy, parse_policy
 from edgecell.errors import InputError
 from edgecell.explainers import DEFERRED
@@ -29,6 +30,7 @@ class LoopConfig:
         threads: threads of the network, 1..64; None takes half the machine's cores.
         max_frames: end after so many frames; None for never.
         target: end once so many white cells are counted; None for never.
+        until: end once all of these are decided, such as 'MYE<5%'; see `parse_goal`.
         keep_bytes: bound on the disk use of this session and those beside it; None
             for no bound.
         video: .avi file that the annotated frames are drawn into; None for none.
@@ -49,6 +51,7 @@ class LoopConfig:
     threads: int | None = None
     max_frames: int | None = None
     target: int | None = None
+    until: tuple[str, ...] = ()
     keep_bytes: int | None = None
     video: Path | None = None
     explain: str = "none"
@@ -75,6 +78,12 @@ class LoopConfig:
                 f"{', '.join(DEFERRED)}"
             )
         parse_policy(self.explain, self.explain_by)
+        _ = self.goals
+
+    @property
+    def goals(self) -> tuple[Goal, ...]:
+        """What is to be decided before the run ends."""
+        return tuple(parse_goal(text) for text in self.until)
 
     @property
     def policy(self) -> Policy:
@@ -95,5 +104,6 @@ class LoopConfig:
             "red_cell_px": self.red_cell_px,
             "threads": self.network_threads,
             "target": self.target,
+            "until": list(self.until),
             "explain": self.explain,
         }

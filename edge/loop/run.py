@@ -154,7 +154,7 @@ class Run:
                 self._analyser,
                 Tracker(Rule.of_model(record)),
                 recorder,
-                Limits(config.max_frames, config.target),
+                Limits(config.max_frames, config.target, config.goals),
                 self._controls,
             )
             self._loop = loop

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgecell.edge.analyse.pipeline import FoundFrame, FrameAnalyser, FrameResult
 from edgecell.edge.count.differential import CellCount
+from edgecell.edge.count.sequential import Goal
 from edgecell.edge.count.tracking import TrackedFrame, Tracker
 from edgecell.edge.record.recorder import Recorder
 from edgecell.edge.show.health import Health
@@ -24,6 +25,7 @@ _WAIT_S = 0.2
 END_OF_SOURCE = "end of source"
 STOPPED = "stopped"
 TARGET = "target reached"
+DECIDED = "goals decided"
 ENOUGH_FRAMES = "enough frames"
 NEW_SLIDE = "new slide"
 
@@ -137,10 +139,12 @@ class Limits:
     Attributes:
         frames: after so many frames; None for never.
         white_cells: once so many are counted; None for never.
+        goals: once all of these are decided; empty for never.
     """
 
     frames: int | None = None
     white_cells: int | None = None
+    goals: tuple[Goal, ...] = ()
 
 
 class Controls:
@@ -263,6 +267,10 @@ class Loop:
             and self.differential.white_cells >= limits.white_cells
         ):
             return TARGET
+        if limits.goals and all(
+            goal.outcome(self.differential) is not None for goal in limits.goals
+        ):
+            return DECIDED
         return END_OF_SOURCE if idle and self._reader.ended else ""
 
     def health(self) -> Health:

@@ -54,6 +54,16 @@ def test_a_goal_is_decided_either_way_or_not_yet() -> None:
     assert goal.outcome(counted(60, 100)) is False
 
 
+def test_a_goal_for_machines() -> None:
+    assert parse_goal("MYE<5%").to_dict(counted(60, 100)) == {
+        "goal": "MYE<5%",
+        "holds": False,
+        "white_cells": 160,
+        "low": pytest.approx(100 * sequential_interval(60, 160)[0], abs=0.01),
+        "high": pytest.approx(100 * sequential_interval(60, 160)[1], abs=0.01),
+    }
+
+
 def test_waiting_cells_keep_a_goal_open() -> None:
     goal = parse_goal("MYE<5%")
     assert goal.outcome(counted(0, 300, waiting=20)) is None

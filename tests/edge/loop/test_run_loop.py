@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 
 from edgecell.edge.analyse.pipeline import FrameResult
+from edgecell.edge.count.sequential import parse_goal
 from edgecell.edge.loop.run_loop import Controls, Limits, Loop
 from edgecell.edge.sources.base import Frame
+from edgecell.model.decision import Decision
 
 IMAGE = np.zeros((4, 4, 3), np.uint8)
 
@@ -70,3 +72,26 @@ def test_it_finds_in_one_frame_while_it_classifies_the_one_before() -> None:
     loop.run(lambda _: None)
     assert loop.tally.frames == 6
     assert analyser.overlaps == [True] * 6
+
+
+def test_it_counts_on_until_the_goals_are_decided() -> None:
+    """One lymphocyte a frame: the interval of MYE falls below 5 % at 158."""
+    taken = iter(range(1, 500))
+    reader: Any = SimpleNamespace(
+        ended=False, next=lambda _: Frame(next(taken), 0.0, IMAGE, "camera")
+    )
+    worker: Any = SimpleNamespace(
+        find=lambda frame: frame, classify=lambda frame: FrameResult(frame, ())
+    )
+    tracker: Any = SimpleNamespace(
+        update=lambda result: SimpleNamespace(
+            changed=[Decision(result.frame.index, "LY", 0.9, (), 1, None)]
+        )
+    )
+    recorder: Any = SimpleNamespace(put=lambda *_: None)
+    limits = Limits(goals=(parse_goal("MYE<5%"),))
+    loop = Loop(reader, worker, tracker, recorder, limits, Controls())
+    loop.run(lambda _: None)
+    assert loop.tally.ended == "goals decided"
+    # (n + 1) 0.95^n falls below 0.05 at n = 158.
+    assert loop.differential.white_cells == 158
