@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -72,6 +72,8 @@ class Audit:
         tiny: images whose shorter side is below `MIN_SIDE` pixels.
         grey: images without colour.
         unlabelled: names of images without a class, which no command uses.
+        unread: names of files that the disk or the archive did not give, each with
+            the reason.
     """
 
     counts: dict[str, dict[str, int]]
@@ -82,12 +84,14 @@ class Audit:
     tiny: tuple[Flaw, ...]
     grey: tuple[Flaw, ...]
     unlabelled: tuple[str, ...]
+    unread: Mapping[str, str]
 
     @property
     def clean(self) -> bool:
         """Whether nothing was found."""
         flaws = (*self.unreadable, *self.tiny, *self.grey)
-        return not (self.identical or self.near or flaws or self.unlabelled)
+        left = (*self.unlabelled, *self.unread)
+        return not (self.identical or self.near or flaws or left)
 
     def to_dict(self) -> dict[str, Any]:
         """The findings as JSON-ready data."""
@@ -98,7 +102,8 @@ class Audit:
             "identical": [_group_dict(g) for g in self.identical],
             "near_duplicates": [_group_dict(g) for g in self.near],
             "conflicts": [_group_dict(g) for g in self.conflicts],
-            "unreadable": [_flaw_dict(f) for f in self.unreadable],
+            "unreadable": [_flaw_dict(f) for f in self.unreadable]
+            + [{"name": name, "detail": why} for name, why in self.unread.items()],
             "tiny": [_flaw_dict(f) for f in self.tiny],
             "grey": [_flaw_dict(f) for f in self.grey],
             "unlabelled": list(self.unlabelled),
@@ -185,13 +190,18 @@ def _kept_first(files: Iterable[CellFile]) -> Group:
     return Group(tuple(sorted(files, key=rank)))
 
 
-def audit(files: Sequence[CellFile], unlabelled: Sequence[str] = ()) -> Audit:
+def audit(
+    files: Sequence[CellFile],
+    unlabelled: Sequence[str] = (),
+    unread: Mapping[str, str] | None = None,
+) -> Audit:
     """Looks at every image and compares it with every other.
 
     Args:
         files: labelled images, byte-identical ones included, as `dataset.read`
             returns them.
         unlabelled: names of images without a class, to be reported.
+        unread: names of files that could not be read, with the reasons, likewise.
 
     Returns:
         The findings. They don't depend on the order of ``files`` except for their
@@ -239,6 +249,7 @@ def audit(files: Sequence[CellFile], unlabelled: Sequence[str] = ()) -> Audit:
         tuple(tiny),
         tuple(grey),
         tuple(unlabelled),
+        unread or {},
     )
 
 

@@ -68,7 +68,10 @@ def text(findings: "Audit") -> str:
         *_listed("one image, several labels", _groups(findings.conflicts)),
         *_listed("byte-identical images, groups", _groups(findings.identical)),
         *_listed("near-duplicates, groups", _groups(findings.near)),
-        *_listed("unreadable", _flaws(findings.unreadable)),
+        *_listed(
+            "unreadable",
+            [*_flaws(findings.unreadable), *map(": ".join, findings.unread.items())],
+        ),
         *_listed("tiny", _flaws(findings.tiny)),
         *_listed("grey", _flaws(findings.grey)),
         *_listed("without a class, left out", findings.unlabelled),
@@ -103,6 +106,6 @@ def audit_command(
     if json_file and json_file != "-":
         check_writable(Path(json_file))
     reading = read(data)
-    findings = audit(reading.files, reading.unlabelled)
+    findings = audit(reading.files, reading.unlabelled, reading.unreadable)
     report(text(findings), findings.to_dict(), json_file)
     ctx.exit(1 if strict and not findings.clean else 0)

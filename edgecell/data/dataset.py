@@ -4,11 +4,11 @@ import hashlib
 import logging
 import os
 import re
-import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path, PurePath, PurePosixPath
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
 from typing import Literal
 
 import cv2
@@ -17,7 +17,9 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from edgecell.classes import CODES, code_of
+from edgecell.data.members import open_files
 from edgecell.errors import InputError
+from edgecell.files import printable
 from edgecell.image.decode import decode as decode_bgr
 from edgecell.image.preprocess import Image, Preprocessing, cell_image
 
@@ -25,6 +27,11 @@ logger = logging.getLogger(__name__)
 
 Split = Literal["train", "val", "test"]
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+OTHER_SUFFIXES = (
+    *(".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".raw", ".cr2"),
+    *(".nef", ".arw", ".dcm", ".svs", ".ndpi", ".mrxs", ".scn", ".czi", ".vsi"),
+    *(".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"),
+)
 SPLIT_SEED = 2025
 TEST_SHARE = 0.2
 VAL_SHARE = 0.1
@@ -70,10 +77,12 @@ class Reading:
     Attributes:
         files: the labelled images, each path once.
         unlabelled: names of images whose class is not known.
+        unreadable: names of images that could not be read, each with the reason.
     """
 
     files: tuple[CellFile, ...]
-    unlabelled: tuple[str, ...]
+    unlabelled: tuple[str, ...] = ()
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
 def split_of(sha256: str) -> Split:
@@ -114,24 +123,6 @@ def decode(data: bytes, name: str) -> Image:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def _folder_members(root: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
-    for path in sorted(root.rglob("*")):
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-            yield PurePosixPath(path.relative_to(root).as_posix()), path.read_bytes()
-
-
-def _zip_members(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in sorted(archive.namelist()):
-                member = PurePosixPath(name)
-                hidden = "__MACOSX" in member.parts
-                if member.suffix.lower() in IMAGE_SUFFIXES and not hidden:
-                    yield member, archive.read(name)
-    except (zipfile.BadZipFile, OSError) as e:
-        raise InputError(f"{path} is not a readable zip file ({e})") from e
-
-
 def _label(path: PurePath) -> tuple[str | None, str]:
     """Class code and source of an image, from its absolute path."""
     *above, folder = path.parts[:-1]
@@ -156,38 +147,62 @@ def read(roots: Sequence[Path]) -> Reading:
 
     Returns:
         All labelled images, duplicates and damaged ones too, and the names of those
-        without a label.
+        without a label. What is of a kind that is not read, or cannot be read, is
+        named in a warning.
 
     Raises:
-        InputError: a root is missing or has no labelled image.
+        InputError: a root is missing or has no labelled image, or none can be read.
     """
     files: dict[str, CellFile] = {}
     unlabelled: dict[str, None] = {}
+    unreadable: dict[str, str] = {}
+    others: Counter[str] = Counter()
     for root in roots:
-        if not root.exists():
-            raise InputError(f"{root} does not exist")
         # With the root's own name in front, `edgecell train data/BA` works too.
-        above = PurePath(os.path.abspath(root))
-        if root.is_dir():
-            members, sep = _folder_members(root), "/"
-        else:
-            members, sep, above = _zip_members(root), ":", above.with_suffix("")
+        above, sep = PurePath(os.path.abspath(root)), "/"
+        if not root.is_dir():
+            above, sep = above.with_suffix(""), ":"
         found = 0
-        for member, data in members:
-            name = f"{root}{sep}{member}"
-            code, source = _label(above / member)
-            if code is None:
-                unlabelled[name] = None
-                continue
-            digest = hashlib.sha256(data).hexdigest()
-            files[name] = CellFile(name, code, source, digest, data)
-            found += 1
+        with open_files(root) as members:
+            for member, content in members.items():
+                others[member.suffix.lower()] += 1
+                if member.suffix.lower() not in IMAGE_SUFFIXES:
+                    continue
+                name = printable(f"{root}{sep}{member}")
+                code, source = _label(above / member)
+                if code is None:
+                    unlabelled[name] = None
+                    continue
+                found += 1
+                try:
+                    data = content()
+                except InputError as e:
+                    unreadable[name] = str(e)
+                    continue
+                digest = hashlib.sha256(data).hexdigest()
+                files[name] = CellFile(name, code, printable(source), digest, data)
         if not found:
             raise InputError(
                 f"{root} has no image in a folder named after a class; known are "
                 f"{', '.join(CODES)} and their English names"
             )
-    return Reading(tuple(files.values()), tuple(unlabelled))
+    if not files:
+        raise InputError(next(iter(unreadable.values())))
+    _warn_of_others(others)
+    for name, why in unreadable.items():
+        logger.warning("left out: %s: %s", name, why)
+    return Reading(tuple(files.values()), tuple(unlabelled), unreadable)
+
+
+def _warn_of_others(suffixes: Counter[str]) -> None:
+    """Names the kinds of pictures and archives that are not read, with their number."""
+    kinds = ", ".join(f"{suffixes[s]} {s}" for s in OTHER_SUFFIXES if suffixes[s])
+    if kinds:
+        logger.warning(
+            "left out: %s, which are not read; save pictures as PNG or JPEG, and "
+            "unpack archives",
+            kinds,
+        )
 
 
 def scan(roots: Sequence[Path]) -> list[CellFile]:

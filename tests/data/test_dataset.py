@@ -1,4 +1,5 @@
 import hashlib
+import os
 import zipfile
 from pathlib import Path
 
@@ -158,7 +159,7 @@ def test_bad_roots(tmp_path: Path, drawn_cells: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         scan([tmp_path / "none"])
     (tmp_path / "bad.zip").write_bytes(b"PK but no")
-    with pytest.raises(InputError, match="not a readable zip"):
+    with pytest.raises(InputError, match=r"bad\.zip is damaged or not a ZIP file"):
         scan([tmp_path / "bad.zip"])
     (tmp_path / "cells").mkdir()
     (tmp_path / "cells" / "a.png").write_bytes(b"")
@@ -190,3 +191,54 @@ def test_a_sample_takes_each_class_in_turn() -> None:
     assert [f.code for f in drawn] == ["BA", "EO", "LY", "EO", "LY"]
     assert sample(few[::-1], 2, seed=0) == drawn
     assert sample(few, 1, seed=0) == drawn[:3]
+
+
+def test_one_image_that_cannot_be_read_is_named(
+    drawn_cells: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = zip_folder(drawn_cells, tmp_path / "d.zip")
+    content = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        info = archive.getinfo("drawn/EO/3.png")
+    at = info.header_offset + 200
+    path.write_bytes(content[:at] + bytes(8) + content[at + 8 :])
+    reading = read([path])
+    assert len(reading.files) == 239
+    assert list(reading.unreadable) == [f"{path}:drawn/EO/3.png"]
+    assert "left out" in caplog.text
+    assert "drawn/EO/3.png" in caplog.text
+
+
+def test_an_archive_with_a_password_says_so(drawn_cells: Path, tmp_path: Path) -> None:
+    path = zip_folder(drawn_cells, tmp_path / "d.zip")
+    content = path.read_bytes()
+    for start, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        at = 0
+        while (at := content.find(start, at)) >= 0:
+            content = content[: at + flags] + b"\1" + content[at + flags + 1 :]
+            at += 4
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"d\.zip is encrypted"):
+        read([path])
+
+
+def test_kinds_that_are_not_read_are_counted(
+    drawn_cells: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "BA"
+    folder.mkdir()
+    for name in ("1.heic", "2.HEIC", "slide.svs", "more.zip", "notes.txt"):
+        (folder / name).write_bytes(b"")
+    (folder / "1.png").write_bytes((drawn_cells / "BA" / "1.png").read_bytes())
+    assert len(read([tmp_path]).files) == 1
+    assert "left out: 2 .heic, 1 .svs, 1 .zip, which are not read" in caplog.text
+
+
+def test_any_name_can_be_printed(drawn_cells: Path, tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path) + b"/caf\xe9/BA"
+    os.makedirs(folder)
+    with open(folder + b"/\x1b[2J.png", "wb") as f:
+        f.write((drawn_cells / "BA" / "1.png").read_bytes())
+    (file,) = read([tmp_path]).files
+    assert file.source == r"caf\udce9"
+    assert file.name.endswith(r"caf\udce9/BA/\x1b[2J.png")

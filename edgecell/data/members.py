@@ -1,0 +1,75 @@
+"""The files of a data set, in a folder or a ZIP archive, by their path below it."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import NoReturn
+
+from edgecell.archive import open_archive, read_member
+from edgecell.errors import InputError
+from edgecell.image.decode import LARGEST_BYTES, read_file
+
+Files = dict[PurePosixPath, Callable[[], bytes]]
+"""Reads the content of each file; raises `InputError` for one that can't be read."""
+
+# Folders that systems keep for themselves, without a dot in front.
+_OF_SYSTEMS = frozenset(
+    ("__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found", "@eaDir")
+)
+
+
+@contextmanager
+def open_files(root: Path) -> Iterator[Files]:
+    """Opens a folder or a ZIP archive.
+
+    Hidden files and folders are left out: trash, checkpoints, and the `._x.jpg` that
+    macOS puts beside each `x.jpg`. Links to folders are followed.
+
+    Args:
+        root: the folder, which may itself be hidden, or the archive.
+
+    Raises:
+        InputError: it is missing, no ZIP archive, or may not be read.
+    """
+    if not root.exists():
+        raise InputError(f"{root} does not exist")
+    if root.is_dir():
+        yield dict(sorted(_in_folder(root)))
+        return
+    with open_archive(root, str(root)) as archive:
+        # Some Windows programs separate folders by the wrong slash.
+        paths = {
+            PurePosixPath(info.filename.replace("\\", "/")): info
+            for info in archive.infolist()
+            if not info.filename.endswith(("/", "\\"))
+        }
+        yield {
+            path: partial(read_member, archive, info, str(root), LARGEST_BYTES)
+            for path, info in sorted(paths.items())
+            if not any(map(_hidden, path.parts))
+        }
+
+
+def _in_folder(root: Path) -> Iterator[tuple[PurePosixPath, Callable[[], bytes]]]:
+    seen = set()
+    for folder, below, names in os.walk(root, onerror=_refuse, followlinks=True):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:  # a link to a folder above
+            below.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        below[:] = [name for name in below if not _hidden(name)]
+        for name in names:
+            path = Path(folder, name)
+            if not _hidden(name) and path.is_file():
+                yield PurePosixPath(path.relative_to(root)), partial(read_file, path)
+
+
+def _hidden(part: str) -> bool:
+    return part.startswith(".") or part in _OF_SYSTEMS
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise InputError(f"cannot read the folder {error.filename}: {error.strerror}")
