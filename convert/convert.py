@@ -21,6 +21,7 @@ from edgecell.convert.export import (
 from edgecell.convert.finetune import FineTuning, fine_tune
 from edgecell.convert.gate import Comparison, compare
 from edgecell.convert.layers import LayerReport, layer_reports
+from edgecell.convert.microscopes import describe
 from edgecell.convert.review import fit_review
 from edgecell.convert.target import Target, TargetRun, check_versions, run_on_target
 from edgecell.convert.temperature import fit_temperature
@@ -181,7 +182,9 @@ def convert(
         after = predict(trial, judged_images)
         logits = after.logits if judged == held_out else predict(trial, images).logits
         target = run_on_target(trial, images, request.target)
+        microscopes = describe(trial, files)
     record, accepted, accepted_right = _with_confidence(record, logits, y)
+    record = replace(record, microscopes=microscopes)
     comparison = compare(
         before, after, labels(judged, record.codes), record.codes, record.temperature
     )

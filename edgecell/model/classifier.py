@@ -49,6 +49,17 @@ class Prediction:
         """Index of the most probable class."""
         return int(self.probabilities.argmax())
 
+    @property
+    def pooled(self) -> npt.NDArray[np.float32]:
+        """The features' mean over the map, float32 (K,), of which the head is made.
+
+        Raises:
+            ValueError: the features weren't asked for.
+        """
+        if self.features is None:
+            raise ValueError("classify with features=True")
+        return np.asarray(self.features.mean((0, 1)), np.float32)
+
     def top(self, k: int) -> list[tuple[str, float]]:
         """The k most probable classes: (code, probability), best first."""
         order = np.argsort(-self.probabilities, kind="stable")[:k]

@@ -28,6 +28,7 @@ from edgecell.errors import InputError, ModelError
 from edgecell.files import write_atomically
 from edgecell.image.preprocess import Preprocessing
 from edgecell.model import BUNDLED
+from edgecell.model.microscope import Microscope
 from edgecell.typed import build, loads
 
 METADATA = "metadata.json"
@@ -84,6 +85,9 @@ class ModelRecord:
             images of each class that was learned.
         calibration_set: number and hash of the images that set the int8 ranges.
         metrics: figures measured when the file was made, with their data.
+        microscopes: those that cells of the training data come from, as far as there
+            were enough cells to know them again; or the one that the model was
+            adapted to.
         model_sha256: hash of the network: of the TFLite flatbuffer, or of all other
             files in the ``.keras`` archive.
         record_sha256: hash of all other fields.
@@ -101,6 +105,7 @@ class ModelRecord:
     training: dict[str, Any] = field(default_factory=dict)
     calibration_set: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
+    microscopes: tuple[Microscope, ...] = ()
     model_sha256: str = ""
     record_sha256: str = ""
     version: str = __version__

@@ -1,0 +1,306 @@
+"""What tells a microscope that the network has learned from one that it has not.
+
+The network's pooled features of a cell lie near the mean of its class, as long as the
+cell comes from a microscope of the training data. Each of these microscopes by itself
+gives class means and one covariance within the classes; a single covariance for all of
+them is too wide to tell anything (Lee et al., A Simple Unified Framework for Detecting
+Out-of-Distribution Samples, NeurIPS 2018, has one). How far cells that training did
+not see lie from the nearest mean says what is usual.
+"""
+
+import base64
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+CELLS = 10
+"""Cells that a verdict rests on at most."""
+
+LEAST_CELLS = 100
+LEAST_HELD_OUT = 20
+"""Cells of a microscope, seen in training and not, without which nothing is fitted."""
+
+_LEAST_OF_A_CLASS = 10
+_AXES = 32
+_SHRINKAGE = 0.1
+_FARTHEST = 3.0
+"""Score at which a cell's distance is capped: one speck of dirt among ten cells must
+not make a known microscope unknown."""
+
+_FALSE_ALARMS = 0.005
+"""Share of the draws from a known microscope that may be called unknown: half of what
+is promised, for the limits fit the cells that they are chosen on."""
+
+_DRAWS = 4000
+
+Kind = Literal["known", "calibrated", "unknown"]
+
+
+@dataclass(frozen=True)
+class Microscope:
+    """Where the pooled features of one microscope's cells lie.
+
+    Attributes:
+        name: of the training source.
+        cells: cells that it was fitted to.
+        means: float16 (M, K) in base64, means of the classes.
+        axes: float16 (R, K) in base64, the directions of the largest variance within
+            the classes, orthonormal.
+        precisions: R + 1 values, > 0: inverse variance along each axis, and along
+            all other directions.
+        centres: M values, mean log squared distance of unseen cells nearest to each
+            mean.
+        spreads: M values, > 0, standard deviation of the same.
+        limits: the highest mean score of 1, 2, ... `CELLS` cells that is usual.
+        calibrated: fitted by `edgecell adapt` to cells that a person named, and not
+            to training data.
+    """
+
+    name: str
+    cells: int
+    means: str
+    axes: str
+    precisions: tuple[float, ...]
+    centres: tuple[float, ...]
+    spreads: tuple[float, ...]
+    limits: tuple[float, ...]
+    calibrated: bool = False
+
+    def __post_init__(self) -> None:
+        try:
+            means, axes = self.class_means(), self._axes()
+        except ValueError as e:
+            raise ValueError(f"the means or axes of {self.name} are damaged") from e
+        if means.shape[1] != axes.shape[1] or len(self.spreads) != len(means):
+            raise ValueError(f"the means and axes of {self.name} do not fit together")
+        if len(self.limits) != CELLS:
+            raise ValueError(f"{CELLS} limits are needed")
+        if not all(x > 0 for x in (*self.precisions, *self.spreads)):
+            raise ValueError("precisions and spreads must be > 0")
+
+    @property
+    def width(self) -> int:
+        """Number K of features."""
+        return int(self.class_means().shape[1])
+
+    def class_means(self) -> Array:
+        """The means, float64 (M, K)."""
+        return _unpack(self.means, len(self.centres))
+
+    def _axes(self) -> Array:
+        return _unpack(self.axes, len(self.precisions) - 1)
+
+    def distances(self, features: npt.NDArray[np.floating]) -> tuple[Array, Array]:
+        """How far cells lie from the nearest class mean.
+
+        Args:
+            features: float (N, K), pooled features: their mean over the feature map.
+
+        Returns:
+            Log of the squared Mahalanobis distance, float64 (N,), and the index of
+            that mean, int64 (N,).
+        """
+        axes, precisions = self._axes(), np.array(self.precisions)
+        squared = []
+        for mean in self.class_means():
+            away = np.asarray(features, np.float64) - mean
+            along = (away @ axes.T) ** 2
+            rest = np.maximum((away**2).sum(1) - along.sum(1), 0.0)
+            squared.append(along @ precisions[:-1] + precisions[-1] * rest)
+        each = np.array(squared)
+        return np.log(np.maximum(each.min(0), 1e-12)), each.argmin(0)
+
+    def scores(self, features: npt.NDArray[np.floating]) -> Array:
+        """How unusual cells are, in standard deviations of this microscope's own.
+
+        Args:
+            features: float (N, K), pooled features.
+
+        Returns:
+            float64 (N,), at most `_FARTHEST`; cells of this microscope are at 0 in
+            the mean, whatever their classes.
+        """
+        away, nearest = self.distances(features)
+        centres, spreads = np.array(self.centres), np.array(self.spreads)
+        each = (away - centres[nearest]) / spreads[nearest]
+        return np.asarray(np.minimum(each, _FARTHEST))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the cells of a session come from a microscope that the model knows.
+
+    Attributes:
+        kind: 'known': one of the training microscopes; 'calibrated': the one that
+            the model was adapted to; 'unknown': none of these.
+        name: the microscope; of an unknown one the nearest; None if the model file
+            says nothing of microscopes.
+        cells: cells that it rests on.
+        score: their mean score.
+        limit: the highest one that is usual.
+    """
+
+    kind: Kind
+    name: str | None
+    cells: int
+    score: float = 0.0
+    limit: float = 0.0
+
+    def __str__(self) -> str:
+        if self.kind == "unknown":
+            return "unknown"
+        return f"{self.kind} ({self.name})"
+
+
+def judge(
+    features: npt.NDArray[np.floating], microscopes: Sequence[Microscope]
+) -> Verdict:
+    """Tells the microscope that some cells come from.
+
+    Args:
+        features: float (N, K), pooled features of N >= 1 white cells; the first
+            `CELLS` count.
+        microscopes: those that the model file describes.
+    """
+    features = features[:CELLS]
+    n = len(features)
+    verdicts = []
+    for microscope in microscopes:
+        score, limit = (
+            float(microscope.scores(features).mean()),
+            microscope.limits[n - 1],
+        )
+        kind: Kind = "calibrated" if microscope.calibrated else "known"
+        if score > limit:
+            kind = "unknown"
+        verdicts.append(Verdict(kind, microscope.name, n, score, limit))
+    nearest = min(verdicts, key=lambda v: v.score - v.limit, default=None)
+    return nearest or Verdict("unknown", None, n)
+
+
+def fit_microscope(
+    name: str,
+    features: npt.NDArray[np.floating],
+    labels: Sequence[str],
+    unseen: npt.NDArray[np.floating],
+) -> Microscope:
+    """Describes a microscope of the training data.
+
+    Args:
+        name: of the source.
+        features: float (N, K), pooled features of its training cells.
+        labels: N labels; each distinct one with `_LEAST_OF_A_CLASS` cells has a mean.
+        unseen: float (H, K), of cells that training did not see, cut out as the
+            device does: off centre and off scale by a little.
+
+    Raises:
+        ValueError: fewer than `LEAST_CELLS` cells, or `LEAST_HELD_OUT` unseen ones.
+    """
+    if len(features) < LEAST_CELLS or len(unseen) < LEAST_HELD_OUT:
+        raise ValueError("too few cells to tell a microscope by")
+    x, given = np.asarray(features, np.float64), np.array(labels)
+    counts = {label: int((given == label).sum()) for label in sorted(set(labels))}
+    kept = [k for k, n in counts.items() if n >= _LEAST_OF_A_CLASS] or list(counts)
+    means = np.stack([x[given == label].mean(0) for label in kept])
+    within = np.concatenate(
+        [x[given == label] - m for label, m in zip(kept, means, strict=True)]
+    )
+    axes, precisions = principal_axes(within)
+    return measured(name, len(x), means, axes, precisions, unseen)
+
+
+def principal_axes(within: Array) -> tuple[Array, Array]:
+    """A covariance, shrunk and compact.
+
+    Args:
+        within: float64 (N, K), deviations from the class means.
+
+    Returns:
+        Axes, float64 (R, K), and precisions, float64 (R + 1,); see `Microscope`.
+    """
+    covariance = within.T @ within / len(within)
+    width = len(covariance)
+    added = _SHRINKAGE * float(np.trace(covariance)) / width + 1e-12
+    variances, vectors = np.linalg.eigh(covariance)
+    rank = min(_AXES, width - 1)
+    top = variances[::-1][:rank]
+    rest = max(float(variances.sum() - top.sum()), 0.0) / (width - rank)
+    axes = vectors[:, ::-1][:, :rank].T
+    return np.asarray(axes), 1.0 / (np.append(np.maximum(top, 0.0), rest) + added)
+
+
+def measured(
+    name: str,
+    cells: int,
+    means: Array,
+    axes: Array,
+    precisions: Array,
+    unseen: npt.NDArray[np.floating],
+) -> Microscope:
+    """A microscope with what is usual for it, measured on cells not used so far.
+
+    Args:
+        name: of the source.
+        cells: cells that the rest was fitted to.
+        means: float64 (M, K).
+        axes: float64 (R, K), orthonormal.
+        precisions: float64 (R + 1,).
+        unseen: see `fit_microscope`.
+    """
+    each = len(means)
+    blank = Microscope(
+        name=name,
+        cells=cells,
+        means=_pack(means),
+        axes=_pack(axes),
+        precisions=tuple(float(p) for p in precisions),
+        centres=(0.0,) * each,
+        spreads=(1.0,) * each,
+        limits=(0.0,) * CELLS,
+    )
+    away, nearest = blank.distances(unseen)
+    centres = np.full(each, away.mean())
+    spreads = np.full(each, away.std())
+    for i in range(each):
+        here = away[nearest == i]
+        if len(here) >= _LEAST_OF_A_CLASS:
+            centres[i], spreads[i] = here.mean(), here.std()
+    spreads = np.maximum(spreads, 1e-3)
+    scores = np.minimum((away - centres[nearest]) / spreads[nearest], _FARTHEST)
+    return Microscope(
+        name=name,
+        cells=cells,
+        means=blank.means,
+        axes=blank.axes,
+        precisions=blank.precisions,
+        centres=tuple(float(c) for c in centres),
+        spreads=tuple(float(s) for s in spreads),
+        limits=usual_limits(scores),
+    )
+
+
+def usual_limits(scores: Array) -> tuple[float, ...]:
+    """The mean scores of 1, 2, ... `CELLS` cells that few draws exceed."""
+    rng = np.random.default_rng(0)
+    drawn = scores[rng.integers(0, len(scores), (_DRAWS, CELLS))]
+    running = drawn.cumsum(1) / np.arange(1, CELLS + 1)
+    return tuple(float(x) for x in np.quantile(running, 1 - _FALSE_ALARMS, axis=0))
+
+
+def _pack(values: Array) -> str:
+    return base64.b64encode(values.astype("<f2").tobytes()).decode("ascii")
+
+
+def _unpack(text: str, rows: int) -> Array:
+    """Raises ValueError if the text is no such array of finite numbers."""
+    flat = np.frombuffer(base64.b64decode(text, validate=True), "<f2")
+    values = flat.astype(np.float64).reshape(rows, -1)
+    if not values.size or not math.isfinite(float(np.abs(values).sum())):
+        raise ValueError("values are missing or not finite")
+    return values

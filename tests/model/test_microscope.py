@@ -1,0 +1,141 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import mahalanobis
+
+from edgecell.model.microscope import (
+    CELLS,
+    Microscope,
+    fit_microscope,
+    judge,
+    principal_axes,
+    usual_limits,
+)
+from edgecell.typed import build
+
+WIDTH = 6
+CENTRES = np.array([[4.0, 0, 0, 0, 0, 0], [0, 4.0, 0, 0, 0, 0], [0, 0, 4.0, 0, 0, 0]])
+SIGMA = np.array([0.2, 0.3, 0.5, 0.8, 1.0, 1.3])
+LABELS = ("BA", "BNE|SNE", "EO")
+
+
+def draw(
+    rng: np.random.Generator, each: int, shift: float = 0.0
+) -> tuple[np.ndarray, list[str]]:
+    """Cells of three classes; a shift moves them all along the narrowest direction."""
+    cells = [c + SIGMA * rng.normal(size=(each, WIDTH)) for c in CENTRES]
+    labels = [label for label in LABELS for _ in range(each)]
+    return np.concatenate(cells) + shift * np.eye(WIDTH)[0], labels
+
+
+@pytest.fixture(scope="module")
+def here() -> Microscope:
+    rng = np.random.default_rng(1)
+    x, labels = draw(rng, 200)
+    return fit_microscope("here", x, labels, draw(rng, 100)[0])
+
+
+def test_distances_are_those_of_scipy(here: Microscope) -> None:
+    x = draw(np.random.default_rng(2), 5)[0]
+    seen, labels = draw(np.random.default_rng(1), 200)
+    given = np.array(labels)
+    within = np.concatenate(
+        [seen[given == k] - seen[given == k].mean(0) for k in LABELS]
+    )
+    covariance = within.T @ within / len(within)
+    covariance += 0.1 * np.trace(covariance) / WIDTH * np.eye(WIDTH)
+    inverse = np.linalg.inv(covariance)
+    expected = [
+        min(2 * np.log(mahalanobis(cell, m, inverse)) for m in here.class_means())
+        for cell in x
+    ]
+    away, nearest = here.distances(x)
+    np.testing.assert_allclose(away, expected, atol=0.02)  # kept as float16
+    assert nearest.tolist() == [0] * 5 + [1] * 5 + [2] * 5
+
+
+def test_a_compact_covariance_keeps_its_trace() -> None:
+    rng = np.random.default_rng(3)
+    within = rng.normal(size=(500, 60)) * np.linspace(0.1, 3, 60)
+    axes, precisions = principal_axes(within)
+    assert (axes.shape, precisions.shape) == ((32, 60), (33,))
+    np.testing.assert_allclose(axes @ axes.T, np.eye(32), atol=1e-9)
+    trace = np.trace(within.T @ within) / 500
+    added = 0.1 * trace / 60
+    variances = 1 / precisions - added
+    assert variances[:-1].sum() + 28 * variances[-1] == pytest.approx(trace)
+
+
+def test_cells_of_a_known_microscope_are_called_known(here: Microscope) -> None:
+    x = draw(np.random.default_rng(4), 400)[0]
+    rng = np.random.default_rng(5)
+    kinds = [judge(x[rng.integers(0, len(x), 10)], [here]).kind for _ in range(1000)]
+    assert kinds.count("unknown") <= 10
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_slide_of_one_class_is_called_known(here: Microscope, place: int) -> None:
+    x = draw(np.random.default_rng(6), 400)[0][400 * place : 400 * (place + 1)]
+    rng = np.random.default_rng(7)
+    kinds = [judge(x[rng.integers(0, 400, 10)], [here]).kind for _ in range(300)]
+    assert kinds.count("unknown") <= 6
+
+
+def test_another_microscope_is_unknown_and_the_nearest_is_named(
+    here: Microscope,
+) -> None:
+    rng = np.random.default_rng(8)
+    x, labels = draw(rng, 200, shift=-6.0)
+    there = fit_microscope("there", x, labels, draw(rng, 100, shift=-6.0)[0])
+    far = judge(draw(rng, 4, shift=-3.0)[0], [here, there])
+    assert (far.kind, str(far), far.cells) == ("unknown", "unknown", CELLS)
+    assert far.score > far.limit
+    back = judge(draw(rng, 4, shift=-6.0)[0], [here, there])
+    assert str(back) == "known (there)"
+    adapted = dataclasses.replace(there, calibrated=True)
+    assert str(judge(draw(rng, 4, shift=-6.0)[0], [here, adapted])) == (
+        "calibrated (there)"
+    )
+
+
+def test_without_a_description_every_microscope_is_unknown() -> None:
+    verdict = judge(np.zeros((3, 4)), [])
+    assert (verdict.kind, verdict.name, verdict.cells) == ("unknown", None, 3)
+
+
+def test_a_speck_of_dirt_does_not_outweigh_nine_cells(here: Microscope) -> None:
+    x = draw(np.random.default_rng(9), 3)[0]
+    x[0] += 1000.0
+    assert here.scores(x).max() == 3.0
+    assert judge(x, [here]).kind == "known"
+
+
+def test_limits_shrink_with_the_number_of_cells() -> None:
+    scores = np.random.default_rng(10).normal(size=20_000)
+    limits = np.array(usual_limits(scores))
+    # The 99.5th percentile of the mean of n standard normals is 2.576 / sqrt(n).
+    np.testing.assert_allclose(
+        limits, 2.576 / np.sqrt(np.arange(1, CELLS + 1)), rtol=0.08
+    )
+
+
+def test_too_few_cells_describe_nothing() -> None:
+    x, labels = draw(np.random.default_rng(11), 10)
+    with pytest.raises(ValueError, match="too few"):
+        fit_microscope("few", x, labels, x)
+
+
+def test_it_survives_json_and_damage_is_found(here: Microscope) -> None:
+    data = json.loads(json.dumps(dataclasses.asdict(here)))
+    assert build(Microscope, data) == here
+    for key, value in (
+        ("means", "!"),
+        ("axes", here.axes[:-8]),
+        ("limits", [0.0]),
+        ("spreads", [0.0] * 3),
+        ("precisions", []),
+    ):
+        with pytest.raises(ValueError, match=r"damaged|fit together|limits|> 0"):
+            build(Microscope, data | {key: value})
