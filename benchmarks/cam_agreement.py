@@ -31,7 +31,7 @@ from edgecell.files import write_atomically
 from edgecell.image.preprocess import standardise
 from edgecell.model import cam
 from edgecell.model.classifier import Classifier
-from edgecell.model.head import head_weights
+from edgecell.model.graph import head_weights
 from edgecell.model.kerasfile import FEATURES_LAYER, HEAD_LAYER, deployed, load_keras
 from edgecell.model.modelfile import LOGITS, MAPS
 from edgecell.model.runtime import Interpreter, open_interpreter

@@ -17,7 +17,7 @@ from edgecell.explain.shap_method import kernel_shap, partition_shap
 from edgecell.image.preprocess import Image
 from edgecell.model import cam
 from edgecell.model.classifier import Classifier, Prediction, map_residuals
-from edgecell.model.head import head_weights
+from edgecell.model.graph import head_weights
 
 Heat = npt.NDArray[np.float32]
 Scores = dict[str, float]

@@ -10,7 +10,7 @@ from edgecell.explain.randomised import randomised
 from edgecell.explainers import ON_DEVICE
 from edgecell.image.preprocess import Image, cell_image
 from edgecell.model.classifier import Classifier, map_residual
-from edgecell.model.head import head_weights
+from edgecell.model.graph import head_weights
 from edgecell.model.modelfile import bundled_model
 from tests.factories import SAMPLES
 
