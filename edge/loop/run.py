@@ -116,6 +116,7 @@ class Run:
         self._analyser = FrameAnalyser(classifier, config.red_cell_px)
         self._controls = Controls()
         self._loop: Loop | None = None
+        self._slides = 0
 
     @property
     def endless(self) -> bool:
@@ -142,13 +143,21 @@ class Run:
                 results.append(self._session(reader, observers))
                 if results[-1].tally.ended != NEW_SLIDE:
                     return results
-                self._next_slide(len(results) + 1)
+                self._next_slide()
 
     def _session(self, reader: Capture, observers: Sequence[Observer]) -> SessionResult:
         config, record = self.config, self.classifier.record
         session = Session(public_address(config.source), record, config.recorded())
-        store = Store(self.out, session, config.keep_bytes, config.policy)
+        self._slides += 1
+        store = Store(
+            self.out,
+            session,
+            config.keep_bytes,
+            config.policy,
+            numbered=config.out is None or self._slides > 1,
+        )
         with Recorder(store, self._film, not self.source.live) as recorder:
+            self.out = store.folder
             loop = Loop(
                 reader,
                 self._analyser,
@@ -190,13 +199,10 @@ class Run:
             error,
         )
 
-    def _next_slide(self, number: int) -> None:
+    def _next_slide(self) -> None:
         """Names the files of another session, and lets it begin."""
-        out, film = self.config.out, self.config.video
-        if out is None:
-            self.out = default_folder(self.source.name, datetime.now())
-        else:
-            self.out = _numbered(out, number)
+        film, number = self.config.video, self._slides + 1
+        self.out = self.config.out or default_folder(self.source.name, datetime.now())
         self._film = None if film is None else Film(_numbered(film, number))
         self._controls.new_slide()
 
@@ -290,7 +296,7 @@ def write_differential(folder: Path, differential: Differential) -> None:
 
 
 def _numbered(path: Path, number: int) -> Path:
-    """'out-2' or 'film-2.avi': the first from that number on that doesn't exist."""
+    """'film-2.avi': the first from that number on that doesn't exist."""
     while True:
         found = path.with_name(f"{path.stem}-{number}{path.suffix}")
         if not found.exists():

@@ -72,6 +72,10 @@ def transaction(database: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
+class HeldError(OutputError):
+    """Another program holds the session's file: later it can be written to."""
+
+
 @contextmanager
 def refusals_told(folder: Path, advice: str) -> Iterator[None]:
     """Turns what the disk refuses into a message for the user.
@@ -81,7 +85,8 @@ def refusals_told(folder: Path, advice: str) -> Iterator[None]:
         advice: what to try, such as 'make room'.
 
     Raises:
-        OutputError: the disk, or a program that holds the file, refused.
+        HeldError: another program holds the file.
+        OutputError: the disk refused.
     """
     try:
         yield
@@ -89,7 +94,10 @@ def refusals_told(folder: Path, advice: str) -> Iterator[None]:
         raise  # a mistake of ours, such as a frame written twice
     except (sqlite3.DatabaseError, OSError) as e:
         why = (isinstance(e, OSError) and e.strerror) or str(e)
-        raise OutputError(f"cannot write to {folder}: {why}; {advice}") from e
+        message = f"cannot write to {folder}: {why}; {advice}"
+        # Python 3.10 doesn't tell SQLite's error codes.
+        held = isinstance(e, sqlite3.OperationalError) and "is locked" in why
+        raise (HeldError if held else OutputError)(message) from e
 
 
 @contextmanager

@@ -1,17 +1,17 @@
 """Writes what was found, on a thread of its own: the store, pictures, the film."""
 
 import logging
-import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import replace
+from functools import partial
 
 from edgecell.edge.count.tracking import TrackedFrame
+from edgecell.edge.record.connection import HeldError
 from edgecell.edge.record.store import Store
+from edgecell.edge.record.waiting import Job, Waiting, without_image
 from edgecell.edge.show.film import Film
 from edgecell.edge.show.overlay import annotate, caption
 from edgecell.errors import OutputError
@@ -19,25 +19,27 @@ from edgecell.errors import OutputError
 logger = logging.getLogger(__name__)
 
 _FRAMES_WAITING = 128
-_IMAGES_WAITING = 12
+_BYTES_WAITING = 64 * 2**20
+_IMAGE_BYTES_WAITING = 32 * 2**20
 _WRITE_EVERY_S = 0.5
 _LARGEST_WRITE = 64
 """A transaction costs the disk a flush, so frames are written together; those with
 images, which take memory, fewer at a time."""
 
+_LOOK_EVERY_S = 0.5
+"""How often it is looked whether the session's file is still there."""
+
+_RETRY_S = 0.5
+_HELD_FOR_S = 5.0
+"""Another program may hold the file for so long without a word about it."""
+
+_PATIENCE_S = 120.0
+"""A file's frames wait for so long for another program that holds the session's."""
+
 _HURRY_S = 1.5
 """What ending on a signal may take: systemd and people expect 2 seconds."""
 
-_NO_IMAGE = np.zeros((0, 0, 3), np.uint8)
-
-
-@dataclass(frozen=True)
-class _Job:
-    """A frame; ``keep`` wants a picture file, ``draw`` has its image still."""
-
-    tracked: TrackedFrame
-    keep: bool
-    draw: bool
+TOO_SLOW = "the disk is too slow"
 
 
 class _BrokenOffError(Exception):
@@ -47,21 +49,23 @@ class _BrokenOffError(Exception):
 class Recorder:
     """The writer thread with its bounded queue.
 
-    When the disk refuses to take more, recording stops and says so; what is written
-    stays, and frames are taken and forgotten, so that the loop can go on.
+    What the disk refuses is tried again for as long as the run goes on: recording goes
+    on when another program lets go of the file, or when there is room again. Meanwhile
+    frames wait; those that find no room are left out, counted, and named in the record.
 
     Attributes:
         frames: frames written.
         pictures: annotated frames written.
-        overflowed: frames that were not recorded because the disk was too slow.
-        undrawn: pictures left out for the same reason.
-        error: why recording stopped; None while it goes on.
+        overflowed: frames that were not recorded.
+        undrawn: pictures left out because the disk was too slow.
+        error: why nothing can be recorded at present, or up to the end; None if all
+            is well.
         picture_error: why a picture, or the end of the film, could not be written;
             the record goes on without.
     """
 
     def __init__(self, store: Store, film: Film | None, patient: bool) -> None:
-        """Takes what to write to.
+        """Prepares the thread; entering it makes the session's folder.
 
         Args:
             store: the session's store, not yet entered.
@@ -75,13 +79,14 @@ class Recorder:
         self._store = store
         self._film = film
         self._patient = patient
-        self._jobs: queue.Queue[_Job | None] = queue.Queue(_FRAMES_WAITING)
-        self._images = threading.Semaphore(_IMAGES_WAITING)
-        self._left_out: TrackedFrame | None = None
+        self._jobs = Waiting(_FRAMES_WAITING, _BYTES_WAITING, _IMAGE_BYTES_WAITING)
+        self._left_out: Job | None = None
         self._opened = threading.Event()
         self._reason: str | None = None
-        self._last_job = False
+        self._give_up_s = float("inf")
         self._hurried = False
+        self._hindered_s: float | None = None
+        self._told = False
         self._fault: Exception | None = None
         self._thread = threading.Thread(
             target=self._work, name="edgecell-recorder", daemon=True
@@ -113,25 +118,53 @@ class Recorder:
         """
         if self._fault is not None:
             raise self._fault
-        draw = picture or self._film is not None
-        if draw and not self._images.acquire(blocking=self._patient):
-            self.undrawn += 1
-            draw = False
+        draw = self._draws(tracked, picture)
         # A cell that is decided on in a frame that isn't recorded is still to be known.
-        earlier = self._left_out.changed if self._left_out else ()
+        before = self._left_out
+        earlier = before.tracked.changed if before else ()
         decisions = {d.cell: d for d in (*earlier, *tracked.changed)}
         tracked = replace(tracked, changed=tuple(decisions.values()))
-        job = _Job(tracked if draw else without_image(tracked), picture and draw, draw)
-        try:
-            self._jobs.put(job, block=self._patient)
+        job = Job(
+            tracked if draw else without_image(tracked),
+            picture and draw,
+            draw,
+            before.gap(self._why()) if before else None,
+        )
+        if self._jobs.wait_until(lambda: self._jobs.has_room(job), self._waits):
+            self._jobs.put(job)
             self._left_out = None
-        except queue.Full:
-            self._left_out = without_image(tracked)
-            if not self.overflowed:
-                logger.warning("the disk is too slow: not every frame is recorded")
-            self.overflowed += 1
-            if draw:
-                self._images.release()
+        else:
+            self._leave_out(job)
+
+    def _draws(self, tracked: TrackedFrame, picture: bool) -> bool:
+        """Whether a frame is drawn, for a picture file or the film."""
+        if not picture and self._film is None:
+            return False
+        size = tracked.result.frame.image.nbytes
+        if self._jobs.wait_until(lambda: self._jobs.may_draw(size), self._waits):
+            return True
+        self.undrawn += 1
+        return False
+
+    def _waits(self) -> bool:
+        """Whether a frame should wait for room."""
+        if not self._patient or self._fault is not None:
+            return False
+        if self.error is None or self._hindered_s is None:
+            return True
+        waited_s = time.monotonic() - self._hindered_s
+        return isinstance(self.error, HeldError) and waited_s < _PATIENCE_S
+
+    def _leave_out(self, job: Job) -> None:
+        if not self.overflowed:
+            logger.warning("not every frame is recorded: %s", self._why())
+        self.overflowed += 1
+        self._left_out = replace(
+            job, tracked=without_image(job.tracked), keep=False, draw=False
+        )
+
+    def _why(self) -> str:
+        return str(self.error or TOO_SLOW)
 
     def end(self, reason: str, hurried: bool) -> None:
         """Writes what is waiting, and closes the store.
@@ -147,14 +180,11 @@ class Recorder:
             raise self._fault
 
     def _finish(self, wait_s: float | None) -> None:
-        start = time.monotonic()
-        with suppress(queue.Full):
-            if self._left_out:  # with what was decided last
-                self._jobs.put(_Job(self._left_out, False, False), timeout=wait_s)
-                self.overflowed -= 1
-            self._jobs.put(None, timeout=wait_s)
-        if wait_s is not None:
-            wait_s = max(0.0, wait_s - (time.monotonic() - start))
+        if self._left_out is not None:  # with what was decided last
+            self._jobs.put(self._left_out)
+            self.overflowed -= 1
+        self._give_up_s = time.monotonic() + (_PATIENCE_S if wait_s is None else 0.0)
+        self._jobs.close()
         self._thread.join(wait_s)
         if self._thread.is_alive():
             logger.warning("the disk hangs: the last frames may not be recorded")
@@ -168,8 +198,6 @@ class Recorder:
         except Exception as e:  # whoever waits for this thread is to hear of it
             self._fault = e
             self._opened.set()
-            while not self._last_job:
-                self._forget(self._next_jobs())
         finally:
             self._end_film()
 
@@ -190,53 +218,63 @@ class Recorder:
         return True
 
     def _record(self) -> None:
-        while not self._last_job:
-            jobs = self._next_jobs()
-            try:
-                if self.error is None:
-                    self._write(jobs)
-            except OutputError as e:
-                logger.warning("recording stopped: %s; what is written stays", e)
-                self.error = e
-            finally:
-                self._forget(jobs)
+        while len(self._jobs) or not self._jobs.closed:
+            jobs = self._jobs.first(_LARGEST_WRITE, _WRITE_EVERY_S, _LOOK_EVERY_S)
+            if not self._tried(partial(self._write, jobs)):
+                if self._gives_up():
+                    break
+                self._jobs.sleep(_RETRY_S)
+                continue
+            self._jobs.done(jobs)
+            for job in jobs:
+                if job.draw and not self._hurried:
+                    self._draw(job)
+            self._jobs.let_go(jobs)
         if self._reason is None:
             raise _BrokenOffError
-        if self.error is None:
-            self._store.end(self._reason)
+        end = partial(self._store.end, self._reason)
+        if lost := self._jobs.lose(self._why()):
+            self.overflowed += lost.frames
+            with suppress(OutputError):
+                self._store.write([], [lost])
+                end()
+            return
+        while not self._tried(end) and not self._gives_up():
+            time.sleep(_RETRY_S)
 
-    def _next_jobs(self) -> list[_Job]:
-        """Waits for frames, and then a little for more of them."""
-        jobs: list[_Job] = []
-        images = 0
-        deadline = time.monotonic() + _WRITE_EVERY_S
-        while (
-            len(jobs) < _LARGEST_WRITE
-            and images < _IMAGES_WAITING // 2
-            and not self._last_job
-        ):
-            left = deadline - time.monotonic()
-            try:
-                job = self._jobs.get(timeout=max(left, 0)) if jobs else self._jobs.get()
-            except queue.Empty:
-                break
-            if job is None:
-                self._last_job = True
-            else:
-                jobs.append(job)
-                images += job.draw
-        return jobs
-
-    def _write(self, jobs: list[_Job]) -> None:
-        # Records first: if the disk is full, they matter more than a picture.
+    def _write(self, jobs: Sequence[Job]) -> None:
+        self._store.check()
         if jobs:
-            self._store.write([job.tracked for job in jobs])
+            gaps = [job.after for job in jobs if job.after is not None]
+            self._store.write([job.tracked for job in jobs], gaps)
             self.frames += len(jobs)
-        for job in jobs:
-            if job.draw and not self._hurried:
-                self._draw(job)
 
-    def _draw(self, job: _Job) -> None:
+    def _tried(self, write: Callable[[], object]) -> bool:
+        """Whether the disk took something; says when it begins and ends to refuse."""
+        now_s = time.monotonic()
+        try:
+            write()
+        except OutputError as e:
+            self.error = e
+            self._hindered_s = self._hindered_s or now_s
+            held_s = _HELD_FOR_S if isinstance(e, HeldError) else 0.0
+            if not self._told and now_s - self._hindered_s >= held_s:
+                logger.warning("recording is held up: %s; it is tried again", e)
+                self._told = True
+            return False
+        if self._told:
+            logger.warning("recording goes on; %d frames left out", self.overflowed)
+        self.error, self._hindered_s, self._told = None, None, False
+        return True
+
+    def _gives_up(self) -> bool:
+        """Whether the run has ended and the disk still refuses."""
+        if not self._jobs.closed:
+            return False
+        held = isinstance(self.error, HeldError)
+        return not held or time.monotonic() > self._give_up_s
+
+    def _draw(self, job: Job) -> None:
         result, flagged = job.tracked.result, job.tracked.to_review
         frame, film = result.frame, self._film
         picture = annotate(frame.image, result.cells, caption(result), flagged)
@@ -246,22 +284,3 @@ class Recorder:
             )
         if film and not self._written(lambda: film.show(picture, frame.time_s)):
             self._end_film()
-
-    def _forget(self, jobs: list[_Job]) -> None:
-        for job in jobs:
-            if job.draw:
-                self._images.release()
-
-
-def without_image(tracked: TrackedFrame) -> TrackedFrame:
-    """The same frame with no pixels but a decision's evidence.
-
-    What waits must not fill the memory.
-    """
-    result, kept = tracked.result, tracked.evidence()
-    frame = replace(result.frame, image=_NO_IMAGE)
-    cells = tuple(
-        cell if i in kept else replace(cell, pixels=_NO_IMAGE, seen=_NO_IMAGE)
-        for i, cell in enumerate(result.cells)
-    )
-    return replace(tracked, result=replace(result, frame=frame, cells=cells))

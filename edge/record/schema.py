@@ -231,7 +231,24 @@ _OUTBOX = (
     )
     """,
 )
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_RECORD, _QUEUE, _TRAIL, _PAGE, _OUTBOX)
+_GAPS = (
+    """
+    CREATE TABLE {at}.left_out (        -- analysed frames that were not recorded
+        first INTEGER PRIMARY KEY,      -- number of the first frame
+        last INTEGER NOT NULL,
+        frames INTEGER NOT NULL,        -- how many between them
+        why TEXT NOT NULL
+    )
+    """,
+)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    _RECORD,
+    _QUEUE,
+    _TRAIL,
+    _PAGE,
+    _OUTBOX,
+    _GAPS,
+)
 SCHEMA_VERSION = len(MIGRATIONS)
 
 

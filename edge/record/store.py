@@ -6,6 +6,8 @@ price is one sync a call; a call takes many frames.
 
 import json
 import logging
+import os
+import sqlite3
 from collections.abc import Sequence
 from contextlib import (
     AbstractContextManager,
@@ -13,7 +15,7 @@ from contextlib import (
     closing,
     suppress,
 )
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ from edgecell.edge.record.connection import (
 from edgecell.edge.record.policy import Policy, keep_queue
 from edgecell.edge.record.retention import PICTURES, trim
 from edgecell.edge.record.schema import migrate
+from edgecell.edge.record.waiting import LeftOut
 from edgecell.errors import OutputError
 from edgecell.files import write_atomically
 from edgecell.image.preprocess import Image
@@ -46,6 +49,9 @@ RESULTS = "edgecell-out"
 NO_JOBS = Policy()
 _JPEG_QUALITY = 90
 _ADVICE = "make room or name another folder with --out"
+_BUSY_S = 1.0
+"""The recorder tries again, and says meanwhile that another program holds the file."""
+
 _CHECKS_PER_BOUND = 20
 """The bound on disk use is looked at whenever this part of it has been written."""
 
@@ -66,13 +72,8 @@ class Session:
 
 
 def default_folder(source_name: str, now: datetime) -> Path:
-    """Where results go unless told: a new edgecell-out/<source>-<date>-<time>."""
-    path = Path(RESULTS) / f"{source_name}-{now:%Y%m%d-%H%M%S}"
-    n = 1
-    while path.exists():
-        n += 1
-        path = path.with_name(f"{source_name}-{now:%Y%m%d-%H%M%S}-{n}")
-    return path
+    """Where results go unless told: edgecell-out/<source>-<date>-<time>."""
+    return Path(RESULTS) / f"{source_name}-{now:%Y%m%d-%H%M%S}"
 
 
 class Store:
@@ -87,8 +88,9 @@ class Store:
         session: Session,
         keep_bytes: int | None = None,
         policy: Policy = NO_JOBS,
+        numbered: bool = False,
     ) -> None:
-        """Takes what is needed; makes nothing yet.
+        """Prepares the session; entering it makes its folder.
 
         Args:
             folder: the session's folder, new or empty.
@@ -96,13 +98,17 @@ class Store:
             keep_bytes: bound on the disk use of this session and those beside it in
                 the same folder, see `retention.trim`; None for no bound.
             policy: which cells are to be explained later.
+            numbered: makes a folder of its own in any case: if there is one of that
+                name, '-2' or a higher number is appended to `folder`.
         """
         self.folder = folder
         self._session = session
         self._keep_bytes = keep_bytes
         self._policy = policy
         self._unchecked_bytes = 0
+        self._numbered = numbered
         self._made_folder = False
+        self._files: dict[Path, tuple[int, int]] = {}
 
     def __enter__(self) -> "Store":
         """Makes the folder and the database.
@@ -110,20 +116,10 @@ class Store:
         Raises:
             OutputError: it can't be made, or has something in it already.
         """
-        self._made_folder = not self.folder.exists()
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            occupied = any(self.folder.iterdir())
-        except OSError as e:
-            raise self._refused(e.strerror or str(e)) from e
-        if occupied:
-            raise OutputError(
-                f"{self.folder} is not empty; name another folder, so that no result "
-                "is overwritten"
-            )
         try:
             with self._telling(), ExitStack() as stack:
-                self._db = connect(self.folder / DATABASE, "rwc")
+                self._claim()
+                self._db = connect(self.folder / DATABASE, "rw", _BUSY_S)
                 stack.callback(self._db.close)
                 self._start()
                 stack.pop_all()
@@ -131,6 +127,43 @@ class Store:
             self._take_back()
             raise
         return self
+
+    def _claim(self) -> None:
+        """Makes the folder and an empty database that belong to this run alone.
+
+        Of two runs that want one folder in the same moment, one gets it.
+        """
+        self._make_folder()
+        path = self.folder / DATABASE
+        if not self._made_folder and any(self.folder.iterdir()):
+            raise self._occupied()
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+        except FileExistsError as e:
+            raise self._occupied() from e
+        self._files[path] = _identity(path)
+
+    def _make_folder(self) -> None:
+        wanted, number = self.folder, 1
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                self.folder.mkdir()
+                self._made_folder = True
+                return
+            except FileExistsError:
+                if not self._numbered:
+                    if not self.folder.is_dir():
+                        raise
+                    return
+                number += 1
+                self.folder = wanted.with_name(f"{wanted.name}-{number}")
+
+    def _occupied(self) -> OutputError:
+        return OutputError(
+            f"{self.folder} is not empty; name another folder, so that no result "
+            "is overwritten"
+        )
 
     def _start(self) -> None:
         """Writes the schema and the session."""
@@ -152,6 +185,8 @@ class Store:
                     json.dumps(session.settings),
                 ),
             )
+        log = self.folder / f"{DATABASE}-wal"  # it is there from now on
+        self._files[log] = _identity(log)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Closes the file; takes the folder back if a failure left it empty."""
@@ -163,19 +198,43 @@ class Store:
             logger.warning("what was found until then is in %s", self.folder)
 
     def _take_back(self) -> None:
-        for path in self.folder.glob(f"{DATABASE}*"):
-            path.unlink()
+        """Removes what this run made itself, and nothing else."""
+        database = self.folder / DATABASE
+        with suppress(OSError):
+            if _identity(database) == self._files.get(database):
+                for path in self.folder.glob(f"{DATABASE}*"):  # its log, too
+                    path.unlink()
         if self._made_folder:
             with suppress(OSError):  # a picture is in it: then it stays
                 self.folder.rmdir()
 
-    def write(self, frames: Sequence[TrackedFrame]) -> None:
+    def check(self) -> None:
+        """Finds out whether the session's files are still there.
+
+        Raises:
+            OutputError: somebody removed or replaced them. What is written now is lost.
+        """
+        for path, identity in self._files.items():
+            now = None
+            with suppress(OSError):
+                now = _identity(path)
+            if now != identity:
+                raise OutputError(
+                    f"{path} was removed or replaced while the run wrote to it; what "
+                    "is found from now on is not recorded: end the run and start it "
+                    "again"
+                )
+
+    def write(
+        self, frames: Sequence[TrackedFrame], gaps: Sequence[LeftOut] = ()
+    ) -> None:
         """Records frames in one transaction: all of them or none.
 
         When it returns they are on the disk.
 
         Args:
             frames: the tracker's, in their order, each once.
+            gaps: frames before them that were left out.
 
         Raises:
             OutputError: the disk doesn't take them.
@@ -186,12 +245,13 @@ class Store:
             with transaction(self._db):
                 for tracked, kept in zip(frames, crops, strict=True):
                     self._write_frame(tracked, kept)
-            self._unchecked_bytes += sum(
-                len(seen) + len(pixels)
-                for kept in crops
-                for seen, pixels in kept.values()
-            )
-            self._keep_bound()
+                self._db.executemany(
+                    "INSERT INTO left_out VALUES (?, ?, ?, ?)", map(astuple, gaps)
+                )
+        self._unchecked_bytes += sum(
+            len(seen) + len(pixels) for kept in crops for seen, pixels in kept.values()
+        )
+        self._keep_bound()
 
     def _write_frame(
         self, tracked: TrackedFrame, kept: dict[int, tuple[bytes, bytes]]
@@ -276,8 +336,7 @@ class Store:
             )
         write_atomically(path, encoded.tobytes())
         self._unchecked_bytes += len(encoded)
-        with self._telling():
-            self._keep_bound()
+        self._keep_bound()
         return path
 
     def end(self, reason: str) -> None:
@@ -286,6 +345,7 @@ class Store:
         Raises:
             OutputError: the disk doesn't take it.
         """
+        self.check()
         with self._telling(), transaction(self._db):
             self._db.execute(
                 "UPDATE session SET ended = ?, end_reason = ?", (_now(), reason)
@@ -296,7 +356,11 @@ class Store:
         if bound is None or self._unchecked_bytes < bound / _CHECKS_PER_BOUND:
             return
         self._unchecked_bytes = 0
-        trim(self.folder, self._db, bound)
+        try:
+            trim(self.folder, self._db, bound)
+        except (sqlite3.DatabaseError, OSError) as e:
+            # What was to be written is written; the next time there may be room.
+            logger.warning("%s is above its bound for now: %s", self.folder, e)
 
     def _telling(self) -> AbstractContextManager[None]:
         """Turns what the disk refuses into a message for the user."""
@@ -336,3 +400,9 @@ def _sighting(found: CellResult) -> tuple[Any, ...]:
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """What tells a file from another one of its name."""
+    status = path.stat()
+    return status.st_dev, status.st_ino

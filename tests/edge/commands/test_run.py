@@ -222,7 +222,7 @@ def test_a_full_disk_stops_the_recording_and_not_the_loop(tmp_path: Path) -> Non
         check=False,
     )
     assert done.returncode == 1
-    assert "recording stopped: " in done.stderr
+    assert "recording is held up: " in done.stderr
     assert done.stderr.splitlines()[-1].startswith("Error: cannot write")
     assert "Traceback" not in done.stderr
     summary = json.loads(done.stdout)

@@ -53,16 +53,18 @@ def test_an_earlier_session_is_read_and_stays(
 ) -> None:
     if not writable:
         monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
-    before = (earlier / "session.sqlite").read_bytes()
+    before, version = (earlier / "session.sqlite").read_bytes(), user_version(earlier)
     with open_session(earlier) as session:
         (decision,) = session.decisions()
         (sighting,) = session.sightings(1)
     assert (decision.code, decision.votes, bool(decision.reasons)) == ("MO", 1, True)
     assert sighting.seen is not None
     with open_trail(earlier, "ro") as trail:
-        assert trail.reviewed() == {}
+        named = [(n.person, n.label) for n in trail.namings()]
+        assert named == ([("Anna", "LY"), ("Ben", "MO")] if version == 3 else [])
+        assert trail.drawn() == ([1] if version == 3 else [])
     with open_queue(earlier, "ro") as queue:
-        assert queue.status().done == (user_version(earlier) > 1)
+        assert queue.status().done == (version > 1)
     assert (earlier / "session.sqlite").read_bytes() == before
     if not writable:
         assert [path.name for path in earlier.iterdir()] == ["session.sqlite"]

@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,8 +15,10 @@ import pytest
 from edgecell.edge.analyse.pipeline import FrameResult
 from edgecell.edge.count.tracking import TrackedFrame
 from edgecell.edge.record import recorder as module
+from edgecell.edge.record.connection import HeldError
 from edgecell.edge.record.recorder import Recorder
 from edgecell.edge.record.store import Session, Store
+from edgecell.edge.record.waiting import LeftOut
 from edgecell.edge.sources.base import Frame
 from edgecell.errors import OutputError
 from edgecell.model.decision import Decision
@@ -41,6 +44,7 @@ class FakeStore:
     def __init__(self, write: Any = lambda frames: None) -> None:
         self.frames: list[Frame] = []
         self.cells: list[int] = []
+        self.gaps: list[LeftOut] = []
         self.reason = ""
         self.failed: object = None
         self._write = write
@@ -52,16 +56,34 @@ class FakeStore:
     def __exit__(self, kind: object, *_: object) -> None:
         self.failed = kind
 
-    def write(self, frames: list[TrackedFrame]) -> None:
-        self.cells += [d.cell for t in frames for d in t.changed]
+    def check(self) -> None: ...
+
+    def write(self, frames: list[TrackedFrame], gaps: list[LeftOut]) -> None:
         assert threading.current_thread() is self.thread
         self._write(frames)
+        self.gaps += gaps
+        self.cells += [d.cell for t in frames for d in t.changed]
         self.frames += [t.result.frame for t in frames]
 
     def write_picture(self, frame: int, picture: np.ndarray) -> None: ...
 
     def end(self, reason: str) -> None:
         self.reason = reason
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries again at once, and has room for 8 frames."""
+    monkeypatch.setattr(module, "_FRAMES_WAITING", 8)
+    for name in ("_WRITE_EVERY_S", "_RETRY_S", "_LOOK_EVERY_S", "_HELD_FOR_S"):
+        monkeypatch.setattr(module, name, 0.01)
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.005)
 
 
 def recorder(store: FakeStore, film: Any = None, patient: bool = False) -> Recorder:
@@ -92,6 +114,7 @@ def test_a_slow_disk_holds_nobody_up_and_what_is_left_out_is_counted(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_FRAMES_WAITING", 8)
+    monkeypatch.setattr(module, "_IMAGE_BYTES_WAITING", 3 * IMAGE.nbytes)
     slow = FakeStore(lambda frames: time.sleep(0.2))
     slowest = 0.0
     with recorder(slow) as writer:
@@ -108,6 +131,12 @@ def test_a_slow_disk_holds_nobody_up_and_what_is_left_out_is_counted(
     assert writer.overflowed > 0
     assert writer.undrawn > 0
     assert len(slow.frames) == writer.frames == 201 - writer.overflowed
+    assert sum(gap.frames for gap in slow.gaps) == writer.overflowed
+    written = {frame.index for frame in slow.frames}
+    for gap in slow.gaps:
+        assert written.isdisjoint(range(gap.first, gap.last + 1))
+        assert gap.frames == gap.last + 1 - gap.first
+        assert gap.why == "the disk is too slow"
     assert sum("too slow" in r.getMessage() for r in caplog.records) == 1
 
 
@@ -133,13 +162,13 @@ def test_what_waits_has_no_image_unless_it_is_drawn() -> None:
     assert [f.image.size for f in store.frames] == [0, IMAGE.size]
 
 
-def test_a_full_disk_stops_the_recording_alone(
+def test_a_full_disk_holds_up_the_recording_alone(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_WRITE_EVERY_S", 0.01)
 
     def full(frames: list[TrackedFrame]) -> None:
-        if frames[-1].result.frame.index >= 3:
+        if frames and frames[-1].result.frame.index >= 3:
             raise OutputError("cannot write to o: No space left on device; make room")
 
     store = FakeStore(full)
@@ -151,8 +180,113 @@ def test_a_full_disk_stops_the_recording_alone(
     assert writer.error is not None
     assert "No space left" in str(writer.error)
     assert writer.frames == len(store.frames) <= 3
-    assert store.reason == ""
-    assert caplog.text.count("recording stopped") == 1
+    assert store.reason == "end of source"
+    assert caplog.text.count("recording is held up") == 1
+    assert writer.overflowed == 300 - writer.frames
+
+
+class Disk:
+    """Refuses everything for as long as the test wants."""
+
+    def __init__(self, error: OutputError | None) -> None:
+        self.error = error
+        self.asked = 0
+
+    def __call__(self, frames: list[TrackedFrame]) -> None:
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [HeldError("locked"), OutputError("disk is full")])
+def test_recording_goes_on_when_the_disk_takes_more_again(
+    error: OutputError, caplog: pytest.LogCaptureFixture, quick: None
+) -> None:
+    disk = Disk(error)
+    store = FakeStore(disk)
+    with recorder(store) as writer:
+        writer.put(tracked(0), picture=False)
+        wait_until(lambda: writer.error is error)
+        for i in range(1, 20):
+            writer.put(tracked(i), picture=False)
+        wait_until(lambda: disk.asked >= 3)
+        disk.error = None
+        wait_until(lambda: writer.frames >= 8)
+        assert writer.error is None
+        writer.put(tracked(20), picture=False)
+        writer.end("stopped", hurried=False)
+    assert [f.index for f in store.frames] == [*range(8), 20]
+    assert store.gaps == [LeftOut(8, 19, 12, str(error))]
+    assert (writer.overflowed, store.reason) == (12, "stopped")
+    assert store.cells == list(range(21)), "whatever was decided is known"
+    assert caplog.text.count("held up") == caplog.text.count("goes on; 12") == 1
+
+
+def test_a_file_waits_for_another_program(quick: None) -> None:
+    disk = Disk(HeldError("database is locked"))
+    store = FakeStore(disk)
+    threading.Timer(0.3, lambda: setattr(disk, "error", None)).start()
+    with recorder(store, patient=True) as writer:
+        for i in range(40):
+            writer.put(tracked(i), picture=True)
+        writer.end("end of source", hurried=False)
+    assert [f.index for f in store.frames] == list(range(40))
+    assert (writer.overflowed, writer.error) == (0, None)
+
+
+def test_what_is_lost_at_the_end_is_an_error_and_named(quick: None) -> None:
+    def full(frames: list[TrackedFrame]) -> None:
+        if frames:
+            raise OutputError("disk is full")
+
+    store = FakeStore(full)
+    with recorder(store) as writer:
+        for i in range(6):
+            writer.put(tracked(i), picture=False)
+        writer.end("end of source", hurried=False)
+    assert str(writer.error) == "disk is full"
+    assert store.gaps[-1] == LeftOut(0, 5, 6, "disk is full")
+    assert store.reason == "end of source"
+
+
+def test_a_removed_file_is_noticed_while_no_frame_comes(
+    tmp_path: Path, quick: None
+) -> None:
+    with Recorder(real_store(tmp_path / "o"), None, patient=False) as writer:
+        writer.put(tracked(0), picture=False)
+        wait_until(lambda: writer.frames == 1)
+        (tmp_path / "o" / "session.sqlite").rename(tmp_path / "elsewhere")
+        wait_until(lambda: writer.error is not None)
+        assert "was removed or replaced" in str(writer.error)
+        (tmp_path / "elsewhere").rename(tmp_path / "o" / "session.sqlite")
+        wait_until(lambda: writer.error is None)
+        writer.end("stopped", hurried=False)
+
+
+def test_large_images_wait_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_IMAGE_BYTES_WAITING", 2 * IMAGE.nbytes)
+    go_on = threading.Event()
+    store = FakeStore(lambda frames: go_on.wait(10))
+    with recorder(store) as writer:
+        for i in range(9):
+            writer.put(tracked(i), picture=True)
+        assert writer.undrawn == 7
+        go_on.set()
+        writer.end("stopped", hurried=False)
+    assert len(store.frames) == 9
+    assert sum(frame.image.size > 0 for frame in store.frames) == 2
+
+
+def test_one_image_larger_than_the_bound_is_drawn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_IMAGE_BYTES_WAITING", 10)
+    store = FakeStore()
+    with recorder(store, patient=True) as writer:
+        for i in range(3):
+            writer.put(tracked(i), picture=True)
+        writer.end("stopped", hurried=False)
+    assert writer.pictures == 3
 
 
 def test_a_hanging_disk_does_not_hold_up_the_end(

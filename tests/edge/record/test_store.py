@@ -1,10 +1,14 @@
+import json
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import datetime
@@ -18,10 +22,11 @@ from edgecell.edge.analyse.pipeline import (
     FrameResult,
 )
 from edgecell.edge.count.tracking import TrackedFrame
-from edgecell.edge.record.recorder import without_image
+from edgecell.edge.record import store as store_module
 from edgecell.edge.record.retention import disk_use, parse_size
 from edgecell.edge.record.schema import SCHEMA_VERSION
 from edgecell.edge.record.store import Store, default_folder
+from edgecell.edge.record.waiting import LeftOut, without_image
 from edgecell.edge.sources.base import Frame
 from edgecell.errors import InputError, OutputError, SourceError
 from edgecell.model.decision import Decision
@@ -123,17 +128,99 @@ def test_no_result_is_overwritten(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["theirs.txt"]
 
 
-def test_default_folders_are_new(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_runs_that_begin_at_once_get_folders_of_their_own(tmp_path: Path) -> None:
     now = datetime(2025, 3, 4, 5, 6, 7)
-    first = default_folder("clip", now)
-    assert first == Path("edgecell-out/clip-20250304-050607")
-    first.mkdir(parents=True)
-    second = default_folder("clip", now)
-    second.mkdir()
-    assert len({first, second, default_folder("clip", now)}) == 3
+    wanted = tmp_path / default_folder("clip", now)
+    with ThreadPoolExecutor(8) as pool:
+        start = threading.Barrier(8)
+
+        def begin(number: int) -> Path:
+            start.wait()
+            session = replace(SESSION, settings={"number": number})
+            with Store(wanted, session, numbered=True) as store:
+                store.write([tracked(0)])
+            return store.folder
+
+        folders = list(pool.map(begin, range(8)))
+    assert len(set(folders)) == 8
+    assert folders[0].parent.parts[-1:] == ("edgecell-out",)
+    assert min(folders, key=lambda path: len(path.name)).name == "clip-20250304-050607"
+    for number, folder in enumerate(folders):
+        (kept,) = rows(folder, "SELECT settings FROM session")
+        assert json.loads(kept[0]) == {"number": number}
+
+
+def test_of_two_runs_in_one_given_folder_one_has_it(tmp_path: Path) -> None:
+    (tmp_path / "o").mkdir()
+    done: list[str] = []
+    start = threading.Barrier(4)
+
+    def begin(number: int) -> None:
+        start.wait()
+        try:
+            with Store(tmp_path / "o", SESSION) as store:
+                store.write([tracked(number)])
+                done.append("recorded")
+        except OutputError as e:
+            done.append(str(e)[-30:])
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(begin, range(4)))
+    assert done.count("recorded") == 1
+    assert len(set(done)) == 2
+    assert rows(tmp_path / "o", "SELECT count(*) FROM frames") == [(1,)]
+
+
+def test_only_what_a_run_made_itself_is_taken_back(tmp_path: Path) -> None:
+    folder = tmp_path / "o"
+    store = Store(folder, SESSION).__enter__()
+    (folder / "session.sqlite").rename(tmp_path / "ours")
+    (folder / "session.sqlite").write_text("another run's")
+    (folder / "theirs.txt").touch()
+    store.__exit__(SourceError, SourceError("all broken"), None)
+    assert (folder / "session.sqlite").read_text() == "another run's"
+    assert (folder / "theirs.txt").exists()
+
+
+@pytest.mark.parametrize("by", ["removed", "replaced", "folder"])
+def test_a_file_that_is_gone_is_said_to_be(tmp_path: Path, by: str) -> None:
+    with Store(tmp_path / "o", SESSION) as store:
+        store.write([tracked(0)])
+        store.check()
+        path = tmp_path / "o" / "session.sqlite"
+        if by == "folder":
+            shutil.rmtree(tmp_path / "o")
+        else:
+            path.rename(tmp_path / "elsewhere")
+        if by == "replaced":
+            shutil.copy(tmp_path / "elsewhere", path)
+        with pytest.raises(OutputError, match="removed or replaced"):
+            store.check()
+        with pytest.raises(OutputError, match="removed or replaced"):
+            store.end("end of source")
+
+
+def test_what_was_left_out_is_in_the_record(tmp_path: Path) -> None:
+    with Store(tmp_path / "o", SESSION) as store:
+        store.write([tracked(0)])
+        store.write([tracked(9)], [LeftOut(1, 8, 8, "the disk is too slow")])
+    assert rows(store.folder, "SELECT * FROM left_out") == [
+        (1, 8, 8, "the disk is too slow")
+    ]
+
+
+def test_a_bound_that_cannot_be_kept_now_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def held(*_: object) -> None:
+        raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr(store_module, "trim", held)
+    with Store(tmp_path / "o", SESSION, 1) as store:
+        store.write([tracked(0)])
+        store.write([tracked(1)])
+    assert rows(store.folder, "SELECT count(*) FROM frames") == [(2,)]
+    assert "above its bound for now" in caplog.text
 
 
 def test_a_failure_before_the_first_record_leaves_nothing(tmp_path: Path) -> None:

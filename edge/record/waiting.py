@@ -1,0 +1,201 @@
+"""Frames between the loop and the disk, bounded in number and in bytes."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edgecell.edge.count.tracking import TrackedFrame
+
+_NO_IMAGE = np.zeros((0, 0, 3), np.uint8)
+_LOOK_AGAIN_S = 0.2
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Frames that were not recorded, one after the other.
+
+    Attributes:
+        first: the first one's number.
+        last: the last one's.
+        frames: how many were analysed; between a camera's there are others that were
+            not.
+        why: the reason.
+    """
+
+    first: int
+    last: int
+    frames: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """A frame to be recorded.
+
+    Attributes:
+        tracked: the frame; without its image unless it is to be drawn.
+        keep: whether the drawing becomes a picture file.
+        draw: whether it is drawn at all.
+        after: frames before it that were left out.
+    """
+
+    tracked: TrackedFrame
+    keep: bool
+    draw: bool
+    after: LeftOut | None = None
+
+    def gap(self, why: str) -> LeftOut:
+        """The gap in the record if this frame is left out, too."""
+        number, before = self.tracked.result.frame.index, self.after
+        if before is None:
+            return LeftOut(number, number, 1, why)
+        return replace(before, last=number, frames=before.frames + 1)
+
+    @property
+    def image_bytes(self) -> int:
+        """Memory that goes with the drawing."""
+        return self.tracked.result.frame.image.nbytes if self.draw else 0
+
+    @property
+    def evidence_bytes(self) -> int:
+        """Memory of the crops on which decisions rest."""
+        cells = self.tracked.result.cells
+        kept = (cells[i] for i in self.tracked.evidence())
+        return sum(cell.pixels.nbytes + cell.seen.nbytes for cell in kept)
+
+
+class Waiting:
+    """The queue: one thread puts, another one takes.
+
+    A job stays in it until it is done with, so that whatever the disk refuses is
+    tried again.
+    """
+
+    def __init__(self, most: int, most_bytes: int, most_image_bytes: int) -> None:
+        """Sets the bounds; one frame is taken however large it is.
+
+        Args:
+            most: frames.
+            most_bytes: of the crops that are kept.
+            most_image_bytes: of images that are to be drawn.
+        """
+        self._most, self._most_bytes = most, most_bytes
+        self._most_image_bytes = most_image_bytes
+        self._jobs: deque[Job] = deque()
+        self._evidence = self._images = 0
+        self._changed = threading.Condition()
+        self.closed = False
+
+    def has_room(self, job: Job) -> bool:
+        """Whether a job fits, its image left aside."""
+        return not self._jobs or (
+            len(self._jobs) < self._most
+            and self._evidence + job.evidence_bytes <= self._most_bytes
+        )
+
+    def may_draw(self, image_bytes: int) -> bool:
+        """Whether an image fits."""
+        return not self._images or self._images + image_bytes <= self._most_image_bytes
+
+    def wait_until(self, true: Callable[[], bool], patient: Callable[[], bool]) -> bool:
+        """Waits for room for as long as it is worth it; whether there is some."""
+        with self._changed:
+            while not true():
+                if not patient():
+                    return False
+                self._changed.wait(_LOOK_AGAIN_S)
+            return True
+
+    def put(self, job: Job) -> None:
+        """Appends a job; ask `has_room` and `may_draw` first."""
+        with self._changed:
+            self._jobs.append(job)
+            self._evidence += job.evidence_bytes
+            self._images += job.image_bytes
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Says that nothing more is put."""
+        with self._changed:
+            self.closed = True
+            self._changed.notify_all()
+
+    def first(self, most: int, gather_s: float, wait_s: float) -> Sequence[Job]:
+        """The jobs at the head, which stay there.
+
+        Args:
+            most: how many at most; of images half of what may wait.
+            gather_s: how long to wait for more of them after the first.
+            wait_s: how long to wait for the first one.
+
+        Returns:
+            Jobs; none if there are none.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._jobs or self.closed, wait_s)
+            if self._jobs:
+                self._changed.wait_for(lambda: self._enough(most), gather_s)
+            taken: list[Job] = []
+            images = 0
+            for job in list(self._jobs)[:most]:
+                images += job.image_bytes
+                if taken and images > self._most_image_bytes / 2:
+                    break
+                taken.append(job)
+            return taken
+
+    def _enough(self, most: int) -> bool:
+        return (
+            self.closed
+            or len(self._jobs) >= min(most, self._most)
+            or self._evidence > self._most_bytes / 2
+            or self._images > self._most_image_bytes / 2
+        )
+
+    def done(self, jobs: Sequence[Job]) -> None:
+        """Takes jobs at the head away; `let_go` their images when they are drawn."""
+        with self._changed:
+            for job in jobs:
+                self._jobs.popleft()
+                self._evidence -= job.evidence_bytes
+            self._changed.notify_all()
+
+    def let_go(self, jobs: Sequence[Job]) -> None:
+        """Says that images are needed no more."""
+        with self._changed:
+            self._images -= sum(job.image_bytes for job in jobs)
+            self._changed.notify_all()
+
+    def lose(self, why: str) -> LeftOut | None:
+        """Empties the queue; returns what is lost with it."""
+        gap: LeftOut | None = None
+        with self._changed:
+            for job in self._jobs:
+                gap = replace(job, after=gap or job.after).gap(why)
+            self._jobs.clear()
+        return gap
+
+    def sleep(self, seconds: float) -> None:
+        """Waits, but not on once it is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.closed, seconds)
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+
+def without_image(tracked: TrackedFrame) -> TrackedFrame:
+    """The same frame with no pixels but a decision's evidence.
+
+    What waits must not fill the memory.
+    """
+    result, kept = tracked.result, tracked.evidence()
+    frame = replace(result.frame, image=_NO_IMAGE)
+    cells = tuple(
+        cell if i in kept else replace(cell, pixels=_NO_IMAGE, seen=_NO_IMAGE)
+        for i, cell in enumerate(result.cells)
+    )
+    return replace(tracked, result=replace(result, frame=frame, cells=cells))
