@@ -1,24 +1,29 @@
-"""Reads camera frames with their labels from a folder or a zip file.
+"""Camera frames with labelled cells, from a folder or a ZIP file.
 
 Labels are YOLO text files, a line `class x y width height` for each cell with the
 box's centre and size as shares of the frame: 0 white cell, 1 red cell, 2 platelet.
 """
 
-import zipfile
-from collections.abc import Iterator, Sequence
+import logging
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecell.data.dataset import IMAGE_SUFFIXES
+from edgecell.data.members import open_files
 from edgecell.errors import InputError
+from edgecell.files import printable
 from edgecell.image.decode import decode
+
+logger = logging.getLogger(__name__)
 
 WHITE, RED, PLATELET = 0, 1, 2
 """Classes of the labels."""
 
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 _LAYOUT = "expected .../images/.../NAME.jpg beside .../labels/.../NAME.txt"
 
 
@@ -64,65 +69,58 @@ class LabelledFrame:
 def read_frames(data: Path, part: str | None = None) -> Iterator[LabelledFrame]:
     """Reads labelled frames one by one, in the order of their names.
 
+    A frame without a label file has no cells, as YOLO has it; how many there are is
+    logged, since a forgotten file looks the same.
+
+    Args:
+        data: folder or ZIP file with .../images/.../*.jpg and .../labels/.../*.txt.
+        part: name of a folder (such as "val") that the frames must lie in; all
+            frames if None.
+
     Raises:
-        InputError: if there are no frames, or one cannot be read.
+        InputError: there are no frames or no labels, or one cannot be read.
     """
-    if data.is_dir():
-        names = [
-            path.relative_to(data).as_posix()
-            for path in data.rglob("*")
-            if path.is_file()
-        ]
-        yield from _read_named(data, _image_names(data, names, part), None)
-        return
-    try:
-        archive = zipfile.ZipFile(data)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{data} is neither a folder nor a zip file: {_LAYOUT}"
-        ) from error
-    with archive:
-        names = _image_names(data, archive.namelist(), part)
-        yield from _read_named(data, names, archive)
+    with open_files(data) as files:
+        names = [path for path in files if _is_frame(path, part)]
+        if not names:
+            within = "" if part is None else f" in a folder called {part}"
+            raise InputError(f"{data} has no frames{within}: {_LAYOUT}")
+        labels = {name: label_path(name) for name in names}
+        bare = sum(label not in files for label in labels.values())
+        if bare == len(names):
+            raise InputError(f"{data} has frames and no labels: {_LAYOUT}")
+        if bare:
+            logger.warning(
+                "%d of %d frames have no label file: taken for frames without cells",
+                bare,
+                len(names),
+            )
+        for name, label in labels.items():
+            shown = printable(f"{name} in {data}")
+            image = decode(files[name](), shown)
+            height, width = image.shape[:2]
+            boxes: tuple[LabelBox, ...] = ()
+            if label in files:
+                text = files[label]()
+                boxes = parse_labels(text, width, height, printable(str(label)))
+            yield LabelledFrame(printable(str(name)), image, boxes)
 
 
-def _image_names(data: Path, names: Sequence[str], part: str | None) -> list[str]:
-    chosen = sorted(
-        name
-        for name in names
-        if PurePosixPath(name).suffix.lower() in _IMAGE_SUFFIXES
-        and "images" in PurePosixPath(name).parts[:-1]
-        and (part is None or part in PurePosixPath(name).parts[:-1])
+def _is_frame(path: PurePosixPath, part: str | None) -> bool:
+    folders = path.parts[:-1]
+    return (
+        path.suffix.lower() in IMAGE_SUFFIXES
+        and "images" in folders
+        and (part is None or part in folders)
     )
-    if not chosen:
-        within = "" if part is None else f" in a folder called {part}"
-        raise InputError(f"{data} has no frames{within}: {_LAYOUT}")
-    return chosen
 
 
-def _read_named(
-    data: Path, names: Sequence[str], archive: zipfile.ZipFile | None
-) -> Iterator[LabelledFrame]:
-    def read(name: str) -> bytes:
-        try:
-            return archive.read(name) if archive else (data / name).read_bytes()
-        except (OSError, KeyError, zipfile.BadZipFile) as error:
-            raise InputError(f"cannot read {name} in {data}: {_LAYOUT}") from error
-
-    for name in names:
-        image = decode(read(name), f"{name} in {data}")
-        height, width = image.shape[:2]
-        label_name = label_path(name)
-        boxes = parse_labels(read(label_name), width, height, label_name)
-        yield LabelledFrame(name, image, boxes)
-
-
-def label_path(image_name: str) -> str:
+def label_path(image: PurePosixPath) -> PurePosixPath:
     """Path of a frame's labels: the last folder `images` becomes `labels`."""
-    parts = list(PurePosixPath(image_name).with_suffix(".txt").parts)
+    parts = list(image.with_suffix(".txt").parts)
     last = len(parts) - 1 - parts[::-1].index("images")
     parts[last] = "labels"
-    return PurePosixPath(*parts).as_posix()
+    return PurePosixPath(*parts)
 
 
 def parse_labels(
@@ -130,30 +128,47 @@ def parse_labels(
 ) -> tuple[LabelBox, ...]:
     """Reads YOLO labels.
 
+    Lines that come twice count once. Boxes whose centre is outside of the frame, or
+    without an area, are left out with a warning: nothing can be found there.
+
     Args:
-        text: content of the file.
+        text: content of the file, UTF-8 with or without a byte-order mark.
         width: of the frame, pixels.
         height: of the frame, pixels.
-        name: for the error's message.
+        name: for messages.
+
+    Returns:
+        The boxes.
 
     Raises:
-        InputError: if a line is not a class 0, 1 or 2 and four numbers.
+        InputError: a line is not a class 0, 1 or 2 and four numbers.
     """
-    boxes = []
+    rows: dict[tuple[float, ...], None] = {}
     try:
-        for line in text.decode("ascii").splitlines():
+        for line in text.decode("utf-8-sig").splitlines():
             if not line.strip():
                 continue
             label, x, y, w, h = (float(word) for word in line.split())
             if label not in (WHITE, RED, PLATELET):
                 raise ValueError("unknown class")
-            left, top = (x - w / 2) * width, (y - h / 2) * height
-            boxes.append(
-                LabelBox(int(label), left, top, left + w * width, top + h * height)
-            )
+            rows[label, x, y, w, h] = None
     except ValueError as error:
         raise InputError(
             f"{name} is not a YOLO label file: each line must be a class (0 white, "
             "1 red, 2 platelet) and four shares of the frame"
         ) from error
+    boxes = []
+    for label, x, y, w, h in rows:
+        if not (0 <= x <= 1 and 0 <= y <= 1 and 0 < w < math.inf and 0 < h < math.inf):
+            continue
+        left, top = (x - w / 2) * width, (y - h / 2) * height
+        boxes.append(
+            LabelBox(int(label), left, top, left + w * width, top + h * height)
+        )
+    if len(boxes) < len(rows):
+        logger.warning(
+            "%s: left out %d boxes outside of the frame or without an area",
+            name,
+            len(rows) - len(boxes),
+        )
     return tuple(boxes)

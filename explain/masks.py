@@ -1,6 +1,5 @@
 """Cells with expert masks of nucleus and cytoplasm, as SegWBC has them."""
 
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecell.data.dataset import IMAGE_SUFFIXES, decode
+from edgecell.data.members import open_files
 from edgecell.errors import InputError
+from edgecell.files import printable
 from edgecell.image.preprocess import (
     Image,
     Preprocessing,
@@ -51,8 +52,8 @@ def read_masked(data: Path, prep: Preprocessing) -> list[MaskedCell]:
     microscope, and in many the white cell leaves no room for red ones.
 
     Args:
-        data: a folder or zip file with ``images`` and ``masks`` in it, or one folder
-            below.
+        data: a folder or ZIP file with folders ``images`` and ``masks`` beside each
+            other anywhere in it.
         prep: the model's preprocessing.
 
     Raises:
@@ -78,23 +79,21 @@ def read_masked(data: Path, prep: Preprocessing) -> list[MaskedCell]:
 
 
 def _pairs(data: Path) -> Iterator[tuple[str, Image, Image]]:
-    try:
-        root = data if data.is_dir() else zipfile.Path(data)
-        below = [p for p in root.iterdir() if p.is_dir()]
-    except (OSError, zipfile.BadZipFile) as e:
-        raise InputError(f"{data} cannot be read ({e}): {_LAYOUT}") from e
-    folder = next((p for p in (root, *below) if (p / "images").is_dir()), None)
-    if folder is None:
-        raise InputError(f"{data} has no folder 'images': {_LAYOUT}")
-    found = sorted((p for p in (folder / "images").iterdir()), key=lambda p: p.name)
-    for path in found:
-        if Path(path.name).suffix.lower() not in IMAGE_SUFFIXES:
-            continue
-        mask = folder / "masks" / path.name
-        if not mask.is_file():
-            raise InputError(f"{path.name} in {data} has no mask: {_LAYOUT}")
-        yield (
-            path.name,
-            decode(path.read_bytes(), path.name),
-            decode(mask.read_bytes(), f"masks/{path.name}"),
-        )
+    with open_files(data) as files:
+        images = [
+            path
+            for path in files
+            if path.parent.name == "images" and path.suffix.lower() in IMAGE_SUFFIXES
+        ]
+        if not images:
+            raise InputError(f"{data} has no images in a folder 'images': {_LAYOUT}")
+        for path in images:
+            mask = path.parent.parent / "masks" / path.name
+            name = printable(path.name)
+            if mask not in files:
+                raise InputError(f"{name} in {data} has no mask: {_LAYOUT}")
+            yield (
+                name,
+                decode(files[path](), name),
+                decode(files[mask](), f"masks/{name}"),
+            )

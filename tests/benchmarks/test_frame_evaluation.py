@@ -1,6 +1,6 @@
 import json
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
@@ -69,7 +69,7 @@ def test_wrong_labels_are_an_input_error(text: bytes) -> None:
     ],
 )
 def test_label_path(image: str, labels: str) -> None:
-    assert label_path(image) == labels
+    assert label_path(PurePosixPath(image)) == PurePosixPath(labels)
 
 
 @pytest.fixture
@@ -124,6 +124,36 @@ def test_blank_frames_find_nothing_and_the_report_is_json(frames: Path) -> None:
     assert set(report["per_frame_size"]) == {"100x80", "60x60"}
 
 
+@pytest.mark.parametrize(
+    ("text", "left_out"),
+    [
+        (b"\xef\xbb\xbf0 0.5 0.5 0.1 0.1\r\n", 0),
+        (b"0 0.5 0.5 0.1 0.1\n0 0.5 0.5 0.1 0.1\n", 0),
+        (b"0 0.5 0.5 0.1 0.1\n0 nan nan nan nan\n", 1),
+        (b"0 0.5 0.5 0.1 0.1\n0 1.5 0.5 0.1 0.1\n0 0.5 0.5 0 0.1\n", 2),
+        (b"0 0.5 0.5 0.1 0.1\n0 0.5 0.5 inf 0.1\n", 1),
+    ],
+)
+def test_stray_lines_are_left_out_and_told(
+    text: bytes, left_out: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    (box,) = parse_labels(text, 100, 100, "a.txt")
+    assert (box.x0, box.y0, box.x1, box.y1) == pytest.approx((45, 45, 55, 55))
+    told = f"a.txt: left out {left_out} boxes" if left_out else ""
+    assert told in caplog.text
+    assert bool(caplog.records) == bool(left_out)
+
+
+def test_a_frame_without_labels_is_one_without_cells(
+    frames: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (frames / "labels" / "val" / "b.txt").unlink()
+    boxes = {frame.name: len(frame.boxes) for frame in read_frames(frames)}
+    assert boxes["images/val/b.png"] == 0
+    assert boxes["images/val/a.png"] == 2
+    assert "1 of 3 frames have no label file" in caplog.text
+
+
 def test_a_part_can_be_chosen(frames: Path) -> None:
     assert [frame.name for frame in read_frames(frames, "val")] == [
         "images/val/a.png",
@@ -159,13 +189,13 @@ def test_unknown_part_is_an_input_error(frames: Path) -> None:
 
 
 def test_missing_data_is_an_input_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="neither a folder nor a zip"):
+    with pytest.raises(InputError, match="does not exist"):
         evaluate_frames(tmp_path / "nothing")
 
 
 def test_missing_labels_are_an_input_error(frames: Path) -> None:
-    (frames / "labels" / "val" / "a.txt").unlink()
-    with pytest.raises(InputError, match=r"cannot read labels/val/a\.txt"):
+    (frames / "labels").rename(frames / "annotations")
+    with pytest.raises(InputError, match="has frames and no labels"):
         evaluate_frames(frames)
 
 

@@ -162,7 +162,7 @@ def test_bad_options_are_named(few: Path, tmp_path: Path) -> None:
     cam = ("--split", "all", "--method", "grad-cam")
     result = evaluate(few, *cam, "--masks", empty)
     assert result.exit_code == 1
-    assert "has no folder 'images'" in result.output
+    assert "has no images in a folder 'images'" in result.output
     (empty / "images").mkdir()
     shutil.copy(CELLS / "EO_1.jpg", empty / "images")
     result = evaluate(few, *cam, "--masks", empty)
