@@ -2,9 +2,10 @@ PYTHON ?= python3
 
 .PHONY: demo test docs clean
 
-# The device install alone: no TensorFlow.
+# The device install with the page: no TensorFlow.
 demo: .venv-demo/installed
 	.venv-demo/bin/edgecell run demo
+	@echo "To review these cells in a browser: .venv-demo/bin/edgecell page"
 
 test: .venv/installed .venv-tflite-runtime/installed
 	scripts/check
@@ -16,7 +17,7 @@ docs: .venv/installed
 
 .venv-demo/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv-demo
-	.venv-demo/bin/python -m pip install --quiet --disable-pip-version-check -e ".[edge]"
+	.venv-demo/bin/python -m pip install --quiet --disable-pip-version-check -e ".[page]"
 	touch $@
 
 .venv/installed: setup.cfg pyproject.toml

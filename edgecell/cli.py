@@ -35,6 +35,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "edgecell.edge.commands.session",
         "Show recorded sessions and trace their figures.",
     ),
+    "page": (
+        "edgecell.edge.commands.page",
+        "Serve sessions in a browser: review, report, sign.",
+    ),
     "explain": (
         "edgecell.explain.commands.group",
         "Explain cells: the queue of a session, pictures, measurement.",

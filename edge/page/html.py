@@ -31,6 +31,13 @@ def text(key: str, **values: object) -> str:
     return texts()[key].format(**values)
 
 
+def words(reason: str) -> str:
+    """A reason for review in a sentence; one that has none of its own as it is."""
+    kind, _, rest = reason.partition(": ")
+    key = f"reason.{kind}"
+    return text(key, rest=rest) if key in texts() else reason
+
+
 @cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
@@ -43,6 +50,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.globals |= {
         "t": text,
+        "words": words,
         "research_use": RESEARCH_USE,
         "version": __version__,
     }

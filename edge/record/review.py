@@ -13,9 +13,10 @@ import numpy.typing as npt
 from edgecell.classes import CODES
 from edgecell.edge.record.connection import refusals_told, transaction
 from edgecell.edge.record.policy import SEED
-from edgecell.edge.record.sessions import RecordedSession
+from edgecell.edge.record.sessions import RecordedSession, Sighting
 from edgecell.edge.record.trail import Naming, Trail, now
 from edgecell.errors import InputError
+from edgecell.image.records import Box
 from edgecell.model.probabilities import softmax
 
 TOP = 3
@@ -89,6 +90,15 @@ class Shown:
     error: str
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a sighting lies: its frame's number, the cell, and the crop around it."""
+
+    frame: int
+    box: Box
+    crop: Box
+
+
 class Review:
     """A session, open for review.
 
@@ -124,6 +134,7 @@ class Review:
         drawn, seen = set(self.trail.drawn()), self._seen(person)
         looks = []
         for d in self.session.decisions():
+            naming = holding.get(d.cell)
             top: tuple[tuple[str, float], ...] = ()
             if d.logits is not None:
                 p = softmax(d.logits, heat)
@@ -138,11 +149,11 @@ class Review:
                     top,
                     d.votes,
                     sightings.get(d.cell),
-                    holding.get(d.cell),
+                    naming,
                     d.cell in differ,
                     asked.get(d.cell, ""),
                     d.cell in drawn,
-                    d.cell in seen,
+                    d.cell in seen or (naming is not None and naming.person == person),
                 )
             )
         return looks
@@ -241,6 +252,24 @@ class Review:
             return None
         levels = np.frombuffer(row[1], np.uint8).reshape(row[0], -1)
         return levels.astype(np.float32) / np.float32(255)
+
+    def numbered_sightings(self, cell: int) -> list[tuple[int, Sighting]]:
+        """The sightings that a decision rests on, oldest first, with their numbers."""
+        roots = self.trail.roots()
+        rows = self._db.execute(
+            "SELECT sighting, cell FROM sightings ORDER BY sighting"
+        )
+        numbers = [number for number, of in rows if roots[of] == cell]
+        return list(zip(numbers, self.session.sightings(cell), strict=True))
+
+    def place(self, sighting: int) -> Place | None:
+        """Where a sighting lies; None if there is no such sighting."""
+        row = self._db.execute(
+            "SELECT frame, x0, y0, x1, y1, crop_x0, crop_y0, crop_x1, crop_y1 "
+            "FROM sightings WHERE sighting = ?",
+            (sighting,),
+        ).fetchone()
+        return None if row is None else Place(row[0], Box(*row[1:5]), Box(*row[5:]))
 
     def explain(self, cell: int, method: str) -> None:
         """Puts an explanation of the machine's class on the queue, if it isn't there.

@@ -74,7 +74,10 @@ class Door:
         """
         if self.origin is not None and host == urlsplit(self.origin).netloc:
             return True
-        name = urlsplit(f"//{host}").hostname or ""
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
         return name == "localhost" or not is_loopback(self.host) or is_loopback(name)
 
     def own_origin(self, host: str) -> str:

@@ -1,0 +1,85 @@
+"""The page as an ASGI application."""
+
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from edgecell.edge.page import keys, pictures, review
+from edgecell.edge.page.html import STATIC, render
+from edgecell.edge.page.library import Library
+from edgecell.edge.page.people import sign_in
+from edgecell.edge.page.people.accounts import Accounts
+from edgecell.edge.page.people.guard import Door, Guard, person_with
+from edgecell.edge.page.people.pace import Pace
+from edgecell.errors import InputError, OutputError
+
+
+def sessions(request: Request) -> Response:
+    """The list of sessions."""
+    person_with(request, "view")
+    library = request.app.state.library
+    return render(
+        request, "sessions.html", entries=library.entries(), root=str(library.root)
+    )
+
+
+def _problem(request: Request, status: int, what: str) -> Response:
+    """An error as whoever asked can use it: JSON, a line of text, or a page."""
+    if request.url.path.startswith("/api/"):
+        return JSONResponse({"error": what}, status)
+    if "hx-request" in request.headers or request.scope.get("person") is None:
+        return PlainTextResponse(what, status)
+    return render(request, "problem.html", status, what=what)
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _problem(request, error.status_code, error.detail)
+
+
+def _mistaken(request: Request, error: Exception) -> Response:
+    return _problem(request, 400, str(error))
+
+
+def _not_written(request: Request, error: Exception) -> Response:
+    return _problem(request, 409, str(error))
+
+
+def create_app(
+    root: Path, door: Door, accounts: Accounts | None, live: Any = None
+) -> Starlette:
+    """Makes the application.
+
+    Args:
+        root: folder of sessions, or a session.
+        door: how browsers reach it.
+        accounts: who may sign in; None if nobody has to.
+        live: the running loop; None if there is none.
+    """
+    app = Starlette(
+        routes=[
+            Route("/", sessions),
+            *sign_in.ROUTES,
+            *review.ROUTES,
+            *pictures.ROUTES,
+            *keys.ROUTES,
+            Mount("/static", StaticFiles(directory=STATIC)),
+        ],
+        middleware=[Middleware(Guard, door=door, accounts=accounts)],
+        exception_handlers={
+            HTTPException: _refused,
+            InputError: _mistaken,
+            OutputError: _not_written,
+        },
+    )
+    app.state.library = Library(root)
+    app.state.door, app.state.accounts, app.state.live = door, accounts, live
+    app.state.pace = Pace()
+    return app
