@@ -16,8 +16,8 @@ from tqdm import tqdm
 from edgecell.data.dataset import CellFile, decode
 from edgecell.errors import InputError
 from edgecell.image.preprocess import (
-    Image,
     Preprocessing,
+    Rgb,
     cell_image,
     crop_square,
     resize,
@@ -51,7 +51,7 @@ class Transplant:
     lured: float
 
 
-def _view(file: CellFile, prep: Preprocessing) -> tuple[Image, npt.NDArray[np.float32]]:
+def _view(file: CellFile, prep: Preprocessing) -> tuple[Rgb, npt.NDArray[np.float32]]:
     """What the network sees of a cell, and the cell's mask in it: (S, S, 1)."""
     image = decode(file.data, file.name)
     mask = np.rint(255 * cell_mask(image)).astype(np.uint8)
@@ -63,11 +63,11 @@ def _view(file: CellFile, prep: Preprocessing) -> tuple[Image, npt.NDArray[np.fl
 
 
 def transplant(
-    cell: Image,
+    cell: Rgb,
     alpha: npt.NDArray[np.float32],
-    around: Image,
+    around: Rgb,
     around_alpha: npt.NDArray[np.float32],
-) -> Image:
+) -> Rgb:
     """Lays a cell over the background of another image.
 
     Args:
@@ -84,7 +84,7 @@ def transplant(
     glass = np.percentile(outside, 75, axis=0) if len(outside) else np.full(3, 240.0)
     empty = around * (1 - around_alpha) + glass * around_alpha
     mixed = cell * alpha + empty * (1 - alpha)
-    return np.asarray(np.rint(mixed), np.uint8)
+    return Rgb(np.asarray(np.rint(mixed), np.uint8))
 
 
 def transplants(path: Path, files: Sequence[CellFile]) -> list[Transplant]:

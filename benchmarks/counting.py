@@ -14,7 +14,6 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-import cv2
 import numpy as np
 
 from edgecell.benchmarks.make_mosaic import (
@@ -32,7 +31,7 @@ from edgecell.edge.count.differential import CellCount, Differential
 from edgecell.edge.count.tracking import Tracker
 from edgecell.edge.count.votes import Rule
 from edgecell.files import write_atomically
-from edgecell.image.preprocess import Image, cell_image
+from edgecell.image.preprocess import Bgr, cell_image, to_rgb
 from edgecell.model.classifier import Classifier
 from edgecell.model.decision import Decision
 from edgecell.model.modelfile import bundled_model
@@ -100,7 +99,7 @@ class Score:
     correct_alone: int
 
 
-def count_cells(slide: Image, classifier: Classifier, step: int) -> Count:
+def count_cells(slide: Bgr, classifier: Classifier, step: int) -> Count:
     """Pans over a slide as `make_mosaic.path` says and counts its cells.
 
     Args:
@@ -185,7 +184,7 @@ def _same(one: CountedCell, other: CountedCell) -> bool:
 
 
 def classify_alone(
-    cells: Sequence[tuple[str, Image]], classifier: Classifier
+    cells: Sequence[tuple[str, Bgr]], classifier: Classifier
 ) -> list[str]:
     """The class of each cell in its own image, as in evaluation.
 
@@ -196,8 +195,7 @@ def classify_alone(
     prep = classifier.record.preprocessing
     names = []
     for _, image in cells:
-        rgb = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
-        prediction = classifier.classify(cell_image(rgb, prep))
+        prediction = classifier.classify(cell_image(to_rgb(image), prep))
         names.append(prediction.codes[prediction.index])
     return names
 

@@ -15,6 +15,7 @@ import numpy as np
 
 import edgecell
 from edgecell.errors import EdgecellError
+from edgecell.image.preprocess import Rgb
 from edgecell.model.classifier import Classifier
 from edgecell.model.modelfile import read_tflite
 from edgecell.model.runtime import Runtime, open_interpreter
@@ -145,7 +146,7 @@ def measure_latency(path: Path, threads: int, runs: int) -> tuple[Latency, Runti
     del interpreter
     classifier = Classifier(path, threads)
     size = record.preprocessing.input_size
-    image = rng.integers(0, 256, (size, size, 3), np.uint8)
+    image = Rgb(rng.integers(0, 256, (size, size, 3), np.uint8))
     classify = _timing(lambda: classifier.classify(image), runs)
     return Latency(threads, runs, invoke, classify), runtime
 
@@ -240,7 +241,7 @@ def _classify_alone(path: Path) -> Memory:
     classifier = Classifier(path)
     size = classifier.record.preprocessing.input_size
     for _ in range(3):
-        classifier.classify(np.zeros((size, size, 3), np.uint8))
+        classifier.classify(Rgb(np.zeros((size, size, 3), np.uint8)))
     after = peak_resident_bytes()
     assert before is not None
     assert after is not None

@@ -42,7 +42,7 @@ from edgecell.explain.lime_method import (
 from edgecell.explain.perturb import Hider
 from edgecell.explain.segments import cell_segments
 from edgecell.files import write_atomically
-from edgecell.image.preprocess import Image
+from edgecell.image.preprocess import Rgb
 from edgecell.model.classifier import Classifier
 from edgecell.model.modelfile import resolve
 from edgecell.model.probabilities import softmax
@@ -95,7 +95,7 @@ def weighted_r2(
 
 
 def ours(
-    classifier: Classifier, seen: Image, cell: str, code: str, index: int
+    classifier: Classifier, seen: Rgb, cell: str, code: str, index: int
 ) -> list[Run]:
     """Our LIME under each seed."""
     found, tops = [], []
@@ -120,7 +120,7 @@ def ours(
 
 
 def theirs(
-    classifier: Classifier, seen: Image, cell: str, code: str, index: int
+    classifier: Classifier, seen: Rgb, cell: str, code: str, index: int
 ) -> list[Run]:
     """LimeImageExplainer with its defaults under each seed."""
     lime_image = require("lime.lime_image", "explain")

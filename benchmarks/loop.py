@@ -19,7 +19,7 @@ from edgecell.edge.show.film import Film
 from edgecell.edge.sources.address import SAMPLES
 from edgecell.edge.sources.base import Frame, Skipped
 from edgecell.edge.sources.still import read_image
-from edgecell.image.preprocess import Image
+from edgecell.image.preprocess import Bgr, Image, Rgb
 from edgecell.model.classifier import Classifier, Prediction
 
 FRAMES_PER_S = 30.0
@@ -98,7 +98,7 @@ class LoopRow:
         }
 
 
-def crowded_field() -> Image:
+def crowded_field() -> Bgr:
     """A field of the size of a frame and its margin with five white cells.
 
     Returns:
@@ -124,10 +124,10 @@ def crowded_field() -> Image:
         top, left = y + _MARGIN - height // 2, x + _MARGIN - width // 2
         place = field[top : top + height, left : left + width]
         place[:] = np.rint(place * (1 - soft) + cell * soft).astype(np.uint8)
-    return field
+    return Bgr(field)
 
 
-def _without_white_cells(frame: Image) -> Image:
+def _without_white_cells(frame: Bgr) -> Bgr:
     """A frame with its mirror image where white cells were."""
     mask = np.zeros((*frame.shape[:2], 1), np.float32)
     for found in locate(frame):
@@ -135,7 +135,7 @@ def _without_white_cells(frame: Image) -> Image:
         mask[max(0, box.y0 - 12) : box.y1 + 12, max(0, box.x0 - 12) : box.x1 + 12] = 1
     soft = cv2.GaussianBlur(mask, (0, 0), 4)[..., None]
     mixed = frame * (1 - soft) + frame[:, ::-1] * soft
-    return np.asarray(np.rint(mixed), np.uint8)
+    return Bgr(np.asarray(np.rint(mixed), np.uint8))
 
 
 class PacedFrames:
@@ -157,12 +157,12 @@ class PacedFrames:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def image_at(self, time_s: float) -> Image:
+    def image_at(self, time_s: float) -> Bgr:
         """What the camera sees at a time, uint8 BGR (HEIGHT, WIDTH, 3)."""
         x = round(_MARGIN * (1 + np.sin(1.3 * time_s)))
         y = round(_MARGIN * (1 + np.cos(0.9 * time_s)))
         field = self._fields[int(time_s / _FIELD_S) % len(self._fields)]
-        return field[y : y + HEIGHT, x : x + WIDTH].copy()
+        return Bgr(field[y : y + HEIGHT, x : x + WIDTH].copy())
 
     def __iter__(self) -> Iterator[Frame | None]:
         """Yields each frame when it is due."""
@@ -180,7 +180,7 @@ class PacedFrames:
 class _TimedClassifier(Classifier):
     busy_s = 0.0
 
-    def classify(self, image: Image, features: bool = False) -> Prediction:
+    def classify(self, image: Rgb, features: bool = False) -> Prediction:
         start = time.perf_counter()
         try:
             return super().classify(image, features)

@@ -19,7 +19,7 @@ from edgecell.data import dataset
 from edgecell.data.dataset import CellFile, scan
 from edgecell.edge.sources.base import Frame
 from edgecell.files import write_atomically
-from edgecell.image.preprocess import Image, apply_gains, white_gains
+from edgecell.image.preprocess import Bgr, apply_gains, to_bgr, white_gains
 
 TILE = 224
 FRAME = (640, 480)
@@ -54,7 +54,7 @@ class View:
     blur: float = 0.0
 
 
-def mosaic(cells: Sequence[tuple[str, Image]]) -> tuple[Image, list[LabelledCell]]:
+def mosaic(cells: Sequence[tuple[str, Bgr]]) -> tuple[Bgr, list[LabelledCell]]:
     """Lays cells on glass, in a grid that is not quite regular.
 
     Args:
@@ -79,7 +79,7 @@ def mosaic(cells: Sequence[tuple[str, Image]]) -> tuple[Image, list[LabelledCell
         under = slide[y : y + TILE, x : x + TILE]
         slide[y : y + TILE, x : x + TILE] = part * tile + (1 - part) * under
         labels.append(LabelledCell(code, float(x + TILE / 2), float(y + TILE / 2)))
-    return slide.astype(np.uint8), labels
+    return Bgr(slide.astype(np.uint8)), labels
 
 
 def path(width: int, height: int, step: int) -> list[View]:
@@ -110,7 +110,7 @@ def path(width: int, height: int, step: int) -> list[View]:
     return [*views, View(right, bottom), View(right, bottom)]
 
 
-def frames(slide: Image, views: Sequence[View]) -> Iterator[Frame]:
+def frames(slide: Bgr, views: Sequence[View]) -> Iterator[Frame]:
     """What a camera with a little noise and JPEG compression sees on a path."""
     rng = np.random.default_rng(1)
     width, height = FRAME
@@ -121,14 +121,13 @@ def frames(slide: Image, views: Sequence[View]) -> Iterator[Frame]:
         noisy = np.clip(image + rng.normal(0, _NOISE, image.shape), 0, 255)
         quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
         _, data = cv2.imencode(".jpg", noisy.astype(np.uint8), quality)
-        seen = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+        seen = Bgr(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8))
         yield Frame(i, i / FPS, seen, "mosaic")
 
 
-def decode(file: CellFile) -> tuple[str, Image]:
+def decode(file: CellFile) -> tuple[str, Bgr]:
     """Code and image, uint8 BGR (H, W, 3), of a labelled cell."""
-    rgb = dataset.decode(file.data, file.name)
-    return file.code, np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), np.uint8)
+    return file.code, to_bgr(dataset.decode(file.data, file.name))
 
 
 def main(clip: Path, data: Sequence[Path]) -> None:

@@ -23,7 +23,7 @@ from edgecell.explain.masks import MaskedCell
 from edgecell.explain.methods import Explanation, explain
 from edgecell.explain.randomised import randomised
 from edgecell.explainers import EXPLAINERS
-from edgecell.image.preprocess import Image
+from edgecell.image.preprocess import Rgb
 from edgecell.model import cam
 from edgecell.model.classifier import Classifier
 
@@ -169,7 +169,7 @@ def _n(report: MethodReport) -> int:
 
 def evaluate(
     classifier: Classifier,
-    images: Sequence[Image],
+    images: Sequence[Rgb],
     masked: Sequence[MaskedCell],
     methods: Sequence[str],
     seed: int,
@@ -238,7 +238,7 @@ def evaluate(
 
 
 def _heat(
-    name: str, classifier: Classifier, seen: Image, index: int, seed: tuple[int, int]
+    name: str, classifier: Classifier, seen: Rgb, index: int, seed: tuple[int, int]
 ) -> Explanation:
     """A method or a control; ``seed`` is the run's and the cell's."""
     if name in EXPLAINERS:
@@ -250,7 +250,7 @@ def _heat(
 
 
 def _curves(
-    classifier: Classifier, seen: Image, found: Explanation, seed: int
+    classifier: Classifier, seen: Rgb, found: Explanation, seed: int
 ) -> dict[str, npt.NDArray[Any]]:
     heat, index = found.heat, found.index
     return {
@@ -263,13 +263,13 @@ def _curves(
 def _repeated(
     classifier: Classifier,
     shuffled: dict[str, Classifier],
-    seen: Image,
+    seen: Rgb,
     found: Explanation,
     number: int,
 ) -> dict[str, float]:
     """Rank correlations with the maps that should be alike, or should not."""
     noise = np.random.default_rng(number).normal(0, _NOISE, seen.shape)
-    noisy = np.clip(np.rint(seen + noise), 0, 255).astype(np.uint8)
+    noisy = Rgb(np.clip(np.rint(seen + noise), 0, 255).astype(np.uint8))
     name, index, other_seed = found.method, found.index, (_OTHER_SEED, number)
     again = _heat(name, classifier, noisy, index, other_seed)
     maps = {"stability": again} | {

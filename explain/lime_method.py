@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from edgecell.explain.perturb import Hider
 from edgecell.explain.segments import cell_segments
-from edgecell.image.preprocess import Image
+from edgecell.image.preprocess import Rgb
 from edgecell.model.classifier import Classifier
 from edgecell.optional import require
 
@@ -31,7 +31,7 @@ _RESAMPLES = 20
 
 
 def lime(
-    classifier: Classifier, seen: Image, index: int, seed: int
+    classifier: Classifier, seen: Rgb, index: int, seed: int
 ) -> tuple[npt.NDArray[np.float32], dict[str, float]]:
     """Explains a cell by LIME (Ribeiro et al., KDD 2016).
 

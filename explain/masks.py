@@ -14,8 +14,8 @@ from edgecell.data.members import open_files
 from edgecell.errors import InputError
 from edgecell.files import printable
 from edgecell.image.preprocess import (
-    Image,
     Preprocessing,
+    Rgb,
     apply_gains,
     crop_square,
     resize,
@@ -40,7 +40,7 @@ class MaskedCell:
     """
 
     name: str
-    seen: Image
+    seen: Rgb
     nucleus: npt.NDArray[np.bool_]
     cell: npt.NDArray[np.bool_]
 
@@ -78,7 +78,7 @@ def read_masked(data: Path, prep: Preprocessing) -> list[MaskedCell]:
     return cells
 
 
-def _pairs(data: Path) -> Iterator[tuple[str, Image, Image]]:
+def _pairs(data: Path) -> Iterator[tuple[str, Rgb, Rgb]]:
     with open_files(data) as files:
         images = [
             path

@@ -14,14 +14,14 @@ import numpy.typing as npt
 from edgecell.errors import InputError, ModelError
 from edgecell.explain.lime_method import lime
 from edgecell.explain.shap_method import kernel_shap, partition_shap
-from edgecell.image.preprocess import Image
+from edgecell.image.preprocess import Rgb
 from edgecell.model import cam
 from edgecell.model.classifier import Classifier, Prediction, map_residuals
 from edgecell.model.graph import head_weights
 
 Heat = npt.NDArray[np.float32]
 Scores = dict[str, float]
-Method = Callable[[Classifier, Image, int, int], tuple[Heat, Scores]]
+Method = Callable[[Classifier, Rgb, int, int], tuple[Heat, Scores]]
 
 
 _RESIDUAL_STEPS = 8
@@ -57,7 +57,7 @@ class Explanation:
 
 
 def explain(
-    method: str, classifier: Classifier, seen: Image, index: int, seed: int
+    method: str, classifier: Classifier, seen: Rgb, index: int, seed: int
 ) -> Explanation:
     """Explains one cell.
 
@@ -88,7 +88,7 @@ def explain(
 
 
 def _checked(
-    classifier: Classifier, seen: Image, index: int, features: bool
+    classifier: Classifier, seen: Rgb, index: int, features: bool
 ) -> Prediction:
     """A prediction whose map of a class is that of its logit: mean + bias = logit."""
     prediction = classifier.classify(seen, features)
@@ -107,7 +107,7 @@ def _from_maps(
     heat_of: Callable[[Prediction, int], tuple[cam.Map, Scores]],
 ) -> Method:
     def method(
-        classifier: Classifier, seen: Image, index: int, seed: int
+        classifier: Classifier, seen: Rgb, index: int, seed: int
     ) -> tuple[Heat, Scores]:
         heat, scores = heat_of(_checked(classifier, seen, index, features=False), index)
         return cam.enlarge(heat, len(seen)), scores | {"evaluations": 1.0}
@@ -119,7 +119,7 @@ def _from_features(
     heat_of: Callable[[npt.NDArray[np.float32], npt.NDArray[np.float32], int], cam.Map],
 ) -> Method:
     def method(
-        classifier: Classifier, seen: Image, index: int, seed: int
+        classifier: Classifier, seen: Rgb, index: int, seed: int
     ) -> tuple[Heat, Scores]:
         features = _checked(classifier, seen, index, features=True).features
         assert features is not None

@@ -21,7 +21,7 @@ from edgecell.explain.faithfulness import (
 )
 from edgecell.explain.methods import Explanation, explain, runner_up
 from edgecell.explain.queue import Explained, open_queue
-from edgecell.image.preprocess import Image
+from edgecell.image.preprocess import Rgb
 from edgecell.model.classifier import Classifier, Prediction
 from edgecell.optional import require
 from edgecell.plots import figure, save
@@ -61,7 +61,7 @@ class Row:
 
     name: str
     truth: str | None
-    seen: Image
+    seen: Rgb
     prediction: Prediction
     explanations: tuple[Explanation, ...]
     measured: tuple[tuple[float, float], ...]
@@ -69,7 +69,7 @@ class Row:
 
 def explain_row(
     classifier: Classifier,
-    seen: Image,
+    seen: Rgb,
     name: str,
     truth: str | None,
     methods: Sequence[str],
@@ -92,7 +92,7 @@ def explain_row(
 
 def measured_row(
     classifier: Classifier,
-    seen: Image,
+    seen: Rgb,
     name: str,
     truth: str | None,
     explanations: Sequence[Explanation],
@@ -237,7 +237,7 @@ def _scores(e: Explanation, lost: float, gained: float) -> str:
     return text
 
 
-def _overlay(axes: "Axes", seen: Image, e: Explanation, signed: bool) -> Any:
+def _overlay(axes: "Axes", seen: Rgb, e: Explanation, signed: bool) -> Any:
     """Grey cell under a map that is clear where it is 0."""
     grey = cv2.cvtColor(seen, cv2.COLOR_RGB2GRAY)
     axes.imshow(grey, cmap="gray", vmin=0, vmax=255)

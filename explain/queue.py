@@ -31,7 +31,7 @@ from edgecell.edge.record.connection import (
 from edgecell.edge.record.sessions import find_sessions
 from edgecell.errors import InputError
 from edgecell.explain.methods import Explanation
-from edgecell.image.preprocess import Image
+from edgecell.image.preprocess import Bgr, Rgb, to_rgb
 from edgecell.model.modelfile import ModelRecord
 
 T = TypeVar("T")
@@ -125,7 +125,7 @@ class Explained:
     code: str
     explanation: Explanation
     logits: npt.NDArray[np.float32]
-    seen: Image | None
+    seen: Rgb | None
 
 
 class JobQueue:
@@ -298,12 +298,12 @@ class JobQueue:
         )
 
 
-def decode_seen(png: bytes) -> Image:
+def decode_seen(png: bytes) -> Rgb:
     """A stored view of a cell: uint8 RGB (S, S, 3)."""
     bgr = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
     if bgr is None:
         raise InputError("its crop is damaged")
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+    return to_rgb(Bgr(np.asarray(bgr, np.uint8)))
 
 
 @contextmanager

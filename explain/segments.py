@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edgecell.image.preprocess import Image
+from edgecell.image.preprocess import Rgb
 from edgecell.image.regions import nucleus_and_cell
 from edgecell.optional import require
 
@@ -26,7 +26,7 @@ _COMPACTNESS = 0.3
 """Weight of distance against stain density in SLIC."""
 
 
-def cell_segments(image: Image) -> Segments:
+def cell_segments(image: Rgb) -> Segments:
     """Cuts an image into 30 to 60 segments, the same for the same image.
 
     Nucleus, cytoplasm and surroundings are found by their stain and cut one by one into

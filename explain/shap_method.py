@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from edgecell.explain.perturb import Hider, log_odds
 from edgecell.explain.segments import cell_segments
-from edgecell.image.preprocess import Image
+from edgecell.image.preprocess import Rgb
 from edgecell.model.classifier import Classifier
 from edgecell.optional import require
 
@@ -21,7 +21,7 @@ _BLUR = 4
 
 
 def kernel_shap(
-    classifier: Classifier, seen: Image, index: int, seed: int
+    classifier: Classifier, seen: Rgb, index: int, seed: int
 ) -> tuple[npt.NDArray[np.float32], dict[str, float]]:
     """Kernel SHAP (Lundberg and Lee, NeurIPS 2017) on the segments that LIME uses.
 
@@ -63,7 +63,7 @@ def kernel_shap(
 
 
 def partition_shap(
-    classifier: Classifier, seen: Image, index: int, seed: int
+    classifier: Classifier, seen: Rgb, index: int, seed: int
 ) -> tuple[npt.NDArray[np.float32], dict[str, float]]:
     """Owen values of the image, halved again and again (shap's Partition explainer).
 

@@ -19,7 +19,7 @@ from edgecell.edge.analyse.pipeline import (
 from edgecell.edge.count.tracking import TrackedFrame
 from edgecell.edge.record.store import Session
 from edgecell.edge.sources.base import Frame
-from edgecell.image.preprocess import Image, Preprocessing, crop_square
+from edgecell.image.preprocess import Bgr, Image, Preprocessing, Rgb, crop_square
 from edgecell.image.records import Box
 from edgecell.model.decision import Decision
 from edgecell.model.modelfile import ModelRecord
@@ -31,7 +31,7 @@ MODEL = ModelRecord(CLASSES, PREP, {}, (0.0,) * 12, model_sha256="ab" * 32)
 SESSION = Session("clip.avi", MODEL, {"red_cell_px": None})
 
 RAW = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
-NOISE = np.asarray(cv2.GaussianBlur(RAW, (0, 0), 2), np.uint8)
+NOISE = Bgr(np.asarray(cv2.GaussianBlur(RAW, (0, 0), 2), np.uint8))
 """A frame, uint8 BGR (120, 160, 3)."""
 
 CROP = Box(-10, 20, 50, 80)
@@ -83,8 +83,8 @@ def cell_result(
     return CellResult(
         record,
         crop or box,
-        black if pixels is None else pixels,
-        black if seen is None else seen,
+        Bgr(black if pixels is None else pixels),
+        Rgb(black if seen is None else seen),
         None if heat is None else np.full((7, 7), heat, np.float32),
         None if record.gate is not None else scores.astype(np.float32),
     )

@@ -5,14 +5,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from edgecell.classes import CODES
 from edgecell.data.dataset import CellFile, decode, labels, load_images
 from edgecell.errors import InputError
-from edgecell.image.preprocess import Preprocessing
+from edgecell.image.preprocess import Preprocessing, to_bgr
 from edgecell.image.red_cells import red_cell_diameter
 from edgecell.train.config import TrainConfig
 
@@ -101,8 +100,8 @@ def crop_in_red_cells(files: Sequence[CellFile], crop_fraction: float) -> float:
     sample = sorted(files, key=lambda f: f.sha256)[:SCALE_SAMPLE]
     ratios = []
     for file in sample:
-        image = cv2.cvtColor(decode(file.data, file.name), cv2.COLOR_RGB2BGR)
-        diameter = red_cell_diameter(np.asarray(image, np.uint8))
+        image = to_bgr(decode(file.data, file.name))
+        diameter = red_cell_diameter(image)
         if diameter:
             ratios.append(crop_fraction * min(image.shape[:2]) / diameter)
     if not ratios:

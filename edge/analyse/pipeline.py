@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -15,11 +14,12 @@ from edgecell.edge.find.quality import cell_gate, frame_gate
 from edgecell.edge.sources.base import Frame
 from edgecell.errors import InputError
 from edgecell.image.preprocess import (
-    Image,
-    Preprocessing,
-    apply_gains,
+    Bgr,
+    Rgb,
     crop_square,
-    resize,
+    network_view,
+    square,
+    to_rgb,
     white_gains,
 )
 from edgecell.image.records import Box
@@ -102,8 +102,8 @@ class FoundCell:
 
     detection: Detection
     crop: Box
-    pixels: Image
-    seen: Image
+    pixels: Bgr
+    seen: Rgb
     gate: str | None
     cut_ms: float
 
@@ -144,8 +144,8 @@ class CellResult:
 
     record: CellRecord
     crop: Box
-    pixels: Image
-    seen: Image
+    pixels: Bgr
+    seen: Rgb
     heat: npt.NDArray[np.float32] | None
     logits: npt.NDArray[np.float32] | None
 
@@ -292,9 +292,9 @@ class FrameAnalyser:
         """Cuts one cell out; ``gains`` is the frame's white balance, B, G, R."""
         start = time.perf_counter()
         prep = self._classifier.record.preprocessing
-        crop = crop_box(detection.box.centre, prep.crop_red_cells * red_cell_px)
-        pixels = crop_square(frame.image, crop.centre, crop.width).copy()
-        seen = network_view(pixels, gains, prep)
+        crop = square(detection.box.centre, prep.crop_red_cells * red_cell_px)
+        pixels = Bgr(crop_square(frame.image, crop.centre, crop.width).copy())
+        seen = to_rgb(network_view(pixels, gains, prep.input_size))
         gate = cell_gate(seen)
         cut_ms = (time.perf_counter() - start) * 1e3
         return FoundCell(detection, crop, pixels, seen, gate, cut_ms)
@@ -333,27 +333,3 @@ def _top(prediction: Prediction | None) -> tuple[ClassScore, ...]:
     if prediction is None:
         return ()
     return tuple(ClassScore(*pair) for pair in prediction.top(TOP))
-
-
-def crop_box(centre: tuple[float, float], side: float) -> Box:
-    """The square of whole pixels around a point; it may reach beyond the frame."""
-    n = max(1, round(side))
-    x, y = round(centre[0] - n / 2), round(centre[1] - n / 2)
-    return Box(x, y, x + n, y + n)
-
-
-def network_view(
-    pixels: Image, gains: npt.NDArray[np.float64], prep: Preprocessing
-) -> Image:
-    """What the network sees of a cell, made in the order of `cell_image`.
-
-    Args:
-        pixels: uint8 BGR (n, n, 3), the square around the cell.
-        gains: float64 (3,), B, G, R: the whole frame's white balance.
-        prep: the model's preprocessing.
-
-    Returns:
-        uint8 RGB (S, S, 3), S the model's input size.
-    """
-    balanced = apply_gains(resize(pixels, prep.input_size), gains)
-    return np.asarray(cv2.cvtColor(balanced, cv2.COLOR_BGR2RGB), np.uint8)

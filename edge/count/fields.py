@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecell.edge.analyse.pipeline import CellResult
-from edgecell.image.preprocess import Image, crop_square
+from edgecell.image.preprocess import Bgr, Image, crop_square
 from edgecell.image.records import Box
 
 NEW_FIELD = 0.25
@@ -110,7 +110,7 @@ def share_centre(box: Box, cell: MappedCell, place: Place) -> bool:
     )
 
 
-def view_of(image: Image, sighting: CellResult) -> npt.NDArray[np.float32]:
+def view_of(image: Bgr, sighting: CellResult) -> npt.NDArray[np.float32]:
     """What a cell is known by again: its green channel, at its own scale.
 
     Returns:

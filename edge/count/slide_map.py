@@ -28,7 +28,7 @@ from edgecell.edge.count.fields import (
     view_of,
 )
 from edgecell.edge.count.registration import check, miniature, register
-from edgecell.image.preprocess import Image
+from edgecell.image.preprocess import Bgr, Image
 
 MOST_FIELDS = 1000
 """Fields that the map holds; beyond, the one that was longest out of sight goes, and
@@ -74,7 +74,7 @@ class SlideMap:
         self._charts = 0
         self._numbers = 0
 
-    def match(self, found: Sequence[CellResult], image: Image) -> Match:
+    def match(self, found: Sequence[CellResult], image: Bgr) -> Match:
         """Finds the place of a frame and the cells in it, and maps what is new.
 
         Args:

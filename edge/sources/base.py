@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Protocol
 
 from edgecell.errors import SourceError
-from edgecell.image.preprocess import Image
+from edgecell.image.preprocess import Bgr
 
 STALL_S = 2.0
 """A live source that sends no frame for so long is lost; a frame so old is stale."""
@@ -32,7 +32,7 @@ class Frame:
 
     index: int
     time_s: float | None
-    image: Image
+    image: Bgr
     name: str
     captured_s: float = field(default_factory=time.monotonic)
 
@@ -95,7 +95,7 @@ class FrameSource(Protocol):
 def live_frames(
     name: str,
     skipped: Skipped,
-    reads: Iterable[tuple[float, Sequence[Image | None]]],
+    reads: Iterable[tuple[float, Sequence[Bgr | None]]],
 ) -> Iterator[Frame | None]:
     """Frames of a live source from what is read of it.
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from edgecell.edge.sources.base import STALL_S, Frame, Skipped, live_frames
 from edgecell.edge.sources.video import quiet_opencv
 from edgecell.errors import SourceError
-from edgecell.image.preprocess import Image
+from edgecell.image.preprocess import Bgr
 
 GST = "gst://"
 
@@ -79,7 +79,7 @@ class OpenCVStream:
 
     def _reads(
         self, capture: cv2.VideoCapture
-    ) -> Iterator[tuple[float, list[Image | None]]]:
+    ) -> Iterator[tuple[float, list[Bgr | None]]]:
         self._leave_out_backlog(capture)
         while True:
             captured_s = self._grab(capture)
@@ -196,7 +196,7 @@ def stream_name(url: str) -> str:
     return "-".join(word for word in words if word)
 
 
-def retrieve(capture: cv2.VideoCapture) -> Image | None:
+def retrieve(capture: cv2.VideoCapture) -> Bgr | None:
     """The frame that was grabbed, uint8 BGR (H, W, 3); None if it is broken."""
     try:
         ok, image = capture.retrieve()
@@ -209,7 +209,7 @@ def retrieve(capture: cv2.VideoCapture) -> Image | None:
     return as_frame(np.asarray(image, np.uint8), width, height)
 
 
-def as_frame(raw: npt.NDArray[np.uint8], width: int, height: int) -> Image:
+def as_frame(raw: npt.NDArray[np.uint8], width: int, height: int) -> Bgr:
     """Undoes OpenCV 4.11's way with BGR24 cameras: (1, w*h*3) in place of an image.
 
     Args:
@@ -221,5 +221,5 @@ def as_frame(raw: npt.NDArray[np.uint8], width: int, height: int) -> Image:
         uint8 BGR (H, W, 3).
     """
     if raw.shape[0] == 1 and raw.size == width * height * 3:
-        return raw.reshape(height, width, 3)
-    return raw
+        return Bgr(raw.reshape(height, width, 3))
+    return Bgr(raw)

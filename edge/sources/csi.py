@@ -9,7 +9,7 @@ import numpy as np
 
 from edgecell.edge.sources.base import STALL_S, Frame, Skipped, live_frames
 from edgecell.errors import MissingPackageError, SourceError
-from edgecell.image.preprocess import Image
+from edgecell.image.preprocess import Bgr
 
 _SIZE = (1280, 960)
 """Enough for a cell to fill the network's 112 pixels under a 40x objective."""
@@ -75,11 +75,11 @@ class CsiCamera:
         """
         return live_frames(self.name, self.skipped, self._reads())
 
-    def _reads(self) -> Iterator[tuple[float, list[Image]]]:
+    def _reads(self) -> Iterator[tuple[float, list[Bgr]]]:
         while True:
             try:
                 job = self._camera.capture_array("main", wait=False)
                 image = job.get_result(timeout=STALL_S)
             except (PollTimeout, TimeoutError, RuntimeError) as e:
                 raise SourceError(f"{self.name} stopped sending frames") from e
-            yield time.monotonic(), [np.asarray(image, np.uint8)]
+            yield time.monotonic(), [Bgr(np.asarray(image, np.uint8))]

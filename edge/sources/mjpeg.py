@@ -19,7 +19,7 @@ from edgecell.edge.sources.base import STALL_S, Frame, Skipped, live_frames
 from edgecell.edge.sources.camera import stream_name
 from edgecell.errors import InputError, SourceError
 from edgecell.image.decode import decode
-from edgecell.image.preprocess import Image
+from edgecell.image.preprocess import Bgr
 
 LARGEST_PART = 16 << 20
 """Bytes; what goes on for longer without a boundary is rubbish."""
@@ -153,7 +153,7 @@ class MjpegStream:
 
     def _reads(
         self, response: HTTPResponse
-    ) -> Iterator[tuple[float, list[Image | None]]]:
+    ) -> Iterator[tuple[float, list[Bgr | None]]]:
         splitter = MultipartSplitter(self._boundary() or "")
         while True:
             try:
@@ -165,7 +165,7 @@ class MjpegStream:
             yield time.monotonic(), [_picture(p) for p in splitter.feed(data)]
 
 
-def _picture(part: bytes) -> Image | None:
+def _picture(part: bytes) -> Bgr | None:
     try:
         return decode(part, "a picture")
     except InputError:

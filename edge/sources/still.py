@@ -9,12 +9,12 @@ from pathlib import Path
 from edgecell.edge.sources.base import Frame, FrameSource, Skipped
 from edgecell.errors import InputError, SourceError
 from edgecell.image.decode import decode, read_file
-from edgecell.image.preprocess import Image
+from edgecell.image.preprocess import Bgr
 
 logger = logging.getLogger(__name__)
 
 
-def read_image(path: Path) -> Image:
+def read_image(path: Path) -> Bgr:
     """Reads an image file.
 
     Args:

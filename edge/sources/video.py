@@ -11,6 +11,7 @@ import numpy as np
 
 from edgecell.edge.sources.base import Frame, Skipped
 from edgecell.errors import SourceError
+from edgecell.image.preprocess import Bgr
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,8 @@ class VideoFile:
             if time_s <= last:  # a file without timestamps
                 time_s = last + 1 / fps if fps > 0 else float(index)
             last = time_s
-            yield Frame(index, time_s, np.asarray(image, np.uint8), self._path.name)
+            frame = Bgr(np.asarray(image, np.uint8))
+            yield Frame(index, time_s, frame, self._path.name)
             index += 1
         if not index:
             raise SourceError(

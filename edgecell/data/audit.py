@@ -13,7 +13,7 @@ from tqdm import tqdm
 from edgecell.data.dataset import CellFile, Split, decode
 from edgecell.data.near_duplicates import Thumbnail, groups, near_duplicates, thumbnail
 from edgecell.errors import InputError
-from edgecell.image.preprocess import Image
+from edgecell.image.preprocess import Rgb
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ def _flaw_dict(flaw: Flaw) -> dict[str, str]:
     return _file_dict(flaw.file) | {"detail": flaw.detail}
 
 
-def is_grey(image: Image) -> bool:
+def is_grey(image: Rgb) -> bool:
     """Whether an image has no colour, or too little to come from a stained smear.
 
     Args:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Literal
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
@@ -21,7 +20,7 @@ from edgecell.data.members import open_files
 from edgecell.errors import InputError
 from edgecell.files import printable
 from edgecell.image.decode import decode as decode_bgr
-from edgecell.image.preprocess import Image, Preprocessing, cell_image
+from edgecell.image.preprocess import Image, Preprocessing, Rgb, cell_image, to_rgb
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +105,7 @@ def split_of(sha256: str) -> Split:
     return "val" if u < TEST_SHARE + VAL_SHARE else "train"
 
 
-def decode(data: bytes, name: str) -> Image:
+def decode(data: bytes, name: str) -> Rgb:
     """Decodes an image file, see `edgecell.image.decode`.
 
     Args:
@@ -119,8 +118,7 @@ def decode(data: bytes, name: str) -> Image:
     Raises:
         InputError: the bytes are not an image, or a damaged one.
     """
-    image = decode_bgr(data, name)
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    return to_rgb(decode_bgr(data, name))
 
 
 def _label(path: PurePath) -> tuple[str | None, str]:
@@ -291,7 +289,7 @@ def load_images(
     files: Sequence[CellFile],
     prep: Preprocessing,
     margin: float = 1.0,
-    change: Callable[[Image], Image] | None = None,
+    change: Callable[[Rgb], Image] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Decodes and crops images on all cores.
 
@@ -309,7 +307,7 @@ def load_images(
 
     def load(i: int) -> None:
         image = decode(files[i].data, files[i].name)
-        images[i] = cell_image(change(image) if change else image, prep, margin)
+        images[i] = cell_image(Rgb(change(image)) if change else image, prep, margin)
 
     with ThreadPoolExecutor() as pool:
         done = pool.map(load, range(len(files)))

@@ -17,7 +17,7 @@ import simplejpeg
 from PIL import Image as PillowImage
 
 from edgecell.errors import InputError
-from edgecell.image.preprocess import Image
+from edgecell.image.preprocess import Bgr
 
 LARGEST_BYTES = 256 << 20
 """A 16-bit TIFF of 40 megapixels, not compressed, is smaller."""
@@ -94,7 +94,7 @@ def check_size(size: int, name: str) -> None:
         )
 
 
-def decode(data: bytes, name: str) -> Image:
+def decode(data: bytes, name: str) -> Bgr:
     """Decodes an image file.
 
     JPEG (also with EXIF rotation), PNG, BMP, TIFF (its first page) and WebP are read.
@@ -136,7 +136,7 @@ def page_count(data: bytes) -> int:
     return pages
 
 
-def _decode_other(data: bytes, name: str) -> Image:
+def _decode_other(data: bytes, name: str) -> Bgr:
     """Decodes whatever OpenCV reads, once its header is known to be harmless."""
     if not data:
         raise InputError(f"{name} is empty; remove or replace it")
@@ -172,17 +172,17 @@ def _too_many_pixels(name: str) -> InputError:
     )
 
 
-def _decode_by_opencv(data: bytes, name: str) -> Image:
+def _decode_by_opencv(data: bytes, name: str) -> Bgr:
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
         image = None
     if image is None:
         raise InputError(f"{name} is damaged or cut short; remove or replace it")
-    return np.asarray(image, np.uint8)
+    return Bgr(np.asarray(image, np.uint8))
 
 
-def _decode_jpeg(data: bytes, name: str) -> Image:
+def _decode_jpeg(data: bytes, name: str) -> Bgr:
     """Decodes a JPEG; refuses one that libjpeg would patch up.
 
     OpenCV fills what is missing or damaged with whatever comes out. libjpeg's warnings,
@@ -212,7 +212,7 @@ def _decode_jpeg(data: bytes, name: str) -> Image:
     if not has_bgr or _EXIF in data[:_EXIF_WITHIN]:
         del image
         return _decode_by_opencv(data, name)
-    return np.asarray(image, np.uint8)
+    return Bgr(np.asarray(image, np.uint8))
 
 
 def _damaged(name: str, why: Exception) -> InputError:

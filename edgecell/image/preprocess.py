@@ -5,13 +5,24 @@ record in the model file, never from here.
 """
 
 from dataclasses import dataclass
+from typing import NewType, TypeVar, cast
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edgecell.image.records import Box
+
 Image = npt.NDArray[np.uint8]
-"""uint8, shape (H, W, 3), RGB unless a name says BGR."""
+"""uint8, shape (H, W, 3), for what does the same to either order of channels."""
+
+Rgb = NewType("Rgb", npt.NDArray[np.uint8])
+"""uint8, shape (H, W, 3), red first: what the network sees, and all training images."""
+
+Bgr = NewType("Bgr", npt.NDArray[np.uint8])
+"""uint8, shape (H, W, 3), blue first: what OpenCV decodes and cameras send."""
+
+_Image = TypeVar("_Image", bound=npt.NDArray[np.uint8])
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,16 @@ class Preprocessing:
             raise ValueError("every std must be in (0, 255]")
 
 
+def to_rgb(image: Bgr) -> Rgb:
+    """A copy with red first."""
+    return Rgb(np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8))
+
+
+def to_bgr(image: Rgb) -> Bgr:
+    """A copy with blue first."""
+    return Bgr(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), np.uint8))
+
+
 def white_gains(
     image: Image, percentile: float, level: float
 ) -> npt.NDArray[np.float64]:
@@ -78,7 +99,7 @@ def white_gains(
     return np.minimum(level / np.maximum(np.minimum(background, 255), 1), 4.0)
 
 
-def apply_gains(image: Image, gains: npt.NDArray[np.float64]) -> Image:
+def apply_gains(image: _Image, gains: npt.NDArray[np.float64]) -> _Image:
     """Multiplies each channel by its gain, rounding and clipping to 0..255.
 
     Args:
@@ -87,10 +108,22 @@ def apply_gains(image: Image, gains: npt.NDArray[np.float64]) -> Image:
     """
     ramp = np.arange(256, dtype=np.float64)[:, None] * gains
     table = np.clip(np.rint(ramp), 0, 255).astype(np.uint8)
-    return np.asarray(cv2.LUT(image, table[None]), np.uint8)
+    return cast(_Image, np.asarray(cv2.LUT(image, table[None]), np.uint8))
 
 
-def crop_square(image: Image, centre: tuple[float, float], side: float) -> Image:
+def square(centre: tuple[float, float], side: float) -> Box:
+    """The square of whole pixels around a point; it may reach beyond the image.
+
+    Args:
+        centre: (x, y) in pixels.
+        side: side of the square, pixels; rounded, at least 1.
+    """
+    n = max(1, round(side))
+    x, y = round(centre[0] - n / 2), round(centre[1] - n / 2)
+    return Box(x, y, x + n, y + n)
+
+
+def crop_square(image: _Image, centre: tuple[float, float], side: float) -> _Image:
     """Cuts a square around a point; beyond the border the edge is mirrored.
 
     Args:
@@ -101,46 +134,73 @@ def crop_square(image: Image, centre: tuple[float, float], side: float) -> Image
     Returns:
         (side, side, 3), a copy or a view.
     """
-    n = max(1, round(side))
-    x, y = round(centre[0] - n / 2), round(centre[1] - n / 2)
+    box = square(centre, side)
     h, w = image.shape[:2]
-    left, top = max(0, -x), max(0, -y)
-    right, bottom = max(0, x + n - w), max(0, y + n - h)
-    inner = image[max(0, y) : max(0, y + n), max(0, x) : max(0, x + n)]
+    left, top = max(0, -box.x0), max(0, -box.y0)
+    right, bottom = max(0, box.x1 - w), max(0, box.y1 - h)
+    inner = image[max(0, box.y0) : max(0, box.y1), max(0, box.x0) : max(0, box.x1)]
     if not (left or top or right or bottom):
-        return inner
+        return cast(_Image, inner)
     if inner.size == 0:
         raise ValueError("the crop lies outside the image")
-    return np.asarray(
-        cv2.copyMakeBorder(inner, top, bottom, left, right, cv2.BORDER_REFLECT),
-        np.uint8,
-    )
+    mirrored = cv2.copyMakeBorder(inner, top, bottom, left, right, cv2.BORDER_REFLECT)
+    return cast(_Image, np.asarray(mirrored, np.uint8))
 
 
-def resize(image: Image, size: int) -> Image:
+def resize(image: _Image, size: int) -> _Image:
     """Resizes to a square of ``size`` pixels, averaging areas when it shrinks."""
     shrinks = image.shape[0] > size
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (size, size), interpolation=method), np.uint8)
+    resized = cv2.resize(image, (size, size), interpolation=method)
+    return cast(_Image, np.asarray(resized, np.uint8))
 
 
-def cell_image(image: Image, prep: Preprocessing, margin: float = 1.0) -> Image:
-    """The network's view of an image that shows one cell in its middle.
+def network_view(pixels: _Image, gains: npt.NDArray[np.float64], size: int) -> _Image:
+    """A cell that was cut out, at the size of the network's input and with its white.
+
+    Every cell that a network sees, on every side, comes from here.
 
     Args:
-        image: uint8 RGB (H, W, 3), a training image: a whole small field.
+        pixels: uint8 (n, n, 3), the square around the cell.
+        gains: float64 (3,), white balance of the image that it was cut from, in the
+            same order of channels.
+        size: side of the view, pixels.
+
+    Returns:
+        uint8 (size, size, 3), in the same order of channels.
+    """
+    return apply_gains(resize(pixels, size), gains)
+
+
+def cell_image(
+    image: Rgb,
+    prep: Preprocessing,
+    margin: float = 1.0,
+    red_cell_px: float | None = None,
+) -> Rgb:
+    """The network's view of a single-cell image: a small field, one cell in its middle.
+
+    The middle is cut out. How much of it depends on the scale: ``crop_red_cells`` red
+    cells where their size is known, else ``crop_fraction`` of the shorter side, which
+    is right for images that show as much of the field as the training images.
+
+    Args:
+        image: uint8 RGB (H, W, 3).
         prep: the model's preprocessing.
         margin: widens the view around the crop at the same scale; training
             keeps a margin to rotate and shift in.
+        red_cell_px: diameter of a red cell in the image, pixels, if it is known.
 
     Returns:
         uint8 RGB (S, S, 3), S = round(input_size * margin).
     """
     gains = white_gains(image, prep.white_percentile, prep.white_level)
     h, w = image.shape[:2]
-    side = prep.crop_fraction * margin * min(h, w)
-    crop = crop_square(image, (w / 2, h / 2), side)
-    return apply_gains(resize(crop, round(prep.input_size * margin)), gains)
+    side = prep.crop_fraction * min(h, w)
+    if red_cell_px is not None:
+        side = prep.crop_red_cells * red_cell_px
+    crop = crop_square(image, (w / 2, h / 2), margin * side)
+    return network_view(crop, gains, round(prep.input_size * margin))
 
 
 def standardise(

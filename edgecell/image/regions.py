@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edgecell.image.preprocess import Image
+from edgecell.image.preprocess import Rgb, to_bgr
 from edgecell.image.red_cells import FOREGROUND_DENSITY, StainMaps, stain_maps
 
 _FAINT = 0.35
@@ -14,7 +14,7 @@ _EDGE = 0.02
 """Width of the soft edge of a cell's mask, as a share of the image's side."""
 
 
-def cell_mask(image: Image) -> npt.NDArray[np.float32]:
+def cell_mask(image: Rgb) -> npt.NDArray[np.float32]:
     """Where the cell in the middle of an image lies.
 
     Args:
@@ -27,7 +27,7 @@ def cell_mask(image: Image) -> npt.NDArray[np.float32]:
 
 
 def nucleus_and_cell(
-    image: Image,
+    image: Rgb,
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """The nucleus and the whole cell in the middle of an image.
 
@@ -45,8 +45,8 @@ def nucleus_and_cell(
     return np.asarray(nucleus, np.uint8) > 0, cell
 
 
-def _maps(image: Image) -> StainMaps:
-    return stain_maps(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), np.uint8))
+def _maps(image: Rgb) -> StainMaps:
+    return stain_maps(to_bgr(image))
 
 
 def _cell(maps: StainMaps) -> npt.NDArray[np.float32]:

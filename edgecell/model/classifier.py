@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecell.errors import ModelError
-from edgecell.image.preprocess import Image, Preprocessing, standardise
+from edgecell.image.preprocess import Preprocessing, Rgb, standardise
 from edgecell.model.modelfile import (
     FEATURES,
     LOGITS,
@@ -194,7 +194,7 @@ class Classifier:
         self._table = input_table(self.record.preprocessing, self._input)
         self.logit_step = float(self._logits["quantization"][0])
 
-    def classify(self, image: Image, features: bool = False) -> Prediction:
+    def classify(self, image: Rgb, features: bool = False) -> Prediction:
         """Classifies one cell.
 
         Args:
@@ -261,14 +261,14 @@ class Classifier:
 
         def work(first: int) -> None:
             for i in range(first, len(images), cores):
-                self._run(self._pool[first], images[i])
+                self._run(self._pool[first], Rgb(images[i]))
                 out[i] = read(self._pool[first])
 
         with ThreadPoolExecutor(cores) as pool:
             list(pool.map(work, range(cores)))
         return out
 
-    def _run(self, interpreter: Interpreter, image: Image) -> None:
+    def _run(self, interpreter: Interpreter, image: Rgb) -> None:
         interpreter.set_tensor(self._input["index"], self.input_tensor(image)[None])
         interpreter.invoke()
 
@@ -278,7 +278,7 @@ class Classifier:
     ) -> npt.NDArray[np.float32]:
         return dequantise(interpreter.get_tensor(details["index"])[0], details)
 
-    def input_tensor(self, image: Image) -> npt.NDArray[Any]:
+    def input_tensor(self, image: Rgb) -> npt.NDArray[Any]:
         """A cell as the network takes it: standardised, and quantised if that is so.
 
         Args:

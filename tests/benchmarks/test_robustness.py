@@ -9,6 +9,7 @@ from edgecell.benchmarks.background import transplant, transplants
 from edgecell.benchmarks.robustness import blur, brightness, jpeg, robustness, stain
 from edgecell.data.dataset import decode, scan
 from edgecell.errors import InputError
+from edgecell.image.preprocess import Rgb
 from edgecell.image.regions import cell_mask
 from edgecell.model.modelfile import bundled_model
 from tests.factories import SAMPLES
@@ -40,13 +41,13 @@ def test_a_drawn_cell_is_cut_out_and_red_cells_are_not() -> None:
     cv2.circle(image, (110, 112), 40, (190, 170, 215), -1, cv2.LINE_AA)
     cv2.circle(image, (114, 110), 28, (90, 50, 140), -1, cv2.LINE_AA)
     cv2.circle(truth, (110, 112), 40, 1, -1)
-    found = cell_mask(image) > 0.5
+    found = cell_mask(Rgb(image)) > 0.5
     overlap = (found & (truth > 0)).sum() / (found | (truth > 0)).sum()
     assert overlap > 0.8
 
 
 def test_nothing_stained_is_no_cell() -> None:
-    assert cell_mask(np.full((100, 100, 3), 240, np.uint8)).max() == 0
+    assert cell_mask(Rgb(np.full((100, 100, 3), 240, np.uint8))).max() == 0
 
 
 def test_a_transplant_takes_cell_and_background_from_where_it_should() -> None:
@@ -55,7 +56,7 @@ def test_a_transplant_takes_cell_and_background_from_where_it_should() -> None:
     alpha, own = np.zeros((8, 8, 1), np.float32), np.zeros((8, 8, 1), np.float32)
     alpha[2:4, 2:4] = 1
     own[3:5, 3:5] = 1
-    out = transplant(cell, alpha, around, own)
+    out = transplant(Rgb(cell), alpha, Rgb(around), own)
     assert (out[2:4, 2:4] == 50).all()
     out[2:4, 2:4] = 240
     assert (out == 240).all()

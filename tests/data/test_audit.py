@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from edgecell.data.audit import Audit, audit, is_grey, select
 from edgecell.data.command import command
 from edgecell.data.dataset import CellFile, read, scan
+from edgecell.image.preprocess import Rgb
 from tests.factories import draw_cell
 
 
@@ -147,11 +148,11 @@ def test_a_group_of_both_kinds_is_one_conflict(tmp_path: Path) -> None:
 
 
 def test_what_is_grey() -> None:
-    assert is_grey(np.full((9, 9, 3), 100, np.uint8))
-    cell = np.asarray(picture(1), np.uint8)
+    assert is_grey(Rgb(np.full((9, 9, 3), 100, np.uint8)))
+    cell = Rgb(np.asarray(picture(1), np.uint8))
     assert not is_grey(cell)
     faded = np.asarray(0.05 * cell + 0.95 * cell.mean(2, keepdims=True), np.uint8)
-    assert is_grey(faded)
+    assert is_grey(Rgb(faded))
 
 
 def test_strict_decides_the_exit_status(faulty: Path, drawn_cells: Path) -> None:

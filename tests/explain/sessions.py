@@ -4,27 +4,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from edgecell.edge.count.tracking import TrackedFrame
 from edgecell.edge.record.policy import Policy
 from edgecell.edge.record.store import Session, Store
+from edgecell.edge.sources.still import read_image
 from edgecell.explain.methods import Explanation
-from edgecell.image.preprocess import cell_image
+from edgecell.image.preprocess import Rgb, cell_image, to_rgb
 from edgecell.model.modelfile import bundled_model, read_tflite
-from tests.factories import rows, tracked
+from tests.factories import SAMPLES, rows, tracked
 
 ROOT = Path(__file__).parents[2]
 MODEL = read_tflite(bundled_model())[1]
 SEEN = cell_image(
-    np.asarray(
-        cv2.cvtColor(
-            cv2.imread(str(ROOT / "edge" / "samples" / "cells" / "SNE_1.jpg")),  # type: ignore[arg-type]
-            cv2.COLOR_BGR2RGB,
-        ),
-        np.uint8,
-    ),
+    to_rgb(read_image(SAMPLES / "cells" / "SNE_1.jpg")),
     MODEL.preprocessing,
 )
 CAM = Policy("all", 0, ("grad-cam",))
@@ -36,7 +30,7 @@ def seen(
     """A frame in which a cell is seen and decided on; by default a new one."""
     one = tracked(frame, cell or None)
     (found,), (decision,) = one.result.cells, one.changed
-    view = np.ascontiguousarray(np.roll(SEEN, frame % 8, axis=1))
+    view = Rgb(np.ascontiguousarray(np.roll(SEEN, frame % 8, axis=1)))
     return replace(
         one,
         result=replace(one.result, cells=(replace(found, seen=view),)),

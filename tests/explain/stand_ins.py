@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from edgecell.image.preprocess import Rgb
 from edgecell.model.classifier import Classifier
 
 
@@ -22,7 +23,7 @@ def classifier_of(score: Callable[[np.ndarray], np.ndarray]) -> Classifier:
     return cast(Classifier, made)
 
 
-def striped(side: int = 24, stripes: int = 6) -> tuple[np.ndarray, np.ndarray]:
+def striped(side: int = 24, stripes: int = 6) -> tuple[Rgb, np.ndarray]:
     """An image and its segments: columns, each a dark and a light half of its own.
 
     The mean colour of each is 100; hiding one makes it flat.
@@ -31,7 +32,7 @@ def striped(side: int = 24, stripes: int = 6) -> tuple[np.ndarray, np.ndarray]:
     image = np.full((side, side, 3), 100, np.uint8)
     image[: side // 2] = 60
     image[side // 2 :] = 140
-    return image, segments.astype(np.int32)
+    return Rgb(image), segments.astype(np.int32)
 
 
 def effects_of(segments: np.ndarray, effects: np.ndarray) -> Classifier:

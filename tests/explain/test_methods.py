@@ -8,7 +8,7 @@ from edgecell.errors import InputError, ModelError
 from edgecell.explain.methods import explain, runner_up
 from edgecell.explain.randomised import randomised
 from edgecell.explainers import ON_DEVICE
-from edgecell.image.preprocess import Image, cell_image
+from edgecell.image.preprocess import Rgb, cell_image
 from edgecell.model.classifier import Classifier, map_residual
 from edgecell.model.graph import head_weights
 from edgecell.model.modelfile import bundled_model
@@ -21,13 +21,13 @@ def classifier() -> Classifier:
 
 
 @pytest.fixture
-def seen(classifier: Classifier) -> Image:
+def seen(classifier: Classifier) -> Rgb:
     path = SAMPLES / "cells" / "SNE_1.jpg"
     prep = classifier.record.preprocessing
     return cell_image(decode(path.read_bytes(), path.name), prep)
 
 
-def test_methods_of_the_device(classifier: Classifier, seen: Image) -> None:
+def test_methods_of_the_device(classifier: Classifier, seen: Rgb) -> None:
     prediction = classifier.classify(seen, features=True)
     assert prediction.features is not None
     weights = head_weights(classifier.flatbuffer)
@@ -56,7 +56,7 @@ def test_methods_of_the_device(classifier: Classifier, seen: Image) -> None:
 
 
 def test_a_model_without_features_still_has_its_maps(
-    classifier: Classifier, seen: Image
+    classifier: Classifier, seen: Rgb
 ) -> None:
     classifier._features = None
     index = classifier.classify(seen).index
@@ -66,7 +66,7 @@ def test_a_model_without_features_still_has_its_maps(
         explain("layer-cam", classifier, seen, 0, 0)
 
 
-def test_maps_of_other_logits_are_refused(classifier: Classifier, seen: Image) -> None:
+def test_maps_of_other_logits_are_refused(classifier: Classifier, seen: Rgb) -> None:
     bias = list(classifier.record.head_bias)
     bias[3] += 1
     classifier.record = replace(classifier.record, head_bias=tuple(bias))
@@ -75,16 +75,16 @@ def test_maps_of_other_logits_are_refused(classifier: Classifier, seen: Image) -
     explain("grad-cam", classifier, seen, 2, 0)
 
 
-def test_bad_input_is_named(classifier: Classifier, seen: Image) -> None:
+def test_bad_input_is_named(classifier: Classifier, seen: Rgb) -> None:
     with pytest.raises(InputError, match="'saliency' is no method; there are grad-cam"):
         explain("saliency", classifier, seen, 0, 0)
     with pytest.raises(InputError, match="no class 12; the last is 11"):
         explain("grad-cam", classifier, seen, 12, 0)
     with pytest.raises(InputError, match="112x112 pixels"):
-        explain("grad-cam", classifier, seen[:50], 0, 0)
+        explain("grad-cam", classifier, Rgb(seen[:50]), 0, 0)
 
 
-def test_logits_of_many_are_those_of_each(classifier: Classifier, seen: Image) -> None:
+def test_logits_of_many_are_those_of_each(classifier: Classifier, seen: Rgb) -> None:
     images = np.stack(
         [seen, seen[::-1], seen[:, ::-1], 255 - seen, seen.transpose(1, 0, 2)]
     )
@@ -98,7 +98,7 @@ def test_logits_of_many_are_those_of_each(classifier: Classifier, seen: Image) -
 
 @pytest.mark.parametrize("head_only", [True, False])
 def test_shuffled_weights_run_and_say_something_else(
-    classifier: Classifier, seen: Image, head_only: bool
+    classifier: Classifier, seen: Rgb, head_only: bool
 ) -> None:
     other = randomised(classifier, head_only, seed=0)
     mine, theirs = classifier.classify(seen, True), other.classify(seen, True)

@@ -5,7 +5,7 @@ import pytest
 
 from edgecell.data.dataset import decode
 from edgecell.explain.segments import cell_segments
-from edgecell.image.preprocess import cell_image
+from edgecell.image.preprocess import Rgb, cell_image
 from edgecell.image.regions import nucleus_and_cell
 from edgecell.model.modelfile import bundled_model, read_tflite
 from tests.factories import SAMPLES
@@ -31,5 +31,5 @@ def test_segments_of_a_cell(path: Path) -> None:
 
 
 def test_an_image_without_a_cell_is_cut_as_well() -> None:
-    flat = np.full((112, 112, 3), 240, np.uint8)
+    flat = Rgb(np.full((112, 112, 3), 240, np.uint8))
     assert 30 <= cell_segments(flat).max() + 1 <= 60

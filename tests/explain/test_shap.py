@@ -3,6 +3,7 @@ import pytest
 
 from edgecell.explain import shap_method
 from edgecell.explain.shap_method import kernel_shap, partition_shap
+from edgecell.image.preprocess import Rgb
 from tests.explain.stand_ins import classifier_of, effects_of, striped
 
 
@@ -38,7 +39,7 @@ def test_kernel_shap_is_seeded_and_leaves_numpys_generator_alone(
 
 
 def test_partition_shap_puts_the_value_where_it_is() -> None:
-    image = np.full((32, 32, 3), 200, np.uint8)
+    image = Rgb(np.full((32, 32, 3), 200, np.uint8))
     image[:16, :16] = 40
 
     def score(images: np.ndarray) -> np.ndarray:

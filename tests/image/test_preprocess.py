@@ -3,6 +3,7 @@ import pytest
 
 from edgecell.image.preprocess import (
     Preprocessing,
+    Rgb,
     apply_gains,
     cell_image,
     crop_square,
@@ -59,7 +60,7 @@ def test_standardise_by_hand() -> None:
 
 def test_a_margin_widens_the_view_at_the_same_scale() -> None:
     rng = np.random.default_rng(0)
-    image = rng.integers(0, 255, (112, 112, 3), np.uint8)
+    image = Rgb(rng.integers(0, 255, (112, 112, 3), np.uint8))
     tight, wide = cell_image(image, PREP), cell_image(image, PREP, margin=2.0)
     assert tight.shape == (56, 56, 3)
     assert wide.shape == (112, 112, 3)

@@ -2,7 +2,6 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
-import cv2
 import numpy as np
 import pytest
 
@@ -11,17 +10,19 @@ from edgecell.edge.analyse import pipeline
 from edgecell.edge.analyse.pipeline import (
     FrameAnalyser,
     ScaleEstimator,
-    crop_box,
-    network_view,
 )
 from edgecell.edge.find.localise import Detection
 from edgecell.edge.sources.address import SAMPLES, Frame
 from edgecell.edge.sources.still import read_image
 from edgecell.errors import InputError
 from edgecell.image.preprocess import (
+    Bgr,
     Preprocessing,
     cell_image,
     crop_square,
+    network_view,
+    square,
+    to_rgb,
     white_gains,
 )
 from edgecell.image.records import Box
@@ -37,7 +38,7 @@ PREP = Preprocessing(
     mean=(128, 128, 128),
     std=(64, 64, 64),
 )
-BLANK = np.full((200, 300, 3), 230, np.uint8)
+BLANK = Bgr(np.full((200, 300, 3), 230, np.uint8))
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +95,7 @@ def test_a_known_scale_sets_the_crop(classifier: Classifier) -> None:
 def test_a_frame_without_cells_has_no_records(
     classifier: Classifier, shape: tuple[int, int]
 ) -> None:
-    blank = np.full((*shape, 3), 220, np.uint8)
+    blank = Bgr(np.full((*shape, 3), 220, np.uint8))
     result = FrameAnalyser(classifier, None).analyse(Frame(0, None, blank, "f"))
     assert result.cells == ()
 
@@ -115,7 +116,7 @@ def test_the_network_sees_rgb(monkeypatch: pytest.MonkeyPatch) -> None:
 
     record = SimpleNamespace(preprocessing=PREP, head_bias=(0.0,) * 12)
     fake = cast(Classifier, SimpleNamespace(record=record, classify=classify))
-    image = np.full((200, 200, 3), 240, np.uint8)
+    image = Bgr(np.full((200, 200, 3), 240, np.uint8))
     image[60:140, 60:140] = (200, 100, 50)  # B, G, R
     monkeypatch.setattr(pipeline, "locate", lambda *_: [detection(60, 60, 140, 140)])
     for gate in ("frame_gate", "cell_gate"):
@@ -130,19 +131,21 @@ def test_frame_and_training_image_look_alike_to_the_network() -> None:
     height, width = image.shape[:2]
     assert height == width
     side = PREP.crop_fraction * height
-    crop = crop_box((width / 2, height / 2), side)
+    crop = square((width / 2, height / 2), side)
     gains = white_gains(image, PREP.white_percentile, PREP.white_level)
-    rgb = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
     pixels = crop_square(image, crop.centre, crop.width)
-    assert np.array_equal(network_view(pixels, gains, PREP), cell_image(rgb, PREP))
+    assert np.array_equal(
+        to_rgb(network_view(pixels, gains, PREP.input_size)),
+        cell_image(to_rgb(image), PREP),
+    )
 
 
 def test_a_crop_beyond_the_border_is_mirrored() -> None:
     image = np.full((50, 50, 3), 200, np.uint8)
-    crop = crop_box((0.0, 49.0), 40.0)
+    crop = square((0.0, 49.0), 40.0)
     assert crop == Box(-20, 29, 20, 69)
     pixels = crop_square(image, crop.centre, crop.width)
-    view = network_view(pixels, np.ones(3), PREP)
+    view = network_view(pixels, np.ones(3), PREP.input_size)
     assert (view == 200).all()
 
 

@@ -22,13 +22,14 @@ from edgecell.edge.loop.run_loop import PictureRule
 from edgecell.edge.show.overlay import caption
 from edgecell.edge.sources.address import SAMPLES, Frame
 from edgecell.edge.sources.still import read_image
+from edgecell.image.preprocess import Bgr
 from edgecell.image.records import Box
 from tests.edge.sources.servers import MjpegServer
 from tests.factories import cell_record, cell_result, rows
 
 ROOT = Path(__file__).parents[3]
 FRAMES = SAMPLES / "frames"
-BLANK = np.full((60, 80, 3), 200, np.uint8)
+BLANK = Bgr(np.full((60, 80, 3), 200, np.uint8))
 
 NO_TENSORFLOW = """
 import sys

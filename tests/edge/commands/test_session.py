@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -24,6 +23,7 @@ from edgecell.edge.record.store import Session, Store
 from edgecell.edge.sources.address import SAMPLES
 from edgecell.edge.sources.base import Frame
 from edgecell.edge.sources.still import read_image
+from edgecell.image.preprocess import Bgr, to_rgb
 from edgecell.model.classifier import Classifier
 from edgecell.model.modelfile import bundled_model
 from tests.factories import SESSION, tracked
@@ -61,7 +61,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory, classifier: Classifier) -
     with Store(folder, Session("film.avi", record, {"target": 100})) as store:
         for n, image in enumerate((one, one, one, other)):
             noisy = np.clip(image + rng.normal(0, 4, image.shape), 0, 255)
-            frame = Frame(n, n / 10, noisy.astype(np.uint8), "film.avi")
+            frame = Frame(n, n / 10, Bgr(noisy.astype(np.uint8)), "film.avi")
             store.write([tracker.update(analyser.analyse(frame))])
         store.end("end of source")
     return folder
@@ -94,8 +94,7 @@ def test_a_decision_follows_from_the_pixels_that_were_kept(
         assert np.allclose(np.mean(votes, axis=0), cell["logits"], atol=1e-5)
         again = []
         for path in sorted(out.glob("*.png")):
-            seen = np.asarray(cv2.imread(str(path)))[..., ::-1]
-            again.append(classifier.classify(np.ascontiguousarray(seen)).logits)
+            again.append(classifier.classify(to_rgb(read_image(path))).logits)
         assert np.array_equal(again, np.asarray(votes, np.float32)), "bit for bit"
         mean = np.mean(again, axis=0)
         assert classifier.record.codes[int(mean.argmax())] == cell["class"]

@@ -17,7 +17,7 @@ from edgecell.edge.count.votes import MOST_VOTES, Rule
 from edgecell.edge.sources.address import SAMPLES
 from edgecell.edge.sources.base import Frame
 from edgecell.edge.sources.still import read_image
-from edgecell.image.preprocess import Image, crop_square
+from edgecell.image.preprocess import Bgr, Image, crop_square
 from edgecell.image.records import Box
 from edgecell.model.classifier import Classifier
 from edgecell.model.decision import PLATELET_SIZE, WHITE_CELL_SIZE
@@ -78,7 +78,7 @@ class Camera:
             if x1 - x0 > 10 and y1 - y0 > 10:
                 cut = (x1 - x0, y1 - y0) != (CELL, CELL)
                 seen.append(found(Box(x0, y0, x1, y1), image, cut=cut))
-        frame = Frame(self.frames, self.frames / 10, image, "slide")
+        frame = Frame(self.frames, self.frames / 10, Bgr(image), "slide")
         return FrameResult(frame, () if gate else tuple(seen), gate)
 
     def show(self, result: FrameResult) -> TrackedFrame:
@@ -324,7 +324,7 @@ def test_empty_frames_are_followed(camera: Camera) -> None:
     assert camera.look(0).cells == tuple(range(1, known + 1))
 
 
-def samples() -> Iterator[tuple[str, Image]]:
+def samples() -> Iterator[tuple[str, Bgr]]:
     for path in sorted((SAMPLES / "cells").glob("*.jpg")):
         yield path.stem.split("_")[0], read_image(path)
 

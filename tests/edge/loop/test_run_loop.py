@@ -9,9 +9,10 @@ from edgecell.edge.analyse.pipeline import FrameResult
 from edgecell.edge.count.sequential import parse_goal
 from edgecell.edge.loop.run_loop import Controls, Limits, Loop
 from edgecell.edge.sources.base import Frame
+from edgecell.image.preprocess import Bgr
 from edgecell.model.decision import Decision
 
-IMAGE = np.zeros((4, 4, 3), np.uint8)
+IMAGE = Bgr(np.zeros((4, 4, 3), np.uint8))
 
 
 class Camera:

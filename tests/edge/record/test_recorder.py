@@ -21,10 +21,11 @@ from edgecell.edge.record.store import Session, Store
 from edgecell.edge.record.waiting import LeftOut
 from edgecell.edge.sources.base import Frame
 from edgecell.errors import OutputError
+from edgecell.image.preprocess import Bgr
 from edgecell.model.decision import Decision
 from edgecell.model.modelfile import bundled_model, read_tflite
 
-IMAGE = np.full((60, 80, 3), 200, np.uint8)
+IMAGE = Bgr(np.full((60, 80, 3), 200, np.uint8))
 
 
 def tracked(index: int) -> TrackedFrame:

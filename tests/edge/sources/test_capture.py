@@ -12,6 +12,7 @@ from edgecell.edge.sources.address import SAMPLES, open_source
 from edgecell.edge.sources.base import STALL_S, Frame, Skipped
 from edgecell.edge.sources.capture import Capture
 from edgecell.errors import SourceError
+from edgecell.image.preprocess import Bgr
 from tests.edge.sources.servers import (
     MjpegServer,
     RtspServer,
@@ -20,7 +21,7 @@ from tests.edge.sources.servers import (
     stamp_of,
 )
 
-PICTURE = np.full((64, 256, 3), (90, 120, 200), np.uint8)
+PICTURE = Bgr(np.full((64, 256, 3), (90, 120, 200), np.uint8))
 
 
 class Scripted:
