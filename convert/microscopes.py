@@ -21,12 +21,11 @@ from tqdm import tqdm
 from edgecell.data.dataset import CellFile, decode, sample
 from edgecell.data.manifest import check_split, scan_split
 from edgecell.image.preprocess import (
-    Image,
     Preprocessing,
-    apply_gains,
+    Rgb,
     cell_image,
     crop_square,
-    resize,
+    network_view,
     white_gains,
 )
 from edgecell.model.classifier import Classifier
@@ -50,7 +49,7 @@ _SHIFT = 0.04
 cells are measured anew in each still), and its centre as a share of its side."""
 
 
-def as_found(image: Image, prep: Preprocessing, rng: np.random.Generator) -> Image:
+def as_found(image: Rgb, prep: Preprocessing, rng: np.random.Generator) -> Rgb:
     """A training image as the device might cut its cell out: not quite centred.
 
     Args:
@@ -66,7 +65,7 @@ def as_found(image: Image, prep: Preprocessing, rng: np.random.Generator) -> Ima
     zoom, (right, down) = np.exp(rng.normal(0, _ZOOM)), rng.normal(0, _SHIFT, 2)
     side = prep.crop_fraction * min(height, width) * zoom
     centre = (width / 2 + right * side, height / 2 + down * side)
-    return apply_gains(resize(crop_square(image, centre, side), prep.input_size), gains)
+    return network_view(crop_square(image, centre, side), gains, prep.input_size)
 
 
 def _features(

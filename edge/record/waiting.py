@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgecell.edge.count.tracking import TrackedFrame
+from edgecell.image.preprocess import Bgr, Rgb
 
 _NO_IMAGE = np.zeros((0, 0, 3), np.uint8)
 _LOOK_AGAIN_S = 0.2
@@ -193,9 +194,9 @@ def without_image(tracked: TrackedFrame) -> TrackedFrame:
     What waits must not fill the memory.
     """
     result, kept = tracked.result, tracked.evidence()
-    frame = replace(result.frame, image=_NO_IMAGE)
+    frame = replace(result.frame, image=Bgr(_NO_IMAGE))
     cells = tuple(
-        cell if i in kept else replace(cell, pixels=_NO_IMAGE, seen=_NO_IMAGE)
+        cell if i in kept else replace(cell, pixels=Bgr(_NO_IMAGE), seen=Rgb(_NO_IMAGE))
         for i, cell in enumerate(result.cells)
     )
     return replace(tracked, result=replace(result, frame=frame, cells=cells))

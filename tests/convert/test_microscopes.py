@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from edgecell.convert.microscopes import as_found, describe, main
 from edgecell.data.dataset import decode, scan
-from edgecell.image.preprocess import cell_image
+from edgecell.image.preprocess import Rgb, cell_image
 from edgecell.model.classifier import Classifier
 from edgecell.model.microscope import judge
 from edgecell.model.modelfile import read_tflite
@@ -15,7 +15,7 @@ from edgecell.model.modelfile import read_tflite
 
 def test_a_cell_as_found_is_near_the_training_view(converted: dict[str, Path]) -> None:
     prep = Classifier(converted["int8"]).record.preprocessing
-    image = np.full((224, 224, 3), 200, np.uint8)
+    image = Rgb(np.full((224, 224, 3), 200, np.uint8))
     image[100:124, 100:124] = (90, 40, 120)
     seen = cell_image(image, prep).astype(float)
     rng = np.random.default_rng(0)
@@ -40,10 +40,10 @@ def test_the_microscope_of_the_training_data_is_known_again(
 
     views = [cell_image(decode(f.data, f.name), prep) for f in test]
 
-    def pooled(views: list[np.ndarray]) -> np.ndarray:
+    def pooled(views: list[Rgb]) -> np.ndarray:
         return np.stack([classifier.classify(v, features=True).pooled for v in views])
 
-    inverted = [255 - v for v in views]
+    inverted = [Rgb(255 - v) for v in views]
     assert str(judge(pooled(views), [microscope])) == "known (drawn)"
     assert str(judge(pooled(inverted), [microscope])) == "unknown"
 
