@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -154,6 +155,12 @@ def _size(_: click.Context, __: click.Parameter, text: str | None) -> int | None
     type=click.Path(path_type=Path, dir_okay=False),
     help="JSON file with the health of the loop, written anew every second.",
 )
+@click.option(
+    "--mqtt",
+    metavar="ADDRESS",
+    help="Publish health and count to a broker, mqtt://[USER:PASSWORD@]HOST[/TOPIC]; "
+    "Home Assistant finds the device by itself.",
+)
 @json_option
 def command(
     source: str,
@@ -170,6 +177,7 @@ def command(
     which: str,
     methods: tuple[str, ...],
     health_file: Path | None,
+    mqtt: str | None,
     json_file: str | None,
 ) -> None:
     """Find, classify and count the white cells and platelets in SOURCE, each once.
@@ -191,6 +199,7 @@ def command(
         rows_table,
     )
     from edgecell.edge.loop.config import LoopConfig
+    from edgecell.edge.loop.mqtt import MqttObserver, parse_broker
     from edgecell.edge.loop.run import Observer, open_run
     from edgecell.edge.sources.address import public_address
 
@@ -213,12 +222,15 @@ def command(
     quiet = json_file == "-"
     if json_file and not quiet:
         check_writable(Path(json_file))
+    broker = parse_broker(mqtt) if mqtt else None
     run = open_run(config)
     in_terminal = run.endless and not quiet and sys.stdout.isatty()
     watching: list[Observer] = []
     if run.endless and not quiet:
         watching = [Greeting(), Screen()] if in_terminal else [Greeting()]
-    with on_stop(run.stop), ProgressBar(run) as bar:
+    with on_stop(run.stop), ProgressBar(run) as bar, ExitStack() as stack:
+        if broker is not None:
+            watching.append(stack.enter_context(MqttObserver(broker)))
         sessions = run.go([*watching, bar])
     last = sessions[-1]
     lines = [
