@@ -1,6 +1,6 @@
 """The bundled model on a microscope that it has not seen, and trained further there.
 
-    python -m edgecell.benchmarks.adapt OUT.json SEGWBC.zip
+    python -m edgecell.benchmarks adapt OUT.json SEGWBC.zip
 
 SegWBC (Zheng et al., Micron 107:55-71, 2018): 100 cells of other laboratories in five
 classes, reactive lymphocytes, erythroblasts and blasts among them under the nearest of
@@ -12,19 +12,20 @@ half; each half in turn. A neutrophil is right as band or segmented.
 import csv
 import hashlib
 import json
-import sys
 import tempfile
 from dataclasses import replace
-from io import TextIOWrapper
-from pathlib import Path
-from zipfile import ZipFile
+from pathlib import Path, PurePosixPath
 
+import click
 import numpy as np
 import numpy.typing as npt
 
 from edgecell.classes import CODES, GROUPS
+from edgecell.cli import PoliteCommand
 from edgecell.data.audit import Selection
 from edgecell.data.dataset import CellFile, Split, labels, load_images
+from edgecell.data.members import open_files
+from edgecell.errors import InputError
 from edgecell.files import write_atomically
 from edgecell.model import BUNDLED
 from edgecell.model.decision import review_reasons
@@ -41,16 +42,23 @@ VALIDATED = 5
 
 
 def read_segwbc(path: Path) -> list[CellFile]:
-    """The labelled cells of the zip file, in the order of their hashes."""
-    with ZipFile(path) as archive:
-        with archive.open("segwbc/labels.csv") as file:
-            rows = list(csv.DictReader(TextIOWrapper(file)))
-        cells = []
-        for row in rows:
-            name = f"segwbc/images/{int(row['image ID']):03d}.png"
-            data = archive.read(name)
-            sha256 = hashlib.sha256(data).hexdigest()
-            cells.append(CellFile(name, LABELS[row["class"]], "segwbc", sha256, data))
+    """The labelled cells of the ZIP file, in the order of their hashes.
+
+    Raises:
+        InputError: it is not SegWBC, or cannot be read.
+    """
+    cells = []
+    with open_files(path) as files:
+        try:
+            table = files[PurePosixPath("segwbc/labels.csv")]().decode()
+            for row in csv.DictReader(table.splitlines()):
+                name = f"segwbc/images/{int(row['image ID']):03d}.png"
+                data = files[PurePosixPath(name)]()
+                sha256 = hashlib.sha256(data).hexdigest()
+                code = LABELS[row["class"]]
+                cells.append(CellFile(name, code, "segwbc", sha256, data))
+        except (KeyError, ValueError) as e:
+            raise InputError(f"{path} is not the second set of SegWBC ({e})") from e
     return sorted(cells, key=lambda c: c.sha256)
 
 
@@ -61,9 +69,15 @@ def _right(logits: npt.NDArray[np.float32], y: npt.NDArray[np.int32]) -> list[bo
     return [bool(x) for x in named == y]
 
 
-def main(out: Path, path: Path) -> None:
-    """Measures before and after and writes JSON."""
-    cells = read_segwbc(path)
+@click.command("adapt", cls=PoliteCommand, no_args_is_help=True)
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("segwbc", type=click.Path(path_type=Path))
+def command(out: Path, segwbc: Path) -> None:
+    """Measure the bundled model on another microscope, and after training there.
+
+    SEGWBC is the second set of SegWBC as a ZIP file. Writes OUT, a JSON file.
+    """
+    cells = read_segwbc(segwbc)
     record = read_tflite(bundled_model())[1]
     prep = record.preprocessing
     crop = round(prep.crop_red_cells / crop_in_red_cells(cells, 1.0), 2)
@@ -119,7 +133,7 @@ def main(out: Path, path: Path) -> None:
         "config": cfg.to_dict(),
     }
     write_atomically(out, json.dumps(result, indent=1) + "\n")
-    print(
+    click.echo(
         f"right of {len(cells)}: {sum(before)} before ({sum(before_of_five)} of these "
         f"five classes alone), {sum(after)} after; of {sum(accepted)} accepted without "
         f"review before, {result['accepted_before_right']}"
@@ -127,4 +141,4 @@ def main(out: Path, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    command()

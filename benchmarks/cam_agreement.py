@@ -1,6 +1,6 @@
 """The device's activation maps against TensorFlow's gradients, and what they cost.
 
-    python -m edgecell.benchmarks.cam_agreement RUN/model.keras MODEL.tflite OUT.json \\
+    python -m edgecell.benchmarks cam-agreement RUN/model.keras MODEL.tflite OUT.json \\
         DATA...
 
 On the test split: the closed forms of `edgecell/model/cam.py` on the Keras network
@@ -10,18 +10,19 @@ maps.
 """
 
 import json
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+import click
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
 from edgecell.benchmarks.latency import this_machine
+from edgecell.cli import PoliteCommand
 from edgecell.convert.export import QuantScheme, exported, to_tflite
 from edgecell.data.dataset import load_images, scan
 from edgecell.explain.faithfulness import rank_correlation
@@ -215,8 +216,18 @@ def _seconds(graph: Interpreter, x: Array) -> float:
     return time.perf_counter() - start
 
 
-def main(keras_path: Path, model_path: Path, out: Path, data: Sequence[Path]) -> None:
-    """Measures both and writes them as JSON."""
+@click.command("cam-agreement", cls=PoliteCommand, no_args_is_help=True)
+@click.argument("keras_path", metavar="MODEL.keras", type=click.Path(path_type=Path))
+@click.argument("model_path", metavar="MODEL.tflite", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
+def command(
+    keras_path: Path, model_path: Path, out: Path, data: tuple[Path, ...]
+) -> None:
+    """Compare the device's maps with TensorFlow's gradients, and time them.
+
+    Works on the test split of DATA. Writes OUT, a JSON file.
+    """
     record = Classifier(model_path).record
     files = [f for f in scan(data) if f.split == "test"]
     images = load_images(files, record.preprocessing)
@@ -230,5 +241,4 @@ def main(keras_path: Path, model_path: Path, out: Path, data: Sequence[Path]) ->
 
 
 if __name__ == "__main__":
-    keras_file, tflite_file, out_file, *roots = map(Path, sys.argv[1:])
-    main(keras_file, tflite_file, out_file, roots)
+    command()

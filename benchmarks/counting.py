@@ -1,12 +1,11 @@
 """Measures whether each cell of a slide is counted once, on a mosaic of known cells.
 
-Run as ``python -m edgecell.benchmarks.counting OUT.json DATA...``, DATA folders or zip
+Run as ``python -m edgecell.benchmarks counting OUT.json DATA...``, DATA folders or zip
 files of labelled cells. `CELLS_PER_CLASS` cells of the test split stand for each class.
 """
 
 import json
 import math
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
+import click
 import numpy as np
 
 from edgecell.benchmarks.make_mosaic import (
@@ -25,6 +25,7 @@ from edgecell.benchmarks.make_mosaic import (
     path,
 )
 from edgecell.classes import CODES
+from edgecell.cli import PoliteCommand
 from edgecell.data.dataset import CellFile, scan
 from edgecell.edge.analyse.pipeline import FrameAnalyser
 from edgecell.edge.count.differential import CellCount, Differential
@@ -210,8 +211,14 @@ def draw_cells(data: Sequence[Path]) -> list[CellFile]:
     return sorted(drawn, key=lambda file: file.sha256)
 
 
-def main(out: Path, data: Sequence[Path]) -> None:
-    """Counts a mosaic's cells and writes the figures."""
+@click.command("counting", cls=PoliteCommand, no_args_is_help=True)
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
+def command(out: Path, data: tuple[Path, ...]) -> None:
+    """Measure whether each cell of a slide is counted once.
+
+    The slide is a mosaic of cells of the test split of DATA. Writes OUT, a JSON file.
+    """
     cells = [decode(file) for file in draw_cells(data)]
     classifier = Classifier(bundled_model())
     slide, labels = mosaic(cells)
@@ -231,4 +238,4 @@ def main(out: Path, data: Sequence[Path]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), [Path(name) for name in sys.argv[2:]])
+    command()

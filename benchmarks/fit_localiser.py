@@ -1,6 +1,6 @@
 """Fits the localiser's WEIGHTS on labelled frames.
 
-    python -m edgecell.benchmarks.fit_localiser FRAMES.zip train
+    python -m edgecell.benchmarks fit-localiser FRAMES.zip train
 
 writes the table to paste into candidates.py. The candidates are those that the
 localiser itself makes: of whole frames, and of strips beside the white cells,
@@ -8,10 +8,10 @@ because most fields of a blood film hold none and must yield none.
 """
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import click
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +23,7 @@ from edgecell.benchmarks.labelled_frames import (
     LabelledFrame,
     read_frames,
 )
+from edgecell.cli import PoliteCommand
 from edgecell.edge.find.candidates import (
     FEATURES,
     Candidate,
@@ -159,15 +160,21 @@ def logistic_fit(
     return (*(float(weight) for weight in plain), float(constant))
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Writes the weights as JSON to the standard output."""
-    data, part = Path(arguments[0]), arguments[1] if len(arguments) > 1 else None
+@click.command("fit-localiser", cls=PoliteCommand, no_args_is_help=True)
+@click.argument("data", metavar="FRAMES", type=click.Path(path_type=Path))
+@click.argument("part", required=False)
+def command(data: Path, part: str | None) -> None:
+    """Fit the localiser's weights on labelled frames, and print them as JSON.
+
+    FRAMES is a folder or ZIP file with YOLO labels, PART one of its folders, such as
+    train.
+    """
     table = {
         kind: dict(zip((*FEATURES, "constant"), weights, strict=True))
         for kind, weights in fit_weights(data, part).items()
     }
-    sys.stdout.write(json.dumps(table, indent=2) + "\n")
+    click.echo(json.dumps(table, indent=2))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    command()

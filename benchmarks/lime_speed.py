@@ -1,6 +1,6 @@
 """LIME here against the lime package's defaults, on the same model and cells.
 
-    python -m edgecell.benchmarks.lime_speed MODEL OUT.csv CELLS_PER_CLASS DATA...
+    python -m edgecell.benchmarks lime-speed MODEL OUT.csv CELLS_PER_CLASS DATA...
 
 On the test split, each cell under five seeds. Both explain the class that the model
 names and call the model through the same function, which uses all cores; `lime` has 10
@@ -11,7 +11,6 @@ index over segments could compare, so it is drawn once a cell.
 import csv
 import io
 import os
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import redirect_stderr
@@ -20,11 +19,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
 from edgecell.benchmarks.latency import this_machine
+from edgecell.cli import PoliteCommand
 from edgecell.data.dataset import load_images, sample, scan
 from edgecell.explain.lime_method import (
     STRENGTH,
@@ -181,8 +182,17 @@ def summary(runs: Sequence[Run], method: str) -> str:
     )
 
 
-def main(model: str, out: Path, per_class: int, data: Sequence[Path]) -> None:
-    """Runs both and writes one CSV row a run."""
+@click.command("lime-speed", cls=PoliteCommand, no_args_is_help=True)
+@click.argument("model")
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("per_class", metavar="CELLS_PER_CLASS", type=click.IntRange(1, 10**6))
+@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
+def command(model: str, out: Path, per_class: int, data: tuple[Path, ...]) -> None:
+    """Compare LIME here with the lime package's defaults.
+
+    Explains CELLS_PER_CLASS cells of each class from the test split of DATA. Writes
+    OUT, a CSV file with a row for each run.
+    """
     classifier = Classifier(resolve(model))
     files = [f for f in scan(data) if f.split == "test"]
     files = sample(files, per_class, 0)
@@ -204,9 +214,8 @@ def main(model: str, out: Path, per_class: int, data: Sequence[Path]) -> None:
         writer.writerow([*cells, machine])
     write_atomically(out, text.getvalue())
     for method in ("edgecell", "lime"):
-        print(summary(runs, method))
+        click.echo(summary(runs, method))
 
 
 if __name__ == "__main__":
-    named, written, number, *roots = sys.argv[1:]
-    main(named, Path(written), int(number), [Path(root) for root in roots])
+    command()

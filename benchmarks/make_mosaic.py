@@ -1,20 +1,21 @@
 """A slide whose cells are known: real labelled cells laid side by side, and a pan.
 
-Run as ``python -m edgecell.benchmarks.make_mosaic CLIP.avi DATA...`` (DATA as in
+Run as ``python -m edgecell.benchmarks make-mosaic CLIP.avi DATA...`` (DATA as in
 'edgecell train') to look at it, or to give it to 'edgecell run'; the labels go to
 CLIP.json. `counting.py` measures on it.
 """
 
 import json
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import cv2
 import numpy as np
 
+from edgecell.cli import PoliteCommand
 from edgecell.data import dataset
 from edgecell.data.dataset import CellFile, scan
 from edgecell.edge.sources.base import Frame
@@ -130,8 +131,15 @@ def decode(file: CellFile) -> tuple[str, Bgr]:
     return file.code, to_bgr(dataset.decode(file.data, file.name))
 
 
-def main(clip: Path, data: Sequence[Path]) -> None:
-    """Writes the clip and its labels."""
+@click.command("make-mosaic", cls=PoliteCommand, no_args_is_help=True)
+@click.argument("clip", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
+def command(clip: Path, data: tuple[Path, ...]) -> None:
+    """Film a slide whose cells are known.
+
+    Lays the cells of DATA side by side and pans over them. Writes CLIP, an .avi file,
+    and the labels to a .json file beside it.
+    """
     slide, labels = mosaic([decode(file) for file in scan(data)])
     height, width = slide.shape[:2]
     fourcc = cv2.VideoWriter.fourcc(*"MJPG")
@@ -144,4 +152,4 @@ def main(clip: Path, data: Sequence[Path]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), [Path(name) for name in sys.argv[2:]])
+    command()

@@ -1,18 +1,19 @@
 """Makes edge/samples (all but the model) from the unpacked data sets.
 
-Run as ``python -m edgecell.benchmarks.make_samples DATA_DIR``, DATA_DIR holding
+Run as ``python -m edgecell.benchmarks make-samples DATA_DIR``, DATA_DIR holding
 ``pbc/``, ``munich/`` and ``frames/`` as the zip files unpack. The files copied are
 byte-identical to the data sets', so that anyone can find them again there.
 """
 
-import sys
 from collections import defaultdict
 from pathlib import Path
 
+import click
 import cv2
 import numpy as np
 
 from edgecell.classes import CLASSES
+from edgecell.cli import PoliteCommand
 from edgecell.data.dataset import CellFile, scan
 from edgecell.edge.sources.address import SAMPLES
 from edgecell.files import write_atomically
@@ -42,7 +43,7 @@ FRAME_SOURCE = "TXL-PBC val, {} | MIT"
 
 HEADER = """# The samples and where they come from
 
-Written by `python -m edgecell.benchmarks.make_samples`; the data sets' own bytes,
+Written by `python -m edgecell.benchmarks make-samples`; the data sets' own bytes,
 renamed. No cell here was seen in training: all cells lie in the test split of
 `edgecell.data.dataset.split_of`, and so do those in the PBC frames. The frames from
 Raabin, BCCD and BCD come from microscopes that training never saw at all.
@@ -122,8 +123,13 @@ def make_clip(data: Path) -> list[str]:
     return [f"| clip.avi | {names} | {FRAME_SOURCE.format('bccd')} |"]
 
 
-def main(data: Path) -> None:
-    """Writes all samples and their README.md."""
+@click.command("make-samples", cls=PoliteCommand, no_args_is_help=True)
+@click.argument("data", type=click.Path(path_type=Path, exists=True, file_okay=False))
+def command(data: Path) -> None:
+    """Make the bundled samples from the unpacked data sets.
+
+    DATA is a folder with pbc/, munich/ and frames/ as the ZIP files unpack.
+    """
     rows = copy_cells(data) + copy_frames(data) + make_clip(data)
     w, h = CLIP_SIZE
     text = HEADER.format(n=CLIP_LENGTH, fps=CLIP_FPS, w=w, h=h)
@@ -131,4 +137,4 @@ def main(data: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    command()

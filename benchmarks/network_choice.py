@@ -1,6 +1,6 @@
 """Speed of the forms that GRsNet can take at the paper's size.
 
-    python -m edgecell.benchmarks.network_choice benchmarks/results/network-choice.csv
+    python -m edgecell.benchmarks network-choice benchmarks/results/network-choice.csv
 
 The paper leaves kernel and expansion open. Each form here has its 4.82 M parameters
 and 1.80 GFLOPs within a few per cent; what differs is how fast it trains and runs.
@@ -8,15 +8,16 @@ and 1.80 GFLOPs within a few per cent; what differs is how fast it trains and ru
 
 import csv
 import io
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
+import click
 import numpy as np
 
 from edgecell.benchmarks.latency import this_machine
+from edgecell.cli import PoliteCommand
 from edgecell.convert.export import QuantScheme, exported, to_tflite
 from edgecell.files import write_atomically
 from edgecell.model.kerasfile import deployed
@@ -84,8 +85,13 @@ def inference_ms(spec: NetworkSpec) -> float:
     return 1e3 * median(seconds)
 
 
-def main(out: Path) -> None:
-    """Measures all forms and writes one CSV row each."""
+@click.command("network-choice", cls=PoliteCommand, no_args_is_help=True)
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+def command(out: Path) -> None:
+    """Time the forms that GRsNet can take at the paper's size.
+
+    Writes OUT, a CSV file with a row for each form.
+    """
     require("tensorflow", "train")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -110,4 +116,4 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    command()

@@ -1,13 +1,15 @@
 """What GRsNet and the networks that it is compared with cost, counted the same way.
 
-python -m edgecell.benchmarks.peers benchmarks/results/peers.csv
+python -m edgecell.benchmarks peers benchmarks/results/peers.csv
 """
 
 import csv
 import io
-import sys
 from pathlib import Path
 
+import click
+
+from edgecell.cli import PoliteCommand
 from edgecell.files import write_atomically
 from edgecell.train.networks.cost import count
 from edgecell.train.networks.models import build_model, model_names
@@ -18,8 +20,13 @@ PAPER_MPARAMETERS = {"grsnet": 4.82}
 PAPER_GFLOPS = {"grsnet": 1.80, "resnet50": 2.08}
 
 
-def main(out: Path) -> None:
-    """Counts each network for 12 classes at 112x112 and writes CSV."""
+@click.command("peers", cls=PoliteCommand, no_args_is_help=True)
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+def command(out: Path) -> None:
+    """Count parameters and FLOPs of every network.
+
+    Writes OUT, a CSV file with a row for each network.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
@@ -37,8 +44,8 @@ def main(out: Path) -> None:
             )
         )
     write_atomically(out, text.getvalue())
-    print(text.getvalue(), end="")
+    click.echo(text.getvalue(), nl=False)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    command()

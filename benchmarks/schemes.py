@@ -1,6 +1,6 @@
 """Every way to convert a network, side by side.
 
-    python -m edgecell.benchmarks.schemes OUT.csv FOLDER MODEL DATA...
+    python -m edgecell.benchmarks schemes OUT.csv FOLDER MODEL DATA...
 
 Converts MODEL in each scheme, compares it with MODEL on the test split and times it on
 both runtimes; OUT.csv grows by a line a scheme. FOLDER keeps the files, with their
@@ -16,6 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import click
+
+from edgecell.cli import PoliteCommand
 from edgecell.convert.convert import Request, convert
 from edgecell.convert.export import QuantScheme
 from edgecell.convert.finetune import FineTuning
@@ -73,7 +76,7 @@ def row(name: str, path: Path, made: dict[str, Any], cells: Any) -> list[str]:
         try:
             runs = [run_on_target(path, cells, target) for _ in range(_ROUNDS)]
         except ModelError as e:
-            print(f"{name}: {e}", file=sys.stderr)
+            click.echo(f"{name}: {e}", file=sys.stderr)
             times.append("")
             continue
         medians = [run.median_ms for run in runs if run.median_ms]
@@ -93,8 +96,17 @@ def row(name: str, path: Path, made: dict[str, Any], cells: Any) -> list[str]:
     ]
 
 
-def main(out: Path, folder: Path, model: Path, data: Sequence[Path]) -> None:
-    """Makes the table and writes it as CSV."""
+@click.command("schemes", cls=PoliteCommand, no_args_is_help=True)
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
+def command(out: Path, folder: Path, model: Path, data: tuple[Path, ...]) -> None:
+    """Convert a network in every way, and compare accuracy and speed.
+
+    MODEL is a .keras file, DATA what it was trained on. FOLDER keeps the files that
+    are made. Writes OUT, a CSV file with a row for each way.
+    """
     files = scan_split(data, None)
     folder.mkdir(parents=True, exist_ok=True)
     held_out = sorted((f for f in files if f.split == "test"), key=lambda f: f.sha256)
@@ -105,9 +117,8 @@ def main(out: Path, folder: Path, model: Path, data: Sequence[Path]) -> None:
     for name in WAYS:
         writer.writerow(row(name, *converted(name, folder, model, files), cells))
         write_atomically(out, text.getvalue())
-    print(text.getvalue(), end="")
+    click.echo(text.getvalue(), nl=False)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]),
-         [Path(name) for name in sys.argv[4:]])  # fmt: skip
+    command()

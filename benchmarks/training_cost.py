@@ -1,21 +1,22 @@
 """What the input pipeline costs beside the bare training step.
 
-    python -m edgecell.benchmarks.training_cost benchmarks/results/training-cost.json
+    python -m edgecell.benchmarks training-cost benchmarks/results/training-cost.json
 
 Random images at the size of training; epochs of 15 steps of 32, after one to warm up,
 with and without the pipeline by turns: the fastest of each was disturbed least.
 """
 
 import json
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import click
 import numpy as np
 
 from edgecell.benchmarks.latency import this_machine
+from edgecell.cli import PoliteCommand
 from edgecell.files import write_atomically
 from edgecell.image.preprocess import Preprocessing
 from edgecell.optional import require
@@ -83,14 +84,19 @@ def measure(view_size: int) -> TrainingCost:
     )
 
 
-def main(out: Path) -> None:
-    """Measures both view sizes of the default recipe and writes JSON."""
+@click.command("training-cost", cls=PoliteCommand, no_args_is_help=True)
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+def command(out: Path) -> None:
+    """Time a training step with and without the input pipeline.
+
+    Writes OUT, a JSON file.
+    """
     rows = [asdict(measure(size)) for size in (80, 112)]
     machine = asdict(this_machine())
     result = {"machine": machine, "steps": STEPS, "rounds": ROUNDS, "rows": rows}
     write_atomically(out, json.dumps(result, indent=1) + "\n")
     for row in rows:
-        print(
+        click.echo(
             f"{row['view_size']} px: bare step {row['bare_ms']} ms, with the input "
             f"pipeline {row['whole_ms']} ms ({row['pipeline_share']:+.1%}), "
             f"{row['images_per_second']} images/s"
@@ -98,4 +104,4 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    command()

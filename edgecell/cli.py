@@ -53,7 +53,38 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-class LazyGroup(click.Group):
+class PoliteCommand(click.Command):
+    """A command that tells in one line what a user can mend, with exit status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs a command; an error that a user can mend becomes one line, status 1."""
+        try:
+            return super().invoke(ctx)
+        except EdgecellError as e:
+            raise click.ClickException(_line(str(e))) from e
+        except OSError as e:
+            if e.errno == errno.EPIPE:  # `edgecell ... | head`, which click knows
+                raise
+            raise click.ClickException(_of_system(e)) from e
+        except MemoryError as e:
+            raise click.ClickException("there is not enough memory for this") from e
+
+    def main(self, *args: Any, **settings: Any) -> Any:
+        """As click's, with an output that names in any encoding cannot break."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        try:
+            return super().main(*args, **settings)
+        except OSError as e:  # help, or an error, that could not be printed
+            with suppress(OSError):
+                click.echo(f"Error: {_of_system(e)}", err=True)
+            sys.exit(1)
+        finally:
+            _forget_what_cannot_be_written()
+
+
+class LazyGroup(PoliteCommand, click.Group):
     """A group that imports a command's module when the command is called."""
 
     def __init__(
@@ -88,33 +119,6 @@ class LazyGroup(click.Group):
         """Lists the commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in self.lazy.items()])
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Runs a command; an error that a user can mend becomes one line, status 1."""
-        try:
-            return super().invoke(ctx)
-        except EdgecellError as e:
-            raise click.ClickException(_line(str(e))) from e
-        except OSError as e:
-            if e.errno == errno.EPIPE:  # `edgecell ... | head`, which click knows
-                raise
-            raise click.ClickException(_of_system(e)) from e
-        except MemoryError as e:
-            raise click.ClickException("there is not enough memory for this") from e
-
-    def main(self, *args: Any, **settings: Any) -> Any:
-        """As click's, with an output that names in any encoding cannot break."""
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="backslashreplace")
-        try:
-            return super().main(*args, **settings)
-        except OSError as e:  # help, or an error, that could not be printed
-            with suppress(OSError):
-                click.echo(f"Error: {_of_system(e)}", err=True)
-            sys.exit(1)
-        finally:
-            _forget_what_cannot_be_written()
 
 
 def _line(text: str) -> str:

@@ -1,0 +1,35 @@
+"""``python -m edgecell.benchmarks``: the measurements behind the figures in docs/."""
+
+import click
+
+from edgecell.cli import LazyGroup
+
+# As in `edgecell.cli`: the help stands here, so that listing imports nothing heavy.
+COMMANDS: dict[str, tuple[str, str]] = {
+    name.replace("_", "-"): (f"edgecell.benchmarks.{name}", text)
+    for name, text in {
+        "adapt": "Another microscope, before and after training there.",
+        "cam_agreement": "The device's maps against TensorFlow's gradients.",
+        "counting": "Whether each cell of a slide is counted once.",
+        "lime_speed": "LIME here against the lime package's defaults.",
+        "network_choice": "Speed of the forms that GRsNet can take.",
+        "peers": "Parameters and FLOPs of every network.",
+        "schemes": "Accuracy and speed of every way to convert.",
+        "training_cost": "What the input pipeline costs in training.",
+        "fit_localiser": "Fit the localiser's weights.",
+        "make_mosaic": "Film a slide whose cells are known.",
+        "make_samples": "Make the bundled samples.",
+    }.items()
+}
+
+
+@click.group("benchmarks", cls=LazyGroup, lazy=COMMANDS)
+def cli() -> None:
+    """Measure again what the documentation states, or make its inputs.
+
+    Each command says what it takes: python -m edgecell.benchmarks NAME --help
+    """
+
+
+if __name__ == "__main__":
+    cli(prog_name="python -m edgecell.benchmarks")
