@@ -9,6 +9,7 @@ import click
 from edgecell import RESEARCH_USE
 from edgecell.classes import CLASSES
 from edgecell.cli import json_option, report
+from edgecell.edge.commands.send import send_command
 from edgecell.files import write_atomically
 from edgecell.optional import require
 
@@ -185,3 +186,6 @@ def _cell_data(decision: "Decision") -> dict[str, object]:
         "votes": decision.votes,
         "logits": None if logits is None else logits.tolist(),
     }
+
+
+command.add_command(send_command)

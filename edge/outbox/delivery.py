@@ -60,6 +60,12 @@ def check_target(target: str) -> str:
     )
 
 
+def fhir_target(text: str) -> str:
+    """The target of ``--fhir``: a server's address stays, a folder is named as one."""
+    is_address = text.startswith(("http://", "https://"))
+    return text if is_address else f"fhir-dir:{Path(text).absolute()}"
+
+
 def deliver(target: str, control: str, payload: str, timeout_s: float) -> Delivery:
     """Makes one attempt.
 

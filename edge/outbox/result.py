@@ -1,9 +1,14 @@
 """A session's differential as a laboratory's system takes it: coded observations."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
 
+from edgecell import RESEARCH_USE
 from edgecell.classes import CLASSES, ERYTHROBLAST, PLATELET
-from edgecell.edge.count.differential import Differential
+from edgecell.edge.report.signing import Reports
+from edgecell.errors import InputError
 
 PANEL = ("69738-3", "Differential panel - Blood")
 """LOINC panel that holds the observations."""
@@ -81,34 +86,71 @@ class LabResult:
         return bool(self.signed_by)
 
 
-def observations(differential: Differential, signed: bool) -> tuple[Observation, ...]:
-    """The figures of a differential, coded.
+def observations(reading: Mapping[str, Any], signed: bool) -> tuple[Observation, ...]:
+    """The figures of a reading, coded.
 
     Args:
-        differential: the reading that is reported.
+        reading: one of a report's readings, as `Differential.to_dict` gives it.
         signed: whether a person has signed it: then it counts as a manual count.
     """
-    rows = {row.code: row for row in differential.rows()}
-    whites = differential.white_cells
+    rows = {row["class"]: row for row in reading["classes"]}
+    whites = reading["white_cells"]
     figures = []
     for cell_class in CLASSES:
         code, row = cell_class.code, rows[cell_class.code]
         if code == PLATELET or not whites:
             continue
         if code == ERYTHROBLAST:
-            value, unit = differential.erythroblasts_per_100, _PER_100
-            note = f"{row.count} beside {whites} white cells"
+            value, unit = reading["erythroblasts_per_100"], _PER_100
+            note = f"{row['count']} beside {whites} white cells"
         else:
-            value, unit = 100 * (row.share or 0.0), _PERCENT
-            low, high = row.interval or (0.0, 1.0)
+            value, unit = row["percent"], _PERCENT
             note = (
-                f"95 % interval {100 * low:.1f} to {100 * high:.1f} %; "
-                f"{row.count} of {whites} white cells"
+                f"95 % interval {row['low']:.1f} to {row['high']:.1f} %; "
+                f"{row['count']} of {whites} white cells"
             )
-        assert value is not None
+        loinc = LOINC[code][signed]
         figures.append(
-            Observation(
-                code, LOINC[code][signed], cell_class.name, round(value, 1), unit, note
-            )
+            Observation(code, loinc, cell_class.name, round(value, 1), unit, note)
         )
     return tuple(figures)
+
+
+def result_of(reports: Reports) -> LabResult:
+    """What is sent of a session: its last signed report, or a preliminary result.
+
+    The figures are the reviewed reading's: what people named, and what the machine
+    accepted of the rest. A signed report is sent as it was signed.
+
+    Args:
+        reports: the session's.
+
+    Raises:
+        InputError: no white cell is counted, so there is nothing to send.
+    """
+    signed, draft = reports.last(), reports.draft()
+    content = signed.content if signed else draft.to_dict()
+    figures = observations(content["readings"]["reviewed"], signed is not None)
+    if not figures:
+        raise InputError("the session has no counted white cell; there is no result")
+    sha256 = signed.sha256 if signed else draft.sha256
+    notes = [
+        RESEARCH_USE,
+        f"edgecell {content['model']['version']}, model {content['model']['sha256']}",
+        f"report {sha256}",
+        *([content["comment"]] if content["comment"] else []),
+    ]
+    if not signed and draft.waiting:
+        notes.append(f"{draft.waiting} cells wait to be reviewed")
+    if signed and not reports.is_current(signed):
+        notes.append("cells were named anew after this report was signed")
+    issued = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return LabResult(
+        identifier=sha256[:32],
+        sample=content["sample"],
+        observed=content["session"]["started"],
+        issued=signed.made if signed else issued,
+        signed_by=tuple(s.person for s in signed.signatures) if signed else (),
+        observations=figures,
+        notes=tuple(notes),
+    )

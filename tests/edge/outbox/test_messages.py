@@ -15,7 +15,7 @@ COUNT = Differential({"SNE": 60, "LY": 40, "ERB": 3, "PLT": 9}, {})
 
 
 def result(signed_by: tuple[str, ...] = (), sample: str = "S-17") -> LabResult:
-    figures = observations(COUNT, signed=bool(signed_by))
+    figures = observations(COUNT.to_dict(), signed=bool(signed_by))
     notes = ("For research use only. Not for diagnosis.", "model 0123abc | edgecell")
     began, issued = "2026-11-26T10:00:00+00:00", "2026-11-26T10:20:00+00:00"
     return LabResult("abc-1", sample, began, issued, signed_by, figures, notes)
@@ -27,13 +27,13 @@ def test_every_class_but_platelets_is_coded() -> None:
 
 
 def test_figures_by_hand() -> None:
-    figures = {f.code: f for f in observations(COUNT, signed=True)}
+    figures = {f.code: f for f in observations(COUNT.to_dict(), signed=True)}
     assert (figures["SNE"].value, figures["SNE"].unit) == (60.0, "%")
     assert figures["SNE"].note == "95 % interval 50.2 to 69.1 %; 60 of 100 white cells"
     assert (figures["ERB"].value, figures["ERB"].unit) == (3.0, "/100{WBCs}")
     assert figures["LY"].loinc == "737-7"
-    assert observations(COUNT, signed=False)[0].loinc == "30180-4"
-    assert observations(Differential({}, {"LY": 3}), signed=False) == ()
+    assert observations(COUNT.to_dict(), signed=False)[0].loinc == "30180-4"
+    assert observations(Differential({}, {"LY": 3}).to_dict(), signed=False) == ()
 
 
 @pytest.mark.parametrize(("signers", "status"), [((), "P"), (("A. Roe",), "F")])

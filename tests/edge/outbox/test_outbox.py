@@ -136,13 +136,14 @@ with open_outbox(Path(sys.argv[1])) as outbox:
 """
 
 
-def test_kills_lose_no_message_and_file_none_twice(folder: Path) -> None:
+@pytest.mark.parametrize("kills", [5, pytest.param(100, marks=pytest.mark.slow)])
+def test_kills_lose_no_message_and_file_none_twice(folder: Path, kills: int) -> None:
     """A sender is killed at random moments until all is delivered."""
     rng = random.Random(3)
     with listener() as server:
         with open_outbox(folder) as outbox:
-            _put(outbox, server.address, 12)
-        for _ in range(6):
+            _put(outbox, server.address, 3 * kills)
+        for _ in range(kills):
             with subprocess.Popen(
                 [sys.executable, "-c", SEND, str(folder)],
                 cwd=ROOT,
@@ -155,7 +156,7 @@ def test_kills_lose_no_message_and_file_none_twice(folder: Path) -> None:
         with open_outbox(folder) as outbox:
             outbox.deliver(0.0)
             messages = outbox.messages()
-    assert [m.state for m in messages] == ["delivered"] * 12
+    assert [m.state for m in messages] == ["delivered"] * 3 * kills
     assert set(server.filed) == {m.control for m in messages}
 
 

@@ -1,0 +1,80 @@
+"""``edgecell session send``."""
+
+from pathlib import Path
+
+import click
+
+from edgecell.cli import json_option, report
+from edgecell.errors import OutputError
+from edgecell.optional import require
+
+_PATIENCE_S = 30
+
+
+@click.command("send", short_help="Send the result to the laboratory's system.")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--hl7", metavar="tcp://HOST:PORT", help="HL7 ORU^R01 by MLLP.")
+@click.option(
+    "--hl7-dir",
+    type=click.Path(path_type=Path),
+    help="HL7 ORU^R01, as a file dropped into this folder.",
+)
+@click.option(
+    "--fhir",
+    metavar="URL|FOLDER",
+    help="FHIR R4 bundle for a server's base address, or as a file in a folder.",
+)
+@click.option(
+    "--patience",
+    type=click.IntRange(0, 10**6),
+    default=_PATIENCE_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to try again where a receiver is away or does not answer.",
+)
+@json_option
+def send_command(
+    folder: Path,
+    hl7: str | None,
+    hl7_dir: Path | None,
+    fhir: str | None,
+    patience: int,
+    json_file: str | None,
+) -> None:
+    """Send the result of the session in FOLDER to a laboratory's information system.
+
+    A signed report is sent as final, with LOINC's codes of manual counts; without a
+    signature the result is preliminary. The message waits in the session's file until
+    the receiver acknowledges it: run the command again, also without a receiver, to
+    deliver what still waits. A result is sent once to each receiver.
+    """
+    require("hl7", "lis")
+    from edgecell.edge.outbox.delivery import fhir_target
+    from edgecell.edge.outbox.outbox import open_outbox
+    from edgecell.edge.outbox.result import result_of
+    from edgecell.edge.record.connection import open_database
+    from edgecell.edge.record.review import Review
+    from edgecell.edge.report.signing import Reports
+
+    targets = [
+        *([hl7] if hl7 else []),
+        *([f"hl7-dir:{hl7_dir.absolute()}"] if hl7_dir else []),
+        *([fhir_target(fhir)] if fhir else []),
+    ]
+    if targets:
+        with open_database(folder, "ro") as database:
+            result = result_of(Reports(Review(folder, database)))
+    with open_outbox(folder) as outbox:
+        for target in targets:
+            outbox.put(target, result)
+        outbox.deliver(patience)
+        messages = outbox.messages()
+    lines = [f"{m.result[:12]} to {m.target}: {m.state} {m.reason}" for m in messages]
+    text = "\n".join(line.rstrip() for line in lines) or "The outbox is empty."
+    report(text, {"messages": [m.to_dict() for m in messages]}, json_file)
+    open_ = [m for m in messages if m.state == "waiting"]
+    if open_:
+        raise OutputError(
+            f"{len(open_)} messages are not delivered yet; they stay in the session: "
+            f"run 'edgecell session send {folder}' when the receiver is back"
+        )
