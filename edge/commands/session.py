@@ -99,14 +99,18 @@ def show_command(
     cells_file: Path | None,
     json_file: str | None,
 ) -> None:
-    """Show the differential of the session in FOLDER, and the cells to review."""
+    """Show the differential of the session in FOLDER, and the cells to review.
+
+    It has three readings: what the machine accepts, the machine's first guess for
+    every cell, and what people have named. Cells that wait widen the intervals.
+    """
     from edgecell.edge.record.sessions import cells_csv, open_session
 
     with open_session(folder) as session:
         summary, decisions = session.summary(), session.decisions()
-        differential = session.differential()
+        readings = session.readings()
     if csv_file:
-        write_atomically(csv_file, differential.to_csv())
+        write_atomically(csv_file, readings.to_csv())
     if cells_file:
         write_atomically(cells_file, cells_csv(decisions))
     flagged = [d for d in decisions if d.reasons]
@@ -120,17 +124,66 @@ def show_command(
         f"Frames: {summary.frames}{f', too poor ({poor})' if poor else ''}; "
         f"model {summary.model_sha256[:12]}",
         "",
-        *differential.lines(),
+        *readings.lines(),
         *(["", "To review:", *listed] if listed else []),
         "",
         RESEARCH_USE,
     ]
     data = {
         "session": summary.to_dict(),
-        "differential": differential.to_dict(),
+        "readings": readings.to_dict(),
         "cells": [_cell_data(d) for d in decisions],
     }
     report("\n".join(lines), data, json_file)
+
+
+@command.command("report", short_help="Write a session's report as PDF and CSV.")
+@_folder
+@click.option(
+    "--pdf", "pdf_file", type=_file, help="The page.  [default: FOLDER/report.pdf]"
+)
+@click.option(
+    "--csv", "csv_file", type=_file, help="The table.  [default: FOLDER/report.csv]"
+)
+@click.option(
+    "--signed",
+    "version",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="The N-th signed version instead of the present state.",
+)
+@json_option
+def report_command(
+    folder: Path,
+    pdf_file: Path | None,
+    csv_file: Path | None,
+    version: int | None,
+    json_file: str | None,
+) -> None:
+    """Write the report of the session in FOLDER: one A4 page, and its table as CSV.
+
+    It says whether it is signed; people sign it on the page that 'edgecell page'
+    serves.
+    """
+    require("fpdf", "page")
+    from edgecell.edge.record.connection import open_database
+    from edgecell.edge.record.review import Review
+    from edgecell.edge.report.content import report_csv
+    from edgecell.edge.report.pdf import report_pdf
+    from edgecell.edge.report.signing import Reports
+
+    pdf_file, csv_file = (
+        pdf_file or folder / "report.pdf",
+        csv_file or folder / "report.csv",
+    )
+    with open_database(folder, "ro") as database:
+        reports = Reports(Review(folder, database))
+        content, view = reports.content(version), reports.shown(version)
+    write_atomically(pdf_file, report_pdf(view))
+    write_atomically(csv_file, report_csv(content))
+    lines = [view.standing, *([view.caveat] if view.caveat else [])]
+    lines += [f"Written: {pdf_file}, {csv_file}", RESEARCH_USE]
+    report("\n".join(lines), {"standing": view.standing, "report": content}, json_file)
 
 
 @command.command("trace", short_help="Trace a cell to the pixels it was judged by.")

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from edgecell.edge.page import keys, pictures, review
+from edgecell.edge.page import keys, pictures, reports, review
 from edgecell.edge.page.html import STATIC, render
 from edgecell.edge.page.library import Library
 from edgecell.edge.page.people import sign_in
@@ -68,6 +68,7 @@ def create_app(
             Route("/", sessions),
             *sign_in.ROUTES,
             *review.ROUTES,
+            *reports.ROUTES,
             *pictures.ROUTES,
             *keys.ROUTES,
             Mount("/static", StaticFiles(directory=STATIC)),

@@ -1,6 +1,5 @@
-"""Templates and texts: everything that the page says stands in texts/en.json."""
+"""Templates, filled with what is escaped."""
 
-import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,32 +9,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from edgecell import RESEARCH_USE, __version__
+from edgecell.edge.report.texts import text, words
 
 _HERE = Path(__file__).parent
 STATIC = _HERE / "static"
-
-
-@cache
-def texts() -> dict[str, str]:
-    """What the page says, by key."""
-    data = json.loads((_HERE / "texts" / "en.json").read_text(encoding="utf-8"))
-    return {str(key): str(text) for key, text in data.items()}
-
-
-def text(key: str, **values: object) -> str:
-    """One of the texts, with values put into its {places}.
-
-    Raises:
-        KeyError: there is no such text, or a value is missing.
-    """
-    return texts()[key].format(**values)
-
-
-def words(reason: str) -> str:
-    """A reason for review in a sentence; one that has none of its own as it is."""
-    kind, _, rest = reason.partition(": ")
-    key = f"reason.{kind}"
-    return text(key, rest=rest) if key in texts() else reason
 
 
 @cache

@@ -10,8 +10,8 @@ from starlette.routing import Route
 
 from edgecell.classes import NOT_A_CELL, OTHER
 from edgecell.edge.page.forms import Form, posted
-from edgecell.edge.page.html import text
 from edgecell.edge.page.people.guard import person_with
+from edgecell.edge.report.texts import text
 
 DEFAULT: Mapping[str, str] = {
     "SNE": "s",

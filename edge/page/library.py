@@ -13,11 +13,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from edgecell.edge.count.readings import Readings
-from edgecell.edge.page.html import text
 from edgecell.edge.record.connection import DATABASE, open_database
 from edgecell.edge.record.review import Review
 from edgecell.edge.record.sessions import Summary, find_sessions
 from edgecell.edge.report.signing import Reports
+from edgecell.edge.report.texts import text
 from edgecell.errors import InputError, OutputError
 
 _BUSY_S = 5.0

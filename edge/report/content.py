@@ -11,6 +11,7 @@ from edgecell import RESEARCH_USE
 from edgecell.classes import ERYTHROBLAST, PLATELET
 from edgecell.edge.count.readings import NAMES
 from edgecell.edge.record.review import Review
+from edgecell.edge.report.texts import text
 
 ORDER = ("SNE", "BNE", "BNE+SNE", "MMY", "MY", "PMY", "MYE", "BA", "EO", "LY", "MO")
 """Classes in the order of a laboratory's report: granulocytes from ripe to unripe."""
@@ -51,18 +52,20 @@ class Content:
         """Ready for JSON."""
         return asdict(self) | {"note": RESEARCH_USE}
 
-    def to_json(self) -> str:
-        """The one text of it that its hash is of."""
-        return json.dumps(self.to_dict(), sort_keys=True, ensure_ascii=False)
-
     @property
     def sha256(self) -> str:
         """Hash of all that it says."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
+        return hash_of(self.to_dict())
 
-    def rows(self) -> list[dict[str, Any]]:
-        """The table: a line a class, with the three readings side by side."""
-        return table_rows(self.readings)
+
+def as_text(content: dict[str, Any]) -> str:
+    """The one text of a report's content that its hash is of."""
+    return json.dumps(content, sort_keys=True, ensure_ascii=False)
+
+
+def hash_of(content: dict[str, Any]) -> str:
+    """SHA-256 of a report's content."""
+    return hashlib.sha256(as_text(content).encode()).hexdigest()
 
 
 def table_rows(readings: dict[str, Any]) -> list[dict[str, Any]]:
@@ -83,17 +86,129 @@ def table_rows(readings: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def report_csv(content: Content) -> str:
-    """The table and what it rests on as CSV (RFC 4180)."""
-    text = io.StringIO()
-    writer = csv.writer(text)
+@dataclass(frozen=True)
+class Line:
+    """A line of the table as it is shown.
+
+    Attributes:
+        code: class.
+        name: in words.
+        figures: for each reading number, percent and interval as text.
+        waiting: cells of this class that wait.
+    """
+
+    code: str
+    name: str
+    figures: tuple[tuple[str, str, str], ...]
+    waiting: int
+
+
+@dataclass(frozen=True)
+class View:
+    """A report as it is shown, on paper or screen.
+
+    Attributes:
+        sample: the sample's number; ''.
+        signed: whether what is shown is signed.
+        standing: 'not signed', or by whom and when.
+        caveat: what is to be known before it is read; ''.
+        lines: the table.
+        totals: name and a figure for each reading.
+        facts: name and value: where the figures come from.
+    """
+
+    sample: str
+    signed: bool
+    standing: str
+    caveat: str
+    lines: tuple[Line, ...]
+    totals: tuple[tuple[str, tuple[str, ...]], ...]
+    facts: tuple[tuple[str, str], ...]
+
+
+def view_of(content: dict[str, Any], standing: str, signed: bool) -> View:
+    """Puts what a report says into words.
+
+    Args:
+        content: see `Content.to_dict`; of a signed report what was frozen.
+        standing: see `View`.
+        signed: likewise.
+    """
+    readings, session, model = (
+        content["readings"],
+        content["session"],
+        content["model"],
+    )
+    three = [readings[key] for key in NAMES]
+    people = ", ".join(f"{name} ({n})" for name, n in content["people"].items())
+    times = f"{session['started']} - {session['ended'] or '?'}"
+    facts = {
+        "comment": content["comment"],
+        "named_by": people or text("report.nobody"),
+        "microscope": content["microscope"] or text("report.microscope_unknown"),
+        "source": session["source"],
+        "session": session["folder"],
+        "time": times,
+        "frames": f"{session['frames']} ({_gated(session['gated'])})",
+        "model": model["sha256"],
+        "version": model["version"],
+        "hash": hash_of(content),
+    }
+    totals = {
+        "white_cells": tuple(str(d["white_cells"]) for d in three),
+        "per_100": tuple(_figure(d["erythroblasts_per_100"]) for d in three),
+        "waiting": tuple(str(d["to_review"]) for d in three),
+    }
+    return View(
+        content["sample"],
+        signed,
+        standing,
+        text("report.not_known") if content["waiting"] else "",
+        tuple(map(_shown, table_rows(readings))),
+        tuple((text(f"report.{name}"), figures) for name, figures in totals.items()),
+        tuple(
+            (text(f"report.{name}"), value) for name, value in facts.items() if value
+        ),
+    )
+
+
+def _gated(gated: dict[str, int]) -> str:
+    reasons = ", ".join(f"{reason} {n}" for reason, n in gated.items())
+    return text("report.gated", reasons=reasons) if reasons else text("report.ungated")
+
+
+def _shown(line: dict[str, Any]) -> Line:
+    figures = []
+    for row in (line[key] for key in NAMES):
+        interval = ""
+        if row and row["low"] is not None:
+            interval = f"{row['low']:.1f}-{row['high']:.1f}"
+        percent = _figure(row["percent"]) if row else ""
+        figures.append((str(row["count"]) if row else "", percent, interval))
+    return Line(
+        line["class"], line["name"], tuple(figures), line["reviewed"]["flagged"]
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
+
+
+def report_csv(content: dict[str, Any]) -> str:
+    """A report's table as CSV (RFC 4180), the readings side by side.
+
+    Args:
+        content: see `Content.to_dict`.
+    """
+    table = io.StringIO()
+    writer = csv.writer(table)
     fields = ("count", "percent", "low", "high", "flagged")
     heads = [f"{key} {field}" for key in NAMES for field in fields]
     writer.writerow(("class", "name", *heads))
-    for line in content.rows():
+    for line in table_rows(content["readings"]):
         figures = [(line[key] or {}).get(field) for key in NAMES for field in fields]
         writer.writerow((line["class"], line["name"], *figures))
-    return text.getvalue()
+    return table.getvalue()
 
 
 def content_of(review: Review, sample: str, comment: str) -> Content:

@@ -7,7 +7,8 @@ from typing import Any
 from edgecell import __version__
 from edgecell.edge.record.review import Review
 from edgecell.edge.record.trail import now
-from edgecell.edge.report.content import Content, content_of
+from edgecell.edge.report.content import Content, View, as_text, content_of, view_of
+from edgecell.edge.report.texts import text
 from edgecell.errors import InputError
 
 MOST_SIGNATURES = 2
@@ -110,6 +111,43 @@ class Reports:
         )
         return tuple(Signature(*row) for row in rows)
 
+    def content(self, version: int | None = None) -> dict[str, Any]:
+        """What a report says, see `Content.to_dict`.
+
+        Args:
+            version: of a signed one; None for what the session says now.
+
+        Raises:
+            InputError: there is no such version.
+        """
+        return self.draft().to_dict() if version is None else self._of(version).content
+
+    def shown(self, version: int | None = None) -> View:
+        """A report in words.
+
+        Args:
+            version: see `content`.
+
+        Raises:
+            InputError: there is no such version.
+        """
+        if version is not None:
+            signed = self._of(version)
+            return view_of(signed.content, _standing(signed), True)
+        draft, last = self.draft(), self.last()
+        if last is None:
+            return view_of(draft.to_dict(), text("report.unsigned"), False)
+        if last.sha256 == draft.sha256:
+            return view_of(last.content, _standing(last), True)
+        stale = text("report.stale", version=last.version)
+        return view_of(draft.to_dict(), stale, False)
+
+    def _of(self, version: int) -> Signed:
+        for signed in self.signed():
+            if signed.version == version:
+                return signed
+        raise InputError(f"{self.review.folder} has no signed report {version}")
+
     def is_current(self, report: Signed) -> bool:
         """Whether nothing has changed since a report was signed."""
         return self.draft().sha256 == report.sha256
@@ -134,7 +172,7 @@ class Reports:
                 number = 1 if last is None else last.version + 1
                 self._db.execute(
                     "INSERT INTO reports VALUES (?, ?, ?, ?)",
-                    (number, now(), draft.to_json(), draft.sha256),
+                    (number, now(), as_text(draft.to_dict()), draft.sha256),
                 )
             else:
                 number = last.version
@@ -150,6 +188,19 @@ class Reports:
         signed = self.last()
         assert signed is not None
         return signed
+
+
+def _standing(report: Signed) -> str:
+    """'Version 1, signed by Ann, 2026-11-26 14:00 UTC'."""
+    people = "; ".join(
+        text("report.signature", person=s.person, made=_minute(s.made))
+        for s in report.signatures
+    )
+    return text("report.signed", version=report.version, people=people)
+
+
+def _minute(made: str) -> str:
+    return f"{made[:16].replace('T', ' ')} UTC"
 
 
 def _check(draft: Content, seen_sha256: str) -> None:

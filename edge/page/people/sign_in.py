@@ -9,9 +9,10 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from edgecell.edge.page.forms import Form, posted
-from edgecell.edge.page.html import render, text
+from edgecell.edge.page.html import render
 from edgecell.edge.page.people.accounts import LEAST_PASSWORD, ROLES, SESSION_S
 from edgecell.edge.page.people.guard import cookie_of, person_with
+from edgecell.edge.report.texts import text
 from edgecell.errors import InputError
 
 

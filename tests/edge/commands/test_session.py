@@ -78,7 +78,7 @@ def test_the_record_tells_what_was_counted(recorded: Path) -> None:
     count = CellCount()
     with open_session(recorded) as opened:
         count.put(opened.decisions())
-    assert data["differential"] == count.differential().to_dict()
+    assert data["readings"]["accepted"] == count.differential().to_dict()
 
 
 def test_a_decision_follows_from_the_pixels_that_were_kept(
@@ -106,7 +106,8 @@ def test_tables_for_people(recorded: Path, tmp_path: Path) -> None:
     cells_file, table_file = tmp_path / "cells.csv", tmp_path / "differential.csv"
     shown = invoke("show", recorded, "--csv", table_file, "--cells", cells_file).output
     assert "film.avi" in shown
-    assert "White cells: " in shown
+    assert "white cells" in shown
+    assert "machine, accepted" in shown
     assert "research use" in shown
     data = as_json("show", recorded)
     with cells_file.open(newline="") as file:
@@ -115,8 +116,12 @@ def test_tables_for_people(recorded: Path, tmp_path: Path) -> None:
         (c["cell"], c["class"]) for c in data["cells"]
     ]
     with table_file.open(newline="") as file:
-        counts = [int(r["count"]) for r in csv.DictReader(file)]
-    assert counts == [c["count"] for c in data["differential"]["classes"]]
+        counts = [(r["reading"], int(r["count"])) for r in csv.DictReader(file)]
+    assert counts == [
+        (reading, row["count"])
+        for reading in ("accepted", "all", "reviewed")
+        for row in data["readings"][reading]["classes"]
+    ]
     listed = invoke("list", recorded.parent).output
     assert str(recorded) in listed
     assert "end of source" in listed
@@ -137,7 +142,7 @@ def test_a_cell_that_became_another_is_traced_to_it(tmp_path: Path) -> None:
     assert (trace["cell"], trace["votes"]) == (1, 3)
     assert [s["cell"] for s in trace["sightings"]] == [1, 5, 9]
     assert "cell 9 turned out to be it" in invoke("trace", tmp_path / "s", 9).output
-    assert as_json("show", tmp_path / "s")["differential"]["white_cells"] == 1
+    assert as_json("show", tmp_path / "s")["readings"]["accepted"]["white_cells"] == 1
 
 
 def test_a_running_or_broken_session_can_be_shown(tmp_path: Path) -> None:

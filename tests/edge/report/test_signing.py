@@ -117,7 +117,7 @@ def test_the_hash_is_that_of_what_is_stored_and_rows_stay(folder: Path) -> None:
 def test_the_table_has_the_laboratorys_order(folder: Path) -> None:
     with reporting(folder) as reports:
         name_all(reports, "other: LYA")
-        table = list(csv.DictReader(io.StringIO(report_csv(reports.draft()))))
+        table = list(csv.DictReader(io.StringIO(report_csv(reports.draft().to_dict()))))
     classes = [row["class"] for row in table]
     assert classes == [*ORDER, "other", "ERB", "PLT"]
     other = table[classes.index("other")]
