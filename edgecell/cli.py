@@ -30,6 +30,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Measure a model's accuracy, or the localiser's.",
     ),
     "convert": ("edgecell.convert.command", "Convert a trained model to TFLite."),
+    "classify": (
+        "edgecell.edge.commands.classify",
+        "Name the cell in single-cell images.",
+    ),
     "run": ("edgecell.edge.commands.run", "Find, classify and count cells in frames."),
     "session": (
         "edgecell.edge.commands.session",

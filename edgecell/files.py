@@ -1,7 +1,10 @@
 """Writing files so that a power cut leaves the old one or the new one."""
 
+import csv
+import io
 import os
 import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from edgecell.errors import OutputError
@@ -33,6 +36,20 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         if partial and os.path.exists(partial):
             os.unlink(partial)
         raise OutputError(f"cannot write {path}: {e.strerror}") from e
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table as CSV (RFC 4180, but for lines that end in LF), with a header.
+
+    Args:
+        columns: names of the columns.
+        rows: as many values each; None becomes an empty one.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def printable(text: str) -> str:

@@ -172,3 +172,46 @@ def test_a_closed_pipe_is_no_traceback() -> None:
     )
     os.close(write)
     assert "Traceback" not in done.stderr
+
+
+HELP = """
+import sys
+for name in ("numpy", "cv2", "PIL", "simplejpeg", "tqdm", "systemd_watchdog",
+             "tensorflow", "keras", "matplotlib", "scipy", "sklearn", "skimage"):
+    sys.modules[name] = None
+import click
+from click.testing import CliRunner
+from edgecell.cli import cli
+
+def walk(command, path):
+    yield path
+    if isinstance(command, click.Group):
+        for name in command.list_commands(click.Context(command)):
+            try:
+                found = command.get_command(click.Context(command), name)
+            except ImportError as e:
+                print(*path, name, e)
+            else:
+                yield from walk(found, [*path, name])
+
+done = 0
+for path in walk(cli, []):
+    result = CliRunner().invoke(cli, [*path, "--help"])
+    done += "Usage:" in result.output
+    if result.exit_code or "Usage:" not in result.output:
+        print(*path, result.exit_code, repr(result.exception))
+print(done)
+"""
+
+
+def test_with_the_core_install_alone_every_command_has_help() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-c", HELP],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    ).stdout
+    *failures, done = shown.splitlines()
+    assert failures == []
+    assert int(done) >= 22, "the group, its commands and theirs"

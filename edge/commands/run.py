@@ -185,7 +185,8 @@ def command(
     SOURCE is an image, a folder or quoted glob of images, a video, 'demo' for the
     built-in samples, or a camera: its number such as 0, its device such as
     /dev/v4l/by-id/..., csi://0, rtsp://..., http://... (Motion JPEG) or
-    gst://PIPELINE. Ctrl-C ends a run, and what was found is reported.
+    gst://PIPELINE. Ctrl-C ends a run, and what was found is reported. Images of one
+    cell each are for 'edgecell classify'.
 
     The results folder gets session.sqlite (see 'edgecell session'), differential.json
     and .csv, and frames/, pictures with each cell's class and Grad-CAM heat map: one

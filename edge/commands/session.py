@@ -52,7 +52,6 @@ def _sighting_line(s: "Sighting") -> str:
 @click.group("session", short_help="Show recorded sessions and trace their figures.")
 def command() -> None:
     """Show sessions that 'edgecell run' recorded, and trace a figure to its pixels."""
-    require("cv2", "edge")
 
 
 @command.command("list", short_help="List the sessions in a folder.")
@@ -64,6 +63,7 @@ def command() -> None:
 @json_option
 def list_command(folder: Path, json_file: str | None) -> None:
     """List the sessions in FOLDER (edgecell-out unless told)."""
+    require("cv2", "edge")
     from edgecell.edge.record.sessions import find_sessions, open_session
     from edgecell.errors import InputError
 
@@ -104,6 +104,7 @@ def show_command(
     It has three readings: what the machine accepts, the machine's first guess for
     every cell, and what people have named. Cells that wait widen the intervals.
     """
+    require("cv2", "edge")
     from edgecell.edge.record.sessions import cells_csv, open_session
 
     with open_session(folder) as session:
@@ -203,6 +204,7 @@ def trace_command(
     With --out, each one's crop is written twice: as the network saw it (.png), and in
     the frame's own pixels (.jpg).
     """
+    require("cv2", "edge")
     from edgecell.edge.record.sessions import open_session
 
     with open_session(folder) as session:

@@ -59,6 +59,10 @@ class LoopConfig:
     health_file: Path | None = None
 
     def __post_init__(self) -> None:
+        for name in ("out", "video", "health_file"):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                object.__setattr__(self, name, Path(value))
         check_red_cell_px(self.red_cell_px)
         if self.threads is not None and not 1 <= self.threads <= MAX_THREADS:
             raise InputError(f"threads must be 1 to {MAX_THREADS}, not {self.threads}")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from edgecell.explain.queue import JobQueue, each_queue
+from edgecell.optional import require
 
 
 @click.command("retry", short_help="Put what was set aside back on the queue.")
@@ -14,6 +14,9 @@ def command(folder: Path) -> None:
 
     FOLDER is a session that 'edgecell run' recorded, or a folder of sessions.
     """
+    require("cv2", "edge")
+    from edgecell.explain.queue import JobQueue, each_queue
+
     counts, unreadable = each_queue(folder, "rw", JobQueue.retry)
     for line in unreadable:
         click.echo(line, err=True)

@@ -6,7 +6,7 @@ import click
 
 from edgecell import RESEARCH_USE
 from edgecell.cli import json_option, report
-from edgecell.explain.queue import JobQueue, each_queue
+from edgecell.optional import require
 
 
 @click.command("status", short_help="Show how sessions' queues stand.")
@@ -17,6 +17,9 @@ def command(folder: Path, json_file: str | None) -> None:
 
     FOLDER is a session that 'edgecell run' recorded, or a folder of sessions.
     """
+    require("cv2", "edge")
+    from edgecell.explain.queue import JobQueue, each_queue
+
     found, unreadable = each_queue(folder, "ro", JobQueue.status)
     lines = []
     for s in found:

@@ -8,35 +8,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from tqdm import tqdm
 
 from edgecell import RESEARCH_USE
 from edgecell.cli import Number, json_option, report
 from edgecell.errors import InputError
-from edgecell.explain.queue import Job, JobQueue, Status, each_queue, open_queue
-from edgecell.explain.work import Conditions, StopWorkError, parse_window, work_off
 from edgecell.model import BUNDLED
-from edgecell.model.classifier import Classifier
-from edgecell.model.modelfile import resolve
+from edgecell.optional import require
 from edgecell.signals import on_stop
 
 if TYPE_CHECKING:
     from edgecell.explain.methods import Explanation
+    from edgecell.explain.queue import Job, Status
 
 _LOWEST_PRIORITY = 19
 _LOOK_EVERY_S = 5.0
 
 
 def _stop() -> None:
+    from edgecell.explain.work import StopWorkError
+
     raise StopWorkError
 
 
-def _of_model(root: Path, model: str, sha256: str) -> tuple[list[Status], list[str]]:
+def _of_model(root: Path, model: str, sha256: str) -> "tuple[list[Status], list[str]]":
     """Sessions of a model, and why others are left alone.
 
     Raises:
         InputError: there is none.
     """
+    from edgecell.explain.queue import JobQueue, each_queue
+
     found, others = each_queue(root, "ro", JobQueue.status)
     others += [
         f"{s.folder} was recorded with the model {s.model_sha256[:12]}, not with "
@@ -104,6 +105,19 @@ def command(
     a folder of sessions. Several workers may share it. Whatever ends one, no job is
     lost and none is done twice; a job that keeps failing is set aside.
     """
+    require("cv2", "edge")
+    from tqdm import tqdm
+
+    from edgecell.explain.queue import open_queue
+    from edgecell.explain.work import (
+        Conditions,
+        StopWorkError,
+        parse_window,
+        work_off,
+    )
+    from edgecell.model.classifier import Classifier
+    from edgecell.model.modelfile import resolve
+
     if scheduler and (max_load or max_celsius or between):
         raise click.UsageError(
             "--max-load, --max-celsius and --between are about this machine; with "
@@ -119,7 +133,7 @@ def command(
     failed: list[str] = []
     with tqdm(total=0, unit="cell", disable=None, leave=False) as bar:
 
-        def told(job: Job, explanation: "Explanation | None", error: str) -> None:
+        def told(job: "Job", explanation: "Explanation | None", error: str) -> None:
             name = f"cell {job.cell}, {job.method} for {job.code}"
             if explanation is None:
                 failed.append(f"{name}: {error}")

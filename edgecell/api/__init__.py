@@ -1,0 +1,1 @@
+"""What `import edgecell` offers; `edgecell/__init__.py` has the names."""

@@ -1,0 +1,179 @@
+"""A model, opened: it names cells, finds them in frames and explains them."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgecell.api.images import Channels, read_bgr, read_rgb
+from edgecell.edge.analyse.pipeline import FrameAnalyser, FrameResult
+from edgecell.edge.analyse.single import (
+    RedCell,
+    SingleCell,
+    classify_single,
+    view_single,
+)
+from edgecell.edge.sources.base import Frame
+from edgecell.errors import InputError
+from edgecell.model import BUNDLED
+from edgecell.model.classifier import Classifier
+from edgecell.model.modelfile import ModelRecord, resolve
+
+if TYPE_CHECKING:
+    from edgecell.explain.methods import Explanation
+
+
+class Model:
+    """A model, opened; see `open_model`.
+
+    Where a method takes an image, give the path of a file, or an array, uint8
+    (H, W, 3), with the order of its channels: ``channels="BGR"`` for one from OpenCV,
+    ``channels="RGB"`` for one from Pillow. The white is balanced and the cell cut out
+    for you, as in training.
+    """
+
+    def __init__(self, classifier: Classifier) -> None:
+        """Wraps an opened model file."""
+        self.classifier = classifier
+        self._analysers: dict[float | None, FrameAnalyser] = {}
+
+    def __repr__(self) -> str:
+        return f"<edgecell.Model {self.classifier.path.name}>"
+
+    @property
+    def record(self) -> ModelRecord:
+        """What the model file says of itself: classes, preprocessing, figures."""
+        return self.classifier.record
+
+    def classify(
+        self,
+        image: object,
+        *,
+        channels: Channels | None = None,
+        red_cell_px: RedCell = None,
+    ) -> SingleCell:
+        """Names the cell in a single-cell image: a small field, one cell in its middle.
+
+        The network knows cells at one scale. An image that shows as much of the field
+        as the training images (about five red cells across) needs nothing more. For
+        any other one, say how large a red cell is in it.
+
+        Args:
+            image: a path or an array; see `Model`.
+            channels: order of an array's channels.
+            red_cell_px: diameter of a red cell in the image, pixels, or 'measure'.
+
+        Returns:
+            The class, its probability, and why a person should look at it, if so.
+
+        Raises:
+            InputError: the image can't be read or used; the message says what to do.
+        """
+        return classify_single(
+            self.classifier, read_rgb(image, channels), _diameter(red_cell_px)
+        )
+
+    def find_cells(
+        self,
+        frame: object,
+        *,
+        channels: Channels | None = None,
+        red_cell_px: float | None = None,
+    ) -> FrameResult:
+        """Finds and classifies the white cells and platelets in a frame.
+
+        Args:
+            frame: a frame of `open_source`, or a path or an array; see `Model`. Give
+                the frames of one video or camera in their order.
+            channels: order of an array's channels.
+            red_cell_px: diameter of a red cell in the frame, pixels; None measures it.
+
+        Returns:
+            Its cells, each with box, class, crop and map; ``gate`` says why the frame
+            is too poor to be looked at, if it is.
+
+        Raises:
+            InputError: the frame can't be read or used; the message says what to do.
+        """
+        if frame is None:
+            raise InputError("a source that waits yields None: leave it out")
+        if not isinstance(frame, Frame):
+            name = Path(frame).name if isinstance(frame, str | Path) else "array"
+            frame = Frame(0, None, read_bgr(frame, channels), name)
+        if red_cell_px not in self._analysers:
+            self._analysers[red_cell_px] = FrameAnalyser(self.classifier, red_cell_px)
+        return self._analysers[red_cell_px].analyse(frame)
+
+    def explain(
+        self,
+        image: object,
+        method: str = "grad-cam",
+        *,
+        code: str | None = None,
+        channels: Channels | None = None,
+        red_cell_px: RedCell = None,
+        seed: int = 0,
+    ) -> "Explanation":
+        """Says which parts of a single-cell image speak for a class.
+
+        Args:
+            image: a path or an array; see `Model`.
+            method: 'grad-cam', 'finer-cam', 'grad-cam++', 'layer-cam', 'lime',
+                'kernel-shap' or 'partition-shap'.
+            code: the class, such as 'BNE'; None for the one that the model names.
+            channels: order of an array's channels.
+            red_cell_px: see `classify`.
+            seed: the same seed gives the same map.
+
+        Returns:
+            The map, float32 (S, S) over the network's view, and the method's scores.
+
+        Raises:
+            InputError: the image can't be used, or there is no such method or class.
+            MissingPackageError: a package that the method needs is not installed.
+        """
+        from edgecell.explain.methods import explain
+        from edgecell.explainers import EXPLAINERS, check_installed
+
+        codes = self.record.codes
+        if code is not None and code not in codes:
+            raise InputError(f"the model has no class '{code}': {', '.join(codes)}")
+        if method in EXPLAINERS:
+            check_installed(method)
+        rgb = read_rgb(image, channels)
+        seen, _ = view_single(self.classifier, rgb, _diameter(red_cell_px))
+        index = (
+            self.classifier.classify(seen).index if code is None else codes.index(code)
+        )
+        return explain(method, self.classifier, seen, index, seed)
+
+
+def _diameter(red_cell_px: Any) -> RedCell:
+    if red_cell_px is None or red_cell_px == "measure":
+        return red_cell_px  # type: ignore[no-any-return]
+    try:
+        return float(red_cell_px)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"red_cell_px is a number of pixels or 'measure', not {red_cell_px!r}"
+        ) from None
+
+
+def open_model(model: str | os.PathLike[str] = BUNDLED, *, threads: int = 1) -> Model:
+    """Opens a model.
+
+    Args:
+        model: a ``.tflite`` file that `edgecell convert` wrote, or 'bundled' for the
+            one in the package.
+        threads: threads of the network.
+
+    Raises:
+        ModelError: there is no such file, or it is not a model of ours.
+        MissingPackageError: no TFLite runtime is installed.
+    """
+    path = resolve(os.fspath(model))
+    if path.suffix == ".keras":
+        raise InputError(
+            f"{path} is a network as it was trained; edgecell.convert_model makes a "
+            "model of it that can be opened"
+        )
+    return Model(Classifier(path, threads))
