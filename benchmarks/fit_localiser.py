@@ -32,7 +32,7 @@ from edgecell.edge.find.candidates import (
     platelet_candidates,
     white_candidates,
 )
-from edgecell.edge.find.localise import whole_cell
+from edgecell.edge.find.localise import red_cell_diameter, whole_cell
 
 _RIDGE = 10.0
 """Penalty on the squared weights of standardised features."""
@@ -59,8 +59,11 @@ def fit_weights(data: Path, part: str | None = None) -> dict[str, tuple[float, .
     rows: dict[str, list[NDArray[np.float64]]] = {"white": [], "platelet": []}
     truth: dict[str, list[bool]] = {"white": [], "platelet": []}
     for whole in read_frames(data, part):
+        red_cell_px = red_cell_diameter(whole.image)
+        if red_cell_px is None:
+            continue
         for frame in (whole, *empty_strips(whole)):
-            field = open_field(frame.image, None)
+            field = open_field(frame.image, red_cell_px)
             whites = white_candidates(field)
             is_white = _claims(whites, frame.boxes, WHITE, field)
             nuclei = [

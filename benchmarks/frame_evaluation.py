@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -42,6 +42,7 @@ class FrameFigures:
             left out).
         red_cell_within_15: share of frames with that error below 15 %; a frame
             without an estimate counts as a miss.
+        red_cell_not_found: share of frames without an estimate.
         ms_per_frame: median time of locate on one thread.
     """
 
@@ -54,6 +55,7 @@ class FrameFigures:
     white_centre_error_p90: float | None
     red_cell_error: float | None
     red_cell_within_15: float | None
+    red_cell_not_found: float | None
     ms_per_frame: float
 
 
@@ -95,10 +97,15 @@ def evaluate_frames(data: Path, part: str | None = None) -> FrameReport:
     Raises:
         InputError: if there are no frames, or one cannot be read.
     """
+    return report_on(read_frames(data, part))
+
+
+def report_on(frames: Iterable[LabelledFrame]) -> FrameReport:
+    """As `evaluate_frames`, of frames that are there already."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        results = [_measure(frame) for frame in read_frames(data, part)]
+        results = [_measure(frame) for frame in frames]
     finally:
         cv2.setNumThreads(threads)
     by_size: dict[str, list[_FrameResult]] = defaultdict(list)
@@ -194,6 +201,7 @@ def _figures(results: Sequence[_FrameResult]) -> FrameFigures:
         white_centre_error_p90=_percentile(errors, 90),
         red_cell_error=_percentile(known, 50),
         red_cell_within_15=float(np.mean(within)) if within else None,
+        red_cell_not_found=1 - len(known) / len(red) if red else None,
         ms_per_frame=float(np.median([result.ms for result in results])),
     )
 

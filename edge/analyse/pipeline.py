@@ -1,16 +1,14 @@
 """From a frame to classified cells: scale, find, crop, classify, explain."""
 
 import time
-from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
 
 import numpy as np
 import numpy.typing as npt
 
-from edgecell.edge.find.localise import Detection, locate, red_cell_diameter
-from edgecell.edge.find.quality import cell_gate, frame_gate
+from edgecell.edge.analyse.scale import ScaleEstimator
+from edgecell.edge.find.localise import Detection, locate
+from edgecell.edge.find.quality import NO_SCALE, cell_gate, frame_gate
 from edgecell.edge.sources.base import Frame
 from edgecell.errors import InputError
 from edgecell.image.preprocess import (
@@ -28,20 +26,6 @@ from edgecell.model.classifier import Classifier, Prediction, map_residual
 
 TOP = 3
 """Classes that a record names."""
-
-_WHITE_CELL_RED_CELLS = 1.8
-"""Longer side of a white cell's box in red-cell diameters: the median over the
-frames of TXL-PBC, 1.75 to 1.85 for each undistorted microscope."""
-
-_RED_CELLS_PER_SIDE = 5.0
-"""Red cells along a frame's longer side, when nothing tells: `locate`'s own guess."""
-
-_WINDOW = 15
-"""Measurements that the running median spans."""
-
-_MEASURE_EVERY = 10
-"""Frames between measurements once the window is full: focus and stage move, the
-magnification doesn't."""
 
 _RED_CELL_PX_RANGE = (4.0, 4000.0)
 
@@ -97,6 +81,7 @@ class FoundCell:
         pixels: uint8 BGR (n, n, 3), a copy of that square.
         seen: uint8 RGB (S, S, 3), what the network is to see.
         gate: why it is too poor to be classified; None if it isn't.
+        red_cell_px: red-cell diameter that set the crop, pixels.
         cut_ms: time spent on it so far, milliseconds.
     """
 
@@ -105,6 +90,7 @@ class FoundCell:
     pixels: Bgr
     seen: Rgb
     gate: str | None
+    red_cell_px: float
     cut_ms: float
 
 
@@ -116,14 +102,14 @@ class FoundFrame:
         frame: the frame.
         gate: why it is too poor to be looked at; None if it isn't.
         cells: its cells, in reading order.
-        red_cell_px: red-cell diameter, pixels; 0 without cells.
+        red_cell_px: red-cell diameter, pixels; None if the frame is gated.
         locate_ms: time spent on finding them, milliseconds.
     """
 
     frame: Frame
     gate: str | None
     cells: tuple[FoundCell, ...]
-    red_cell_px: float
+    red_cell_px: float | None
     locate_ms: float
 
 
@@ -160,62 +146,15 @@ class FrameResult:
         gate: why the frame is too poor to be looked at, as `quality.frame_gate`
             says; None if it was.
         locate_ms: time spent on finding the cells, milliseconds; 0 without cells.
+        red_cell_px: red-cell diameter that sets the scale, pixels; None if the frame
+            is gated.
     """
 
     frame: Frame
     cells: tuple[CellResult, ...]
     gate: str | None = None
     locate_ms: float = 0.0
-
-
-class ScaleEstimator:
-    """The red-cell diameter of a frame, from whatever tells it best.
-
-    A still image stands for itself: a folder may mix microscopes. It is measured;
-    where no red cell can be, the white cells' boxes tell, else the image before. In
-    a moving picture the magnification is constant, so the running median of the
-    measurements counts, which a frame full of overlapping cells can't upset.
-    """
-
-    def __init__(self) -> None:
-        self._name: str | None = None
-        self._window: deque[float] = deque(maxlen=_WINDOW)
-        self._since = 0
-        self._last: float | None = None
-
-    def update(self, frame: Frame, detections: Sequence[Detection]) -> float:
-        """Estimates the diameter.
-
-        Args:
-            frame: the frame.
-            detections: its cells.
-
-        Returns:
-            Red-cell diameter in pixels.
-        """
-        if frame.time_s is None or frame.name != self._name:
-            self._window.clear()
-        self._name = frame.name
-        self._since += 1
-        full = len(self._window) == _WINDOW
-        if not full or self._since >= _MEASURE_EVERY:
-            self._since = 0
-            measured = red_cell_diameter(frame.image)
-            if measured is not None:
-                self._window.append(measured)
-        if self._window:
-            self._last = median(self._window)
-            return self._last
-        sides = [
-            max(d.box.width, d.box.height)
-            for d in detections
-            if d.kind == "white" and not d.cut_by_border
-        ]
-        if sides:
-            self._last = median(sides) / _WHITE_CELL_RED_CELLS
-        if self._last is not None:
-            return self._last
-        return float(max(frame.image.shape[:2])) / _RED_CELLS_PER_SIDE
+    red_cell_px: float | None = None
 
 
 def check_red_cell_px(red_cell_px: float | None) -> None:
@@ -271,10 +210,14 @@ class FrameAnalyser:
         """
         start = time.perf_counter()
         gate = frame_gate(frame.image)
-        detections = [] if gate else locate(frame.image, self._red_cell_px)
+        if gate is not None:
+            return FoundFrame(frame, gate, (), None, 0.0)
+        red_cell_px = self._red_cell_px or self._scale.update(frame)
+        if red_cell_px is None:
+            return FoundFrame(frame, NO_SCALE, (), None, 0.0)
+        detections = locate(frame.image, red_cell_px)
         if not detections:
-            return FoundFrame(frame, gate, (), 0.0, 0.0)
-        red_cell_px = self._red_cell_px or self._scale.update(frame, detections)
+            return FoundFrame(frame, None, (), red_cell_px, 0.0)
         prep = self._classifier.record.preprocessing
         gains = white_gains(frame.image, prep.white_percentile, prep.white_level)
         in_order = sorted(detections, key=lambda d: (d.box.y0, d.box.x0))
@@ -297,28 +240,33 @@ class FrameAnalyser:
         seen = to_rgb(network_view(pixels, gains, prep.input_size))
         gate = cell_gate(seen)
         cut_ms = (time.perf_counter() - start) * 1e3
-        return FoundCell(detection, crop, pixels, seen, gate, cut_ms)
+        return FoundCell(detection, crop, pixels, seen, gate, red_cell_px, cut_ms)
 
     def classify(self, found: FoundFrame) -> FrameResult:
         """The second half: classifies what was found."""
-        cells = [self._classify(found, cell) for cell in found.cells]
-        return FrameResult(found.frame, tuple(cells), found.gate, found.locate_ms)
+        return FrameResult(
+            found.frame,
+            tuple(self._classify(found.frame, cell) for cell in found.cells),
+            found.gate,
+            found.locate_ms,
+            found.red_cell_px,
+        )
 
-    def _classify(self, found: FoundFrame, cell: FoundCell) -> CellResult:
+    def _classify(self, frame: Frame, cell: FoundCell) -> CellResult:
         """Classifies one cell, unless its picture is too poor."""
         detection, gate = cell.detection, cell.gate
         bias = self._classifier.record.head_bias
         start = time.perf_counter()
         prediction = self._classifier.classify(cell.seen) if gate is None else None
         record = CellRecord(
-            age_ms=found.frame.age_s * 1e3,
+            age_ms=frame.age_s * 1e3,
             box=detection.box,
             kind=detection.kind,
             cut_by_border=detection.cut_by_border,
             gate=gate,
             top=_top(prediction),
             classify_ms=cell.cut_ms + (time.perf_counter() - start) * 1e3,
-            red_cell_px=found.red_cell_px,
+            red_cell_px=cell.red_cell_px,
             integrity=map_residual(prediction, bias) if prediction else 0.0,
         )
         if prediction is None:

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 import click
@@ -26,9 +27,23 @@ _MOST_NAMES = 10
 
 
 def gated_line(gated: Mapping[str, int]) -> list[str]:
-    """Frames that were too poor to be judged."""
+    """Frames that were too poor to be judged, and what to do about it."""
+    from edgecell.edge.find.quality import ADVICE
+
+    if not gated:
+        return []
     reasons = ", ".join(f"{reason} {n}" for reason, n in gated.items())
-    return [f"Frames not judged: {reasons}"] if gated else []
+    advice = [f"  {reason}: {ADVICE[reason]}" for reason in gated if reason in ADVICE]
+    return [f"Frames not judged: {reasons}", *advice]
+
+
+def scale_line(red_cell_px: Sequence[float]) -> list[str]:
+    """The scale that the cells were cut out at."""
+    if not red_cell_px:
+        return []
+    low, high = round(min(red_cell_px)), round(max(red_cell_px))
+    spread = "" if low == high else f", {low} to {high}"
+    return [f"Red cells: {median(red_cell_px):.0f} px across{spread}"]
 
 
 def goal_lines(goals: Sequence["Goal"], differential: "Differential") -> list[str]:
@@ -51,6 +66,7 @@ def _ending(run: "Run", last: "SessionResult") -> list[str]:
     return [
         *_skipped_line(run.source.skipped),
         *gated_line(tally.gated),
+        *scale_line(tally.red_cell_px),
         f"Frames: {tally.frames} in {tally.seconds:.1f} s, dropped "
         f"{last.health.dropped}, model {classifier.path.name} on {classifier.runtime}; "
         f"ended: {tally.ended}",

@@ -18,7 +18,6 @@ from edgecell.image.red_cells import (
     StainMaps,
     shrink,
     stain_maps,
-    working_maps,
 )
 
 # Lengths are in red cell diameters and areas in their squares. All were chosen
@@ -51,12 +50,13 @@ RIM = 0.06
 """Width of the surroundings that a blob is compared with, and of the margin
 added around a cell, whose edge is paler than any threshold."""
 
+_WIDE = 0.25
+"""Reach of the field whose density tells whether a blob lies on glass or among, or on,
+red cells."""
+
 _FAINT_SHARE = 0.45
 _FAINT_FLOOR = 0.1
 """Stain of cytoplasm and platelets, as a share of the nuclear threshold."""
-
-_RED_CELLS_PER_SIDE = 4.6
-"""Frame size, in red cells, assumed when none can be measured (median, train)."""
 
 FEATURES = (
     "log_area",
@@ -71,37 +71,43 @@ FEATURES = (
     "red_stain",
     "red_spread",
     "stain_threshold",
+    "density_spread",
+    "field_density",
 )
 WEIGHTS: dict[str, tuple[float, ...]] = {
     "white": (
-        1.655,
-        -0.053,
-        -0.017,
-        -0.768,
-        5.661,
-        3.657,
-        0.322,
-        -0.188,
-        -2.798,
-        -10.133,
-        -19.990,
-        5.124,
-        -2.867,
+        1.779,
+        -0.327,
+        0.008,
+        -0.498,
+        5.794,
+        3.414,
+        0.359,
+        2.653,
+        -1.461,
+        -10.157,
+        -18.246,
+        3.742,
+        -0.008,
+        -1.132,
+        -2.726,
     ),
     "platelet": (
-        1.157,
-        -1.117,
-        -0.248,
-        3.494,
-        9.267,
-        12.861,
-        -3.761,
-        -19.507,
-        -10.102,
-        -13.958,
-        -52.129,
-        9.751,
-        -5.739,
+        1.077,
+        -0.812,
+        -0.120,
+        3.412,
+        8.305,
+        21.109,
+        -0.747,
+        -18.728,
+        -6.702,
+        -14.496,
+        -49.137,
+        4.503,
+        -13.541,
+        -7.507,
+        -5.079,
     ),
 }
 """Logistic weights of FEATURES and, last, the constant term; fitted on the train
@@ -146,15 +152,16 @@ class Candidate:
         return 1.0 / (1.0 + math.exp(-min(max(total, -60.0), 60.0)))
 
 
-def open_field(frame: NDArray[np.uint8], red_cell_px: float | None) -> Field:
-    """Brings a frame to working size and measures its stain and red cells."""
-    if red_cell_px is None:
-        maps, scale, measured = working_maps(frame)
-        diameter = measured or scale * max(frame.shape[:2]) / _RED_CELLS_PER_SIDE
-    else:
-        scale = min(1.0, RED_CELL_WORK_PX / red_cell_px)
-        maps = stain_maps(shrink(frame, scale))
-        diameter = red_cell_px * scale
+def open_field(frame: NDArray[np.uint8], red_cell_px: float) -> Field:
+    """Brings a frame to working size and measures its stain.
+
+    Args:
+        frame: uint8 BGR (H, W, 3).
+        red_cell_px: diameter of its red cells, pixels.
+    """
+    scale = min(1.0, RED_CELL_WORK_PX / red_cell_px)
+    maps = stain_maps(shrink(frame, scale))
+    diameter = red_cell_px * scale
     stain, density = maps.stain[::2, ::2], maps.density[::2, ::2]
     red = stain[(density > 0.12) & (stain < 0.8 * maps.stain_threshold)]
     if red.size == 0:
@@ -210,12 +217,14 @@ def platelet_candidates(field: Field, cells: Sequence[Blob]) -> list[Candidate]:
 
 
 def describe(blob: Blob, field: Field) -> NDArray[np.float64]:
-    """The FEATURES of a blob, float64 (12,)."""
+    """The FEATURES of a blob, float64 (14,)."""
     maps = field.maps
     inside, area = blob.mask, blob.area
     stain = float(maps.stain[blob.window][inside].sum())
-    density = float(maps.density[blob.window][inside].sum())
+    densities = maps.density[blob.window][inside]
+    density = float(densities.sum())
     around = blob.window_with(max(2, round(RIM * field.diameter)))
+    wide = blob.window_with(round(_WIDE * field.diameter))
     around_stain, around_density = maps.stain[around], maps.density[around]
     rim_area = max(1, around_stain.size - area)
     log_area = math.log(area / field.diameter**2)
@@ -234,6 +243,8 @@ def describe(blob: Blob, field: Field) -> NDArray[np.float64]:
             field.red_stain,
             field.red_spread,
             maps.stain_threshold,
+            float(densities.std()),
+            float(np.median(maps.density[wide])),
         ],
         np.float64,
     )

@@ -24,6 +24,7 @@ from edgecell.edge.find.candidates import (
     platelet_candidates,
     white_candidates,
 )
+from edgecell.edge.find.tiles import tiles
 from edgecell.image.records import Box
 from edgecell.image.red_cells import SMALLEST_FRAME_PX, red_cell_diameter
 
@@ -40,6 +41,19 @@ _SHARED_BOX = 0.25
 _LARGEST_CELL = 2.4
 """Two cells that share so much of the smaller one's box, and together are no
 larger than this, are one cell."""
+
+_TILE = 20.0
+_TILE_MARGIN = 3.0
+"""Longest side of a tile's core, and what it sees beyond. Memory and time for a tile
+stay those of a usual frame; the largest white cells are 2.4 across."""
+
+_SEAM = 0.25
+"""A cell whose centre lies no farther beyond the seam may be missing from the other
+tile, which sees it with other surroundings."""
+
+_SAME_CELL = 0.35
+"""Two tiles' detections are one cell if their centres are no farther apart than this
+part of the larger one's longer side."""
 
 _WHITE_SCORE = 0.3
 _PLATELET_SCORE = 0.35
@@ -69,13 +83,15 @@ def locate(
 ) -> list[Detection]:
     """Finds white cells (erythroblasts included) and platelets.
 
+    A large frame is looked at in tiles that overlap; each cell is found once.
+
     Args:
         frame: uint8 BGR (H, W, 3).
         red_cell_px: diameter of the red cells in frame pixels if it is known;
             otherwise it is measured in the frame.
 
     Returns:
-        Detections by descending score.
+        Detections by descending score; none if no red cells could be measured.
 
     Raises:
         ValueError: if the frame is not uint8 (H, W, 3) or red_cell_px not above 0.
@@ -86,15 +102,47 @@ def locate(
         raise ValueError("red_cell_px must be above 0")
     if min(frame.shape[:2]) < SMALLEST_FRAME_PX:
         return []
-    field = open_field(frame, red_cell_px)
+    diameter = red_cell_px or red_cell_diameter(frame)
+    if diameter is None:
+        return []
+    found: list[Detection] = []
+    for tile in tiles(frame.shape, _TILE * diameter, _TILE_MARGIN * diameter):
+        part = frame[tile.whole.y0 : tile.whole.y1, tile.whole.x0 : tile.whole.x1]
+        others = tuple(found)
+        found += [
+            detection
+            for detection in _in_tile(part, diameter, tile.whole)
+            if tile.owns(detection.box.centre, _SEAM * diameter)
+            and not any(_is_same(detection, other) for other in others)
+        ]
+    return sorted(found, key=lambda detection: detection.score, reverse=True)
+
+
+def _in_tile(
+    part: NDArray[np.uint8], red_cell_px: float, place: Box
+) -> list[Detection]:
+    """The cells of a part of a frame, in pixels of the frame.
+
+    Args:
+        part: uint8 BGR (h, w, 3).
+        red_cell_px: diameter of the red cells, pixels.
+        place: where in the frame the part lies.
+    """
+    field = open_field(part, red_cell_px)
     cells = white_cells(field)
-    found = [_detection(*cell, "white", field, frame) for cell in cells]
+    found = [_detection(*cell, "white", field, place) for cell in cells]
     for candidate in platelet_candidates(field, [cell for _, cell in cells]):
         if candidate.score("platelet") >= _PLATELET_SCORE:
             found.append(
-                _detection(candidate, candidate.blob, "platelet", field, frame)
+                _detection(candidate, candidate.blob, "platelet", field, place)
             )
-    return sorted(found, key=lambda detection: detection.score, reverse=True)
+    return found
+
+
+def _is_same(one: Detection, other: Detection) -> bool:
+    """Whether two tiles found the same cell."""
+    longest = max(one.box.width, one.box.height, other.box.width, other.box.height)
+    return math.dist(one.box.centre, other.box.centre) <= _SAME_CELL * longest
 
 
 def white_cells(field: Field) -> list[tuple[Candidate, Blob]]:
@@ -160,20 +208,15 @@ def _shared(piece: Blob, core: Blob, canvas: NDArray[np.uint8]) -> int:
 
 
 def _detection(
-    candidate: Candidate,
-    cell: Blob,
-    kind: str,
-    field: Field,
-    frame: NDArray[np.uint8],
+    candidate: Candidate, cell: Blob, kind: str, field: Field, place: Box
 ) -> Detection:
-    """Brings a cell back to pixels of the frame."""
-    height, width = frame.shape[:2]
+    """Brings a cell of a field back to pixels of the frame, of which it is a part."""
     scale, rim = field.scale, RIM * field.diameter
     box = Box(
-        max(0, math.floor((cell.x - rim) / scale)),
-        max(0, math.floor((cell.y - rim) / scale)),
-        min(width, math.ceil((cell.x + cell.width + rim) / scale)),
-        min(height, math.ceil((cell.y + cell.height + rim) / scale)),
+        place.x0 + max(0, math.floor((cell.x - rim) / scale)),
+        place.y0 + max(0, math.floor((cell.y - rim) / scale)),
+        min(place.x1, place.x0 + math.ceil((cell.x + cell.width + rim) / scale)),
+        min(place.y1, place.y0 + math.ceil((cell.y + cell.height + rim) / scale)),
     )
     cut = cell.touches_border(field.maps.stain.shape)
     return Detection(box, kind, cut, candidate.score(kind))

@@ -19,7 +19,13 @@ BRIGHT = "too bright"
 EMPTY = "empty field"
 BLURRED = "out of focus"
 CAST = "colour cast"
-REASONS = (DARK, BRIGHT, EMPTY, BLURRED, CAST)
+NO_SCALE = "scale not found"
+REASONS = (DARK, BRIGHT, EMPTY, BLURRED, CAST, NO_SCALE)
+
+ADVICE = {
+    NO_SCALE: "measure a red cell in a frame and give its diameter with --red-cell-px",
+}
+"""What to do where a reason's name doesn't say it."""
 
 _GLASS_PERCENTILE = 90.0
 

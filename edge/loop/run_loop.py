@@ -47,6 +47,7 @@ class Tally:
         classify_ms: time for each of the last cells.
         age_ms: age of each of the last frames when it was done.
         done_s: when each of the last frames was done.
+        red_cell_px: red-cell diameter in each of the last frames that were judged.
         integrity: largest residual of any cell, see `CellRecord`.
         seconds: wall time of the loop.
         waited_s: the part of it that went by in waiting for a frame.
@@ -61,6 +62,7 @@ class Tally:
     classify_ms: deque[float] = field(default_factory=_recent)
     age_ms: deque[float] = field(default_factory=_recent)
     done_s: deque[float] = field(default_factory=lambda: deque(maxlen=60))
+    red_cell_px: deque[float] = field(default_factory=_recent)
     integrity: float = 0.0
     seconds: float = 0.0
     waited_s: float = 0.0
@@ -71,6 +73,8 @@ class Tally:
         self.frames += 1
         if result.gate is not None:
             self.gated[result.gate] += 1
+        if result.red_cell_px is not None:
+            self.red_cell_px.append(result.red_cell_px)
         for record in (cell.record for cell in result.cells):
             self.sightings += 1
             self.classified += record.gate is None
@@ -99,6 +103,7 @@ class Tally:
             "locate_ms": _median(self.locate_ms),
             "classify_ms": _median(self.classify_ms),
             "age_ms": _median(self.age_ms),
+            "red_cell_px": _median(self.red_cell_px),
             "integrity": round(self.integrity, 4),
             "seconds": round(self.seconds, 2),
             "fps": round(self.frames / self.seconds, 2) if self.seconds else None,

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from edgecell.classes import CODES
-from edgecell.edge.analyse import pipeline
+from edgecell.edge.analyse import pipeline, scale
 from edgecell.edge.analyse.pipeline import (
     FrameAnalyser,
-    ScaleEstimator,
 )
+from edgecell.edge.find import localise
 from edgecell.edge.find.localise import Detection
+from edgecell.edge.find.quality import NO_SCALE
 from edgecell.edge.sources.address import SAMPLES, Frame
 from edgecell.edge.sources.still import read_image
 from edgecell.errors import InputError
@@ -161,58 +162,30 @@ def test_maps_that_add_up_to_the_logits_leave_no_residual() -> None:
     assert map_residual(odd, (0.5, 0.5)) == np.inf
 
 
-def measurements(monkeypatch: pytest.MonkeyPatch, *values: float | None) -> list[int]:
-    """Makes the red cells measure so, one after the other; returns the calls."""
-    calls: list[int] = []
-    rest = iter(values)
-
-    def measure(_: Any) -> float | None:
-        calls.append(1)
-        return next(rest)
-
-    monkeypatch.setattr(pipeline, "red_cell_diameter", measure)
-    return calls
+def test_a_frame_without_red_cells_is_not_judged(classifier: Classifier) -> None:
+    image = Bgr(np.full((300, 400, 3), 225, np.uint8))
+    for x in range(0, 400, 20):  # stripes: in focus, stained, and no cells
+        image[:, x : x + 6] = (190, 120, 150)
+    result = FrameAnalyser(classifier, None).analyse(Frame(0, None, image, "f"))
+    assert (result.gate, result.cells, result.red_cell_px) == (NO_SCALE, (), None)
+    told = FrameAnalyser(classifier, 60.0).analyse(Frame(0, None, image, "f"))
+    assert (told.gate, told.red_cell_px) == (None, 60.0)
 
 
-def test_a_still_image_stands_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    measurements(monkeypatch, 50.0, 90.0)
-    scale = ScaleEstimator()
-    assert scale.update(frame(name="a"), []) == 50
-    assert scale.update(frame(name="b"), []) == 90
-
-
-def test_a_moving_picture_takes_the_running_median(
-    monkeypatch: pytest.MonkeyPatch,
+def test_the_scale_is_measured_once_a_frame(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measurements(monkeypatch, 50.0, 52.0, 200.0, None, 70.0)
-    scale = ScaleEstimator()
-    got = [scale.update(frame(i, i / 10, "v.avi"), []) for i in range(4)]
-    assert got == [50, 51, 52, 52]
-    assert scale.update(frame(4, 0.0, "w.avi"), []) == 70, "another video"
+    calls = []
 
+    def measure(image: np.ndarray) -> float:
+        calls.append(image.shape)
+        return 100.0
 
-def test_a_settled_scale_is_measured_now_and_then(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    calls = measurements(monkeypatch, *[60.0] * 100)
-    scale = ScaleEstimator()
-    for i in range(100):
-        assert scale.update(frame(i, i / 10), []) == 60
-    assert 20 <= len(calls) <= 30
-
-
-def test_without_red_cells_other_things_tell_the_scale(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    measurements(monkeypatch, None, None, None)
-    scale = ScaleEstimator()
-    # Nothing at all: five red cells along the longer side of 300 pixels.
-    assert scale.update(frame(), [detection(0, 0, 9, 9, kind="platelet")]) == 60
-    # White cells of 90 and 108 pixels, 1.8 red cells each; a cut one doesn't tell.
-    cells = [
-        detection(0, 0, 90, 80),
-        detection(0, 0, 70, 108),
-        detection(0, 0, 10, 10, cut=True),
-    ]
-    assert scale.update(frame(), cells) == pytest.approx(55)
-    assert scale.update(frame(), []) == pytest.approx(55), "the image before"
+    monkeypatch.setattr(scale, "red_cell_diameter", measure)
+    monkeypatch.setattr(localise, "red_cell_diameter", measure)
+    image = read_image(SAMPLES / "frames" / "bccd_1.jpg")
+    result = FrameAnalyser(classifier, None).analyse(Frame(0, None, image, "f"))
+    assert len(calls) == 1
+    assert result.red_cell_px == 100.0
+    side = round(100 * classifier.record.preprocessing.crop_red_cells)
+    assert {cell.crop.width for cell in result.cells} == {side}

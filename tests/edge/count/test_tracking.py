@@ -341,8 +341,8 @@ def test_a_pan_over_labelled_cells_counts_each_once() -> None:
     assert result.counted_twice == 0
     assert result.missed == 0
     assert result.unlabelled_twice == 0
-    # One platelet that the data set doesn't label lies beside a cell.
-    assert result.unlabelled <= 1
+    # Two platelets that the data set doesn't label lie beside cells.
+    assert result.unlabelled <= 2
     # The classifier by itself, on the same cells.
     assert result.correct >= result.correct_alone - 2
     truth = Counter(one.code for one in labels)

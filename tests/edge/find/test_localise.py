@@ -153,7 +153,7 @@ def test_odd_frames_do_not_fail(shape: tuple[int, ...]) -> None:
     red_cell_diameter(noise)
 
 
-@pytest.mark.parametrize("factor", [0.6, 1.0, 2.5])
+@pytest.mark.parametrize("factor", [0.3, 0.6, 1.0, 2.5, 8.0])
 def test_red_cells_are_measured_at_any_magnification(factor: float) -> None:
     frame = field()
     white_cell(frame, (230, 190))
@@ -163,12 +163,40 @@ def test_red_cells_are_measured_at_any_magnification(factor: float) -> None:
     assert red_cell_diameter(frame) == pytest.approx(RED_PX * factor, rel=0.2)
 
 
-def test_small_cells_in_a_large_frame_are_found() -> None:
+@pytest.mark.parametrize(("columns", "rows"), [(4, 4), (13, 2), (17, 9)])
+def test_small_cells_in_a_large_frame_are_found_once(columns: int, rows: int) -> None:
     tile = field()
     white_cell(tile, (230, 190))
-    frame = np.tile(tile, (4, 4, 1))
+    disc(tile, (330, 190), 20, NUCLEUS)
+    frame = np.tile(tile, (rows, columns, 1))
     assert red_cell_diameter(frame) == pytest.approx(RED_PX, rel=0.2)
-    assert len(of_kind(locate(frame), "white")) == 16
+    found = locate(frame, RED_PX)
+    for kind, x, y in (("white", 230, 190), ("platelet", 330, 190)):
+        centres = np.array([one.box.centre for one in of_kind(found, kind)])
+        assert len(centres) == columns * rows
+        for i in range(columns):
+            for j in range(rows):
+                away = centres - (460 * i + x, 380 * j + y)
+                assert np.hypot(*away.T).min() < 4
+
+
+def test_a_cell_on_a_seam_is_found_once_and_whole() -> None:
+    frame = np.tile(field(), (1, 4, 1))  # 1840 px wide: a seam at 920
+    for x in (905, 920, 930):
+        cell = frame.copy()
+        white_cell(cell, (x, 190))
+        box = only_white(cell).box
+        assert abs(box.centre[0] - x) < 4
+        assert box.width >= 78
+
+
+def test_what_shows_no_red_cells_has_no_scale() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (700, 900, 3), np.uint8)
+    stripes = np.full((700, 900, 3), GLASS, np.uint8)
+    stripes[:, ::40] = RED_CELL
+    for frame in (noise, stripes, np.full((700, 900, 3), GLASS, np.uint8)):
+        assert red_cell_diameter(frame) is None
+        assert locate(frame) == []
 
 
 def test_known_scale_replaces_the_estimate() -> None:
