@@ -11,6 +11,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "adapt": "Another microscope, before and after training there.",
         "cam_agreement": "The device's maps against TensorFlow's gradients.",
         "counting": "Whether each cell of a slide is counted once.",
+        "frame_evaluation": "Red cells and white cells in fields of any size.",
         "lime_speed": "LIME here against the lime package's defaults.",
         "network_choice": "Speed of the forms that GRsNet can take.",
         "peers": "Parameters and FLOPs of every network.",

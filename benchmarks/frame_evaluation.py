@@ -1,11 +1,13 @@
-"""Measures the localiser on labelled frames: recall, precision, time."""
+"""Measures the localiser on labelled frames: recall, precision, time, scale."""
 
+import json
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import click
 import cv2
 import numpy as np
 
@@ -15,13 +17,27 @@ from edgecell.benchmarks.labelled_frames import (
     WHITE,
     LabelBox,
     LabelledFrame,
+    mosaic,
     read_frames,
+    zoomed,
 )
+from edgecell.cli import PoliteCommand
 from edgecell.edge.find.localise import Detection, locate, red_cell_diameter
+from edgecell.files import write_atomically
 
 _KINDS = {"white": WHITE, "platelet": PLATELET}
 _RED_CELL_TOLERANCE = 0.15
 _BORDER_PX = 2.0
+
+ZOOMS = (0.5, 0.7, 1.0, 1.5, 2.0, 4.0)
+MOSAICS = ((2, 2), (4, 3), (11, 6))
+MOSAIC_ZOOMS = (0.5, 1.0, 2.0)
+LARGEST_PX = 8000
+PER_MICROSCOPE = 25
+MOSAICS_PER_MICROSCOPE = 2
+
+_LEAST_FRAMES = 20
+"""A size that fewer frames have is left out: a microscope's first few."""
 
 
 @dataclass(frozen=True)
@@ -208,3 +224,87 @@ def _figures(results: Sequence[_FrameResult]) -> FrameFigures:
 
 def _percentile(values: Sequence[float], percentile: float) -> float | None:
     return float(np.percentile(values, percentile)) if values else None
+
+
+def scaled_fields(
+    frames: Sequence[LabelledFrame], seed: int = 0
+) -> Iterator[tuple[str, list[LabelledFrame]]]:
+    """Sets of fields to measure, each with its name."""
+    by_size: dict[tuple[int, ...], list[LabelledFrame]] = defaultdict(list)
+    for frame in frames:
+        by_size[frame.image.shape].append(frame)
+    groups = [group for group in by_size.values() if len(group) >= _LEAST_FRAMES]
+    draw = np.random.default_rng(seed)
+
+    def some(group: Sequence[LabelledFrame], n: int) -> list[LabelledFrame]:
+        chosen = draw.choice(len(group), n, replace=n > len(group))
+        return [group[i] for i in chosen]
+
+    yield "frames", list(frames)
+    for zoom in ZOOMS:
+        few = [f for group in groups for f in some(group, PER_MICROSCOPE)]
+        yield f"frames x{zoom:g}", [zoomed(frame, zoom) for frame in few]
+    for columns, rows in MOSAICS:
+        for zoom in MOSAIC_ZOOMS:
+            made = [
+                zoomed(mosaic(some(group, columns * rows), columns), zoom)
+                for group in groups
+                for _ in range(MOSAICS_PER_MICROSCOPE)
+                if columns * group[0].image.shape[1] * zoom <= LARGEST_PX
+            ]
+            if made:
+                yield f"mosaics of {columns}x{rows}, x{zoom:g}", made
+
+
+def scale_table(
+    reports: dict[str, FrameReport], widths: dict[str, tuple[int, int]]
+) -> str:
+    """The figures as a Markdown table."""
+    lines = [
+        "| fields | n | width, px | diameter: median error | within 15 % | not found "
+        "| white cells: recall, precision | ms |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, r in reports.items():
+        low, high = widths[name]
+        cells = (
+            name,
+            str(r.n_frames),
+            f"{low}" if low == high else f"{low}-{high}",
+            *map(_shown, (r.red_cell_error, r.red_cell_within_15)),
+            _shown(r.red_cell_not_found),
+            f"{_shown(r.white_recall)}, {_shown(r.white_precision)}",
+            f"{r.ms_per_frame:.1f}",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _shown(share: float | None) -> str:
+    return "" if share is None else f"{share:.1%}"
+
+
+@click.command("frame-evaluation", cls=PoliteCommand, no_args_is_help=True)
+@click.argument("frames", type=click.Path(path_type=Path))
+@click.option("--part", default="val", show_default=True, help="Folder of the frames.")
+@click.option("--out", type=click.Path(path_type=Path), help="JSON file to write, too.")
+def command(frames: Path, part: str, out: Path | None) -> None:
+    """Measure red cells and find white cells in FRAMES, zoomed and as mosaics.
+
+    FRAMES is a folder or ZIP file with YOLO labels (0 white cell, 1 red cell,
+    2 platelet). A mosaic, frames of one microscope side by side, is what a camera with
+    a larger sensor or a weaker lens shows.
+    """
+    reports, widths = {}, {}
+    for name, some in scaled_fields(list(read_frames(frames, part))):
+        reports[name] = report_on(some)
+        across = [frame.image.shape[1] for frame in some]
+        widths[name] = min(across), max(across)
+    click.echo(scale_table(reports, widths))
+    if out:
+        figures = {name: report.to_dict() for name, report in reports.items()}
+        write_atomically(out, json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    command()

@@ -6,10 +6,11 @@ box's centre and size as shares of the frame: 0 white cell, 1 red cell, 2 platel
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +19,7 @@ from edgecell.data.members import open_files
 from edgecell.errors import InputError
 from edgecell.files import printable
 from edgecell.image.decode import decode
+from edgecell.image.red_cells import shrink
 
 logger = logging.getLogger(__name__)
 
@@ -172,3 +174,35 @@ def parse_labels(
             len(rows) - len(boxes),
         )
     return tuple(boxes)
+
+
+def zoomed(frame: LabelledFrame, zoom: float) -> LabelledFrame:
+    """The frame as another lens would show it."""
+    if zoom == 1:
+        return frame
+    if zoom < 1:
+        image = shrink(frame.image, zoom)
+    else:
+        image = np.asarray(cv2.resize(frame.image, None, fx=zoom, fy=zoom), np.uint8)
+    boxes = (
+        LabelBox(b.label, *(zoom * edge for edge in (b.x0, b.y0, b.x1, b.y1)))
+        for b in frame.boxes
+    )
+    return LabelledFrame(f"{frame.name} x{zoom:g}", image, tuple(boxes))
+
+
+def mosaic(frames: Sequence[LabelledFrame], columns: int) -> LabelledFrame:
+    """Frames of one size side by side, row by row, with all their labels."""
+    height, width = frames[0].image.shape[:2]
+    rows = [
+        np.hstack([frame.image for frame in frames[i : i + columns]])
+        for i in range(0, len(frames), columns)
+    ]
+    boxes = []
+    for i, frame in enumerate(frames):
+        x, y = width * (i % columns), height * (i // columns)
+        boxes += [
+            LabelBox(b.label, b.x0 + x, b.y0 + y, b.x1 + x, b.y1 + y)
+            for b in frame.boxes
+        ]
+    return LabelledFrame("mosaic", np.vstack(rows), tuple(boxes))
