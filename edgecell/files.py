@@ -10,12 +10,13 @@ from pathlib import Path
 from edgecell.errors import OutputError
 
 
-def write_atomically(path: Path, content: bytes | str) -> None:
+def write_atomically(path: Path, content: bytes | str, mode: int = 0o644) -> None:
     """Writes a file whole or not at all.
 
     Args:
         path: the file to write; its folder is made if need be.
         content: the bytes, or text to be encoded as UTF-8.
+        mode: the file's permissions.
 
     Raises:
         OutputError: the folder or disk does not take it.
@@ -30,7 +31,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             f.write(data)
             f.flush()
             os.fsync(f.fileno())
-        os.chmod(partial, 0o644)
+        os.chmod(partial, mode)
         os.replace(partial, path)
     except OSError as e:
         if partial and os.path.exists(partial):

@@ -201,8 +201,9 @@ def command(
     SOURCE is an image, a folder or quoted glob of images, a video, 'demo' for the
     built-in samples, or a camera: its number such as 0, its device such as
     /dev/v4l/by-id/..., csi://0, rtsp://..., http://... (Motion JPEG) or
-    gst://PIPELINE. Ctrl-C ends a run, and what was found is reported. Images of one
-    cell each are for 'edgecell classify'.
+    gst://PIPELINE; or @FILE, a file of mode 600 that holds such an address with its
+    password. Ctrl-C ends a run, and what was found is reported. Images of one cell
+    each are for 'edgecell classify'.
 
     The results folder gets session.sqlite (see 'edgecell session'), differential.json
     and .csv, and frames/, pictures with each cell's class and Grad-CAM heat map: one
@@ -218,8 +219,9 @@ def command(
     from edgecell.edge.loop.config import LoopConfig
     from edgecell.edge.loop.mqtt import MqttObserver, parse_broker
     from edgecell.edge.loop.run import Observer, open_run
-    from edgecell.edge.sources.address import public_address
+    from edgecell.edge.sources.secrets import public_address, read_address
 
+    source = read_address(source)
     config = LoopConfig(
         source=source,
         model=model,
@@ -239,7 +241,7 @@ def command(
     quiet = json_file == "-"
     if json_file and not quiet:
         check_writable(Path(json_file))
-    broker = parse_broker(mqtt) if mqtt else None
+    broker = parse_broker(read_address(mqtt)) if mqtt else None
     run = open_run(config)
     in_terminal = run.endless and not quiet and sys.stdout.isatty()
     watching: list[Observer] = []

@@ -1,20 +1,23 @@
 """``edgecell service``."""
 
-import shlex
+import re
 import sys
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from glob import has_magic
 from pathlib import Path
 
 import click
 
 from edgecell import RESEARCH_USE
 from edgecell.errors import InputError, SourceError
-from edgecell.files import write_atomically
+from edgecell.files import printable, write_atomically
 from edgecell.model import BUNDLED
 
 UNIT = "edgecell.service"
 RULE = "70-edgecell.rules"
-_BY_ID = "/dev/v4l/by-id/"
+_SECRETS = "/etc/edgecell"
+"""Folder of the files with addresses and their passwords on the device."""
 
 _UNIT_TEXT = """\
 # /etc/systemd/system/{unit}, written by 'edgecell service print'
@@ -32,7 +35,7 @@ StartLimitIntervalSec=0
 Type=notify
 NotifyAccess=main
 ExecStart={command}
-WorkingDirectory=%S/edgecell
+{credential}WorkingDirectory=%S/edgecell
 Environment=PYTHONUNBUFFERED=1
 Restart=on-failure
 RestartSec=5
@@ -78,6 +81,12 @@ SystemCallFilter=@system-service
 WantedBy=multi-user.target
 """
 
+_CREDENTIAL_TEXT = """\
+# An address with its password is in a file of root's own (systemd 247 or later):
+# sudo install -D -m 600 {name} {folder}/{name}
+LoadCredential={name}:{folder}/{name}
+"""
+
 _RULE_TEXT = """\
 # /etc/udev/rules.d/{rule}, written by 'edgecell service print'
 # sudo udevadm control --reload && sudo udevadm trigger --subsystem-match=video4linux
@@ -86,36 +95,103 @@ SUBSYSTEM=="video4linux", {match}, GROUP="video", MODE="0660", TAG+="systemd", \
 ENV{{SYSTEMD_WANTS}}+="{unit}"
 """
 
+_DEVICE = re.compile(r"/dev/((?:[\w#+.:=@-]+/)*[\w#+.:=@-]+)", re.ASCII)
+"""What udev leaves in the name of a device or link; it replaces all else."""
 
-def unit_text(source: str, options: tuple[str, ...], python: str) -> str:
-    """The systemd unit that runs a source for good.
+
+def quoted(argument: str, expands: bool = True) -> str:
+    """An argument of ExecStart= that systemd reads as it is.
+
+    systemd.syntax(7), 'Quoting', and systemd.service(5), 'Command lines': C-style
+    escapes within double quotes, and '%' and '$' doubled.
+
+    Args:
+        argument: the argument.
+        expands: whether systemd expands '$' there; not in a command's path.
+    """
+    text = "".join(
+        f"\\{c}" if c in '\\"' else c if c.isprintable() else _escaped(c)
+        for c in argument.replace("%", "%%")
+    )
+    if expands:
+        text = text.replace("$", "$$")
+    return text if re.fullmatch(r"[\w/.,:=+@%-]+", text, re.ASCII) else f'"{text}"'
+
+
+def _escaped(character: str) -> str:
+    data = character.encode("utf-8", "surrogateescape")
+    return "".join(f"\\x{byte:02x}" for byte in data)
+
+
+def unit_text(
+    source: str, options: Sequence[str], python: str
+) -> tuple[str, dict[str, str]]:
+    """The systemd unit that runs a source and starts it again.
 
     Args:
         source: the source's address.
         options: further arguments of `edgecell run`.
         python: path of the interpreter that edgecell is installed for.
+
+    Returns:
+        The unit, and by the names of files below /etc/edgecell the addresses that
+        hide a password: the unit takes them from there.
     """
-    health = ("--health", "%t/edgecell/health.json")
-    arguments = [python, "-m", "edgecell", "run", source, *options]
-    # systemd reads quotes as the shell does, but % and $ in its own way.
-    quoted = shlex.join(arguments).replace("%", "%%").replace("$", "$$")
-    return _UNIT_TEXT.format(
-        unit=UNIT, command=" ".join((quoted, *health)), research_use=RESEARCH_USE
+    from edgecell.edge.sources.secrets import hides_something
+
+    secrets: dict[str, str] = {}
+    words = [quoted(python, expands=False), "-m", "edgecell", "run"]
+    name = "source"
+    for argument in (source, *options):
+        option, equals, value = argument.partition("=")
+        if not option.startswith("--"):
+            option, equals, value = "", "", argument
+        if hides_something(value):
+            name = option.removeprefix("--") or name
+            secrets[name] = value
+            # systemd fills in the folder: what it expands must not be quoted.
+            words.append(f"{option}{equals}@${{CREDENTIALS_DIRECTORY}}/{name}")
+        else:
+            words.append(quoted(argument))
+        name = argument.removeprefix("--")
+    texts = [_CREDENTIAL_TEXT.format(name=n, folder=_SECRETS) for n in secrets]
+    unit = _UNIT_TEXT.format(
+        unit=UNIT,
+        command=" ".join((*words, "--health", "%t/edgecell/health.json")),
+        credential="".join(texts),
+        research_use=RESEARCH_USE,
     )
+    return unit, secrets
 
 
 def rule_text(source: str) -> str:
-    """The udev rule for a source; only a comment if it is no local V4L camera."""
-    if source.isdecimal():
-        match = f'KERNEL=="video{source}"'
-    elif source.startswith(_BY_ID):
-        # Made by 60-persistent-v4l.rules, which came before.
-        match = f'SYMLINK=="{source.removeprefix("/dev/")}"'
-    elif source.startswith("/dev/"):
-        match = f'KERNEL=="{source.removeprefix("/dev/")}"'
-    else:
-        return f"# No udev rule is needed: {source} is no V4L camera of this machine.\n"
-    return _RULE_TEXT.format(rule=RULE, match=match, unit=UNIT)
+    """The udev rule for a source; only a comment if it is no local V4L camera.
+
+    Raises:
+        InputError: no device of udev's can have that name.
+    """
+    from edgecell.edge.sources.secrets import public_address
+
+    if not source.startswith("/dev/") and not source.isdecimal():
+        shown = public_address(source)
+        return f"# No udev rule is needed: {shown} is no V4L camera of this machine.\n"
+    device = f"/dev/video{source}" if source.isdecimal() else source
+    named = _DEVICE.fullmatch(device)
+    if named is None or ".." in device:
+        raise InputError(f"{printable(source)} is no name of a camera below /dev")
+    # A link was made by 60-persistent-v4l.rules, which came before.
+    key = "KERNEL" if re.fullmatch(r"video\d+", named[1], re.ASCII) else "SYMLINK"
+    return _RULE_TEXT.format(rule=RULE, match=f'{key}=="{named[1]}"', unit=UNIT)
+
+
+def _whole(source: str) -> str:
+    """A source as a unit can find it, which runs in a folder of its own."""
+    if "://" in source or source == "demo":
+        return source
+    path = Path(source)
+    if path.exists() or has_magic(source) or not source.isdecimal():
+        return str(path.absolute())
+    return source
 
 
 @click.group("service", short_help="Run at a camera for good, as a systemd service.")
@@ -129,40 +205,75 @@ def command() -> None:
 @click.option(
     "--into",
     type=click.Path(path_type=Path, file_okay=False),
-    help=f"Write {UNIT} and {RULE} into this folder instead.",
+    help=f"Write {UNIT}, {RULE} and, for an address with a password, a file for "
+    "root alone into this folder instead.",
 )
 def print_command(source: str, run_options: tuple[str, ...], into: Path | None) -> None:
     """Print a systemd unit and a udev rule for SOURCE.
 
     SOURCE and RUN_OPTIONS are those of 'edgecell run', such as --keep 5GB. Name a USB
     camera by its link below /dev/v4l/by-id, which stays the same wherever it is
-    plugged in.
+    plugged in, or, where two cameras have one serial number, below /dev/v4l/by-path.
+
+    An address with a password is not written into the unit, which everybody can read,
+    but into a file for root alone.
+    """
+    from edgecell.edge.sources.address import open_source
+    from edgecell.edge.sources.secrets import read_address
+
+    source = _whole(read_address(source))
+    _check_options(source, run_options)
+    with suppress(SourceError):  # a camera may be away, or another machine's
+        open_source(source, "--watch" in run_options)
+    unit, secrets = unit_text(source, run_options, sys.executable)
+    rule = rule_text(source)
+    _say_what_is_left_to_do(secrets)
+    if into is None:
+        click.echo(f"{unit}\n{rule}", nl=False)
+        return
+    write_atomically(into / UNIT, unit)
+    write_atomically(into / RULE, rule)
+    for name, secret in secrets.items():
+        write_atomically(into / name, f"{secret}\n", mode=0o600)
+    names = ", ".join(str(into / name) for name in (UNIT, RULE, *secrets))
+    click.echo(f"Wrote {printable(names)}; the first lines of the unit say what to do.")
+
+
+def _check_options(source: str, options: Sequence[str]) -> None:
+    """Finds out now what systemd would only say in its journal.
+
+    Raises:
+        InputError: an option has no place in a unit.
+        click.UsageError: `edgecell run` doesn't know it.
     """
     from edgecell.edge.commands import run as run_command
-    from edgecell.edge.sources.address import open_source, public_address
 
-    if any("\n" in text for text in (source, *run_options)) or '"' in source:
-        raise InputError("a line break or a quotation mark fits into no unit")
-    run = run_command.command.make_context("run", [source, *run_options])
+    if any(not c.isprintable() for text in (source, *options) for c in text):
+        raise InputError(
+            "a control character, or one that is not valid UTF-8, fits into no unit; "
+            "in an address write it as %XX"
+        )
+    parameters = run_command.command.make_context("run", ["0", *options]).params
     ours = {"--out": "out", "--video": "video", "--health": "health_file"}
     for option, name in ours.items():
-        if run.params[name] is not None:
+        if parameters[name] is not None:
             raise InputError(
                 f"{option} has no place in a unit, which is started again and again: "
                 "each session gets its own folder in /var/lib/edgecell/edgecell-out, "
                 "and health is in /run/edgecell/health.json"
             )
-    model = run.params["model"]
+    model = parameters["model"]
     if model != BUNDLED and not Path(model).is_absolute():
         raise InputError(
             f"the unit runs in a folder of its own; give the whole path of {model}"
         )
-    with suppress(SourceError):  # a camera may be away, or another machine's
-        open_source(source, run.params["watch"])
-    if public_address(source) != source:
+
+
+def _say_what_is_left_to_do(secrets: Iterable[str]) -> None:
+    for name in secrets:
         click.echo(
-            "Note: the unit holds the stream's password; make it readable by root "
-            "alone (chmod 600).",
+            "Note: the address holds a password, so the unit takes it from "
+            f"{_SECRETS}/{name}: write it there, and chmod 600 that file.",
             err=True,
         )
     if sys.executable.startswith(("/home/", "/root/")):
@@ -171,13 +282,3 @@ def print_command(source: str, run_options: tuple[str, ...], into: Path | None) 
             "may not be able to read; install edgecell in /opt/edgecell.",
             err=True,
         )
-    unit = unit_text(source, run_options, sys.executable)
-    rule = rule_text(source)
-    if into is None:
-        click.echo(f"{unit}\n{rule}", nl=False)
-        return
-    write_atomically(into / UNIT, unit)
-    write_atomically(into / RULE, rule)
-    click.echo(
-        f"Wrote {into / UNIT} and {into / RULE}; their first lines say what to do."
-    )

@@ -28,9 +28,10 @@ from edgecell.edge.record.store import Session, Store, default_folder
 from edgecell.edge.show.film import Film
 from edgecell.edge.show.health import Health, Monitor
 from edgecell.edge.show.overlay import annotate, caption
-from edgecell.edge.sources.address import open_source, public_address
+from edgecell.edge.sources.address import open_source
 from edgecell.edge.sources.base import FrameSource
 from edgecell.edge.sources.capture import Capture
+from edgecell.edge.sources.secrets import public_address
 from edgecell.errors import OutputError
 from edgecell.files import check_writable, write_atomically
 from edgecell.image.preprocess import Image

@@ -77,15 +77,6 @@ def open_source(address: str, watch: bool = False) -> FrameSource:
     raise InputError(f"{address} is neither an image nor a video by its name ({known})")
 
 
-def public_address(address: str) -> str:
-    """An address without user and password, fit for a record."""
-    scheme, separator, rest = address.partition("://")
-    if not separator or scheme == "gst":
-        return address
-    host, slash, path = rest.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
-
-
 def _stream(address: str) -> FrameSource:
     """The live source that a URL names."""
     scheme, _, rest = address.partition("://")

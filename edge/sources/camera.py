@@ -5,13 +5,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from edgecell.edge.sources.base import STALL_S, Frame, Skipped, live_frames
+from edgecell.edge.sources.secrets import stream_name
 from edgecell.edge.sources.video import quiet_opencv
 from edgecell.errors import SourceError
 from edgecell.image.preprocess import Bgr
@@ -187,13 +187,6 @@ def gstreamer_stream(address: str) -> OpenCVStream:
 
     hint = "try the pipeline with gst-launch-1.0 first"
     return OpenCVStream("gstreamer", open_capture, hint)
-
-
-def stream_name(url: str) -> str:
-    """Host and path of a URL as one word, without user and password."""
-    parts = urlsplit(url)
-    words = [parts.hostname or "", *parts.path.split("/")]
-    return "-".join(word for word in words if word)
 
 
 def retrieve(capture: cv2.VideoCapture) -> Bgr | None:

@@ -16,7 +16,7 @@ from urllib.request import (
 )
 
 from edgecell.edge.sources.base import STALL_S, Frame, Skipped, live_frames
-from edgecell.edge.sources.camera import stream_name
+from edgecell.edge.sources.secrets import stream_name
 from edgecell.errors import InputError, SourceError
 from edgecell.image.decode import decode
 from edgecell.image.preprocess import Bgr

@@ -1,0 +1,157 @@
+"""What an address hides: the one place that knows where cameras put their passwords.
+
+Records, messages, names of folders, units and udev rules show an address only as
+`public_address` or `stream_name` give it. A value that is not known to be harmless is
+hidden, since makers invent names for passwords (pwd, loginpas, usr, token, ...).
+"""
+
+import os
+import re
+import stat
+from pathlib import Path
+
+from edgecell.errors import InputError
+from edgecell.files import printable
+
+HIDDEN = "***"
+_FILE = "@"
+_LONGEST_ADDRESS = 4096
+_LONGEST_NAME = 60
+
+_HARMLESS = frozenset(
+    "action audio bitrate brightness cam camera ch channel channelid chn codec "
+    "compression contrast device encoder fmt format fps framerate framesize h height "
+    "id image input inst live mode mountpoint multicast no profile proto protocol "
+    "quality rate req res resolution rotation size stream streamid streamtype subtype "
+    "transport type unicast video videocodec w width".split()
+)
+"""Parameters of streams whose values may be shown."""
+
+_GST_HIDES = re.compile(
+    r"user|login|pass|pw|secret|token|key|auth|cred|cookie|header|session|sig|pin$",
+    re.IGNORECASE,
+)
+"""Properties of GStreamer elements whose values may not."""
+
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(/+)(.*)", re.DOTALL)
+_GST_PROPERTY = re.compile(r"""([\w:-]+)(\s*=\s*)("(?:\\.|[^"])*"|'[^']*'|\S+)""")
+# 'user=anna_password=x_channel=1': the next name ends a value.
+_PARAMETER = re.compile(r"([^=&;,_?#]+)=(.*?)(?=[&;,_]+[^=&;,_]+=|[&;,]|$)", re.DOTALL)
+
+
+def public_address(address: str) -> str:
+    """An address that tells neither user nor password, as printable Unicode.
+
+    Args:
+        address: what `open_source` takes.
+    """
+    address = printable(address)
+    if address.startswith("gst://"):
+        return f"gst://{_public_pipeline(address.removeprefix('gst://'))}"
+    return _public_url(address)
+
+
+def hides_something(address: str) -> bool:
+    """Whether there is more to an address than may be shown."""
+    return public_address(address) != printable(address)
+
+
+def stream_name(url: str) -> str:
+    """Host and path of a URL as one word, fit for a folder's name."""
+    match = _URL.fullmatch(public_address(url))
+    rest = match[3].partition("?")[0] if match else ""
+    host, _, path = rest.partition("/")
+    host = host.rpartition(":")[0] or host  # without the port
+    shown = _PARAMETER.sub(lambda m: "" if m[2] == HIDDEN else m[0], path)
+    words = re.findall(r"[\w.=]+(?:-[\w.=]+)*", f"{host}/{shown}".replace(HIDDEN, ""))
+    return "-".join(words)[:_LONGEST_NAME] or "stream"
+
+
+def read_address(source: str) -> str:
+    """The address that is meant: '@FILE' stands for what is in a file.
+
+    So that a password is in no list of processes and in no history of a shell.
+
+    Args:
+        source: an address, or '@' and the path of a file with one.
+
+    Raises:
+        InputError: there is no such file, others may read it, or it has no address.
+    """
+    if not source.startswith(_FILE) or Path(source).exists():
+        return source
+    path = Path(source.removeprefix(_FILE))
+    try:
+        with path.open("rb") as file:
+            # Not the group's: systemd lends its credentials by an access list.
+            readable = stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o007
+            text = os.fsdecode(file.read(_LONGEST_ADDRESS + 1)).strip()
+    except OSError as e:
+        raise InputError(f"{path}, which holds the address: {e.strerror}") from e
+    if readable:
+        raise InputError(
+            f"{path} holds an address and may be read by anybody; "
+            f"make it your own with 'chmod 600 {path}'"
+        )
+    if not text or len(text) > _LONGEST_ADDRESS or len(text.splitlines()) != 1:
+        raise InputError(f"{path} has to hold one line, the address")
+    return text
+
+
+def _public_url(address: str) -> str:
+    match = _URL.fullmatch(address)
+    if match is None:
+        return address
+    scheme, slashes, rest = match.groups()
+    host, path = _host_and_path(rest)
+    path, mark, query = path.partition("#")[0].partition("?")
+    segments = [_public_segment(segment) for segment in path.split("/")]
+    shown = "/".join(segments) + mark + _public_parameters(query)
+    return f"{scheme}:{slashes}{host}{shown}"
+
+
+def _host_and_path(rest: str) -> tuple[str, str]:
+    """Splits what follows a scheme, and leaves user and password out.
+
+    A password may hold any character where whoever typed it did not encode it.
+    """
+    end = re.search(r"[/?#]|$", rest)
+    at = end.start() if end else len(rest)
+    authority, path = rest[:at], rest[at:]
+    if "@" in authority:
+        return authority.rpartition("@")[2], path
+    name, colon, port = authority.partition(":")
+    is_host = "." in name or name in ("", "localhost") or name.startswith("[")
+    if colon and "@" in path and not (is_host and (port.isdecimal() or "[" in name)):
+        host, slash, path = rest.rpartition("@")[2].partition("/")
+        return host, slash + path
+    return authority, path
+
+
+def _public_segment(segment: str) -> str:
+    """A part of a path; 'anna:secret' and 'user=anna&password=secret' are hidden."""
+    if "=" in segment:
+        return _public_parameters(segment)
+    return HIDDEN if re.search(r"[^:]:[^:]", segment) else segment
+
+
+def _public_parameters(text: str) -> str:
+    def shown(match: re.Match[str]) -> str:
+        harmless = match[1].lower() in _HARMLESS
+        return match[0] if harmless else f"{match[1]}={HIDDEN}"
+
+    if text and "=" not in text:
+        return HIDDEN  # a token alone
+    return _PARAMETER.sub(shown, text)
+
+
+def _public_pipeline(pipeline: str) -> str:
+    def shown(match: re.Match[str]) -> str:
+        name, equals, value = match.groups()
+        if _GST_HIDES.search(name):
+            return f"{name}{equals}{HIDDEN}"
+        quote = value[0] if value[0] in "\"'" else ""
+        inner = value.strip(quote) if quote else value
+        return f"{name}{equals}{quote}{_public_url(inner)}{quote}"
+
+    return _GST_PROPERTY.sub(shown, pipeline)
