@@ -8,8 +8,6 @@ images to a call by default. Its own segmentation differs from seed to seed, whi
 index over segments could compare, so it is drawn once a cell.
 """
 
-import csv
-import io
 import os
 import time
 from collections.abc import Sequence
@@ -42,7 +40,7 @@ from edgecell.explain.lime_method import (
 )
 from edgecell.explain.perturb import Hider
 from edgecell.explain.segments import cell_segments
-from edgecell.files import write_atomically
+from edgecell.files import csv_text, write_atomically
 from edgecell.image.preprocess import Rgb
 from edgecell.model.classifier import Classifier
 from edgecell.model.modelfile import resolve
@@ -204,15 +202,13 @@ def command(model: str, out: Path, per_class: int, data: tuple[Path, ...]) -> No
         index = classifier.classify(seen).index
         cell = (classifier, seen, Path(file.name).name, file.code, index)
         runs += ours(*cell) + theirs(*cell)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*(f.name for f in fields(Run)), "on"])
-    machine = this_machine().model
+    columns, machine = [*(f.name for f in fields(Run)), "on"], this_machine().model
+    rows = []
     for run in runs:
         row = asdict(run).values()
         cells = [f"{v:.4f}" if isinstance(v, float) else v for v in row]
-        writer.writerow([*cells, machine])
-    write_atomically(out, text.getvalue())
+        rows.append([*cells, machine])
+    write_atomically(out, csv_text(columns, rows))
     for method in ("edgecell", "lime"):
         click.echo(summary(runs, method))
 

@@ -6,8 +6,6 @@ The paper leaves kernel and expansion open. Each form here has its 4.82 M parame
 and 1.80 GFLOPs within a few per cent; what differs is how fast it trains and runs.
 """
 
-import csv
-import io
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +17,7 @@ import numpy as np
 from edgecell.benchmarks.latency import this_machine
 from edgecell.cli import PoliteCommand
 from edgecell.convert.export import QuantScheme, exported, to_tflite
-from edgecell.files import write_atomically
+from edgecell.files import csv_text, write_atomically
 from edgecell.model.kerasfile import deployed
 from edgecell.model.runtime import open_interpreter
 from edgecell.optional import require
@@ -93,16 +91,13 @@ def command(out: Path) -> None:
     Writes OUT, a CSV file with a row for each form.
     """
     require("tensorflow", "train")
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ("form", "parameters", "flops", "training_images_per_s", "inference_ms", "on")
-    )
+    columns = ("form", "parameters", "flops", "training_images_per_s", "inference_ms")
+    rows = []
     machine = this_machine().model
     for spec in FORMS:
         cost = count(build(spec))
         rate, ms = training_rate(spec), inference_ms(spec)
-        writer.writerow(
+        rows.append(
             (
                 spec.name,
                 cost.parameters,
@@ -112,7 +107,7 @@ def command(out: Path) -> None:
                 machine,
             )
         )
-    write_atomically(out, text.getvalue())
+    write_atomically(out, csv_text((*columns, "on"), rows))
 
 
 if __name__ == "__main__":

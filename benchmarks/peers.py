@@ -3,14 +3,12 @@
 python -m edgecell.benchmarks peers benchmarks/results/peers.csv
 """
 
-import csv
-import io
 from pathlib import Path
 
 import click
 
 from edgecell.cli import PoliteCommand
-from edgecell.files import write_atomically
+from edgecell.files import csv_text, write_atomically
 from edgecell.train.networks.cost import count
 from edgecell.train.networks.models import build_model, model_names
 
@@ -27,14 +25,11 @@ def command(out: Path) -> None:
 
     Writes OUT, a CSV file with a row for each network.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ("network", "mparameters", "gflops", "paper_mparameters", "paper_gflops")
-    )
+    columns = ("network", "mparameters", "gflops", "paper_mparameters", "paper_gflops")
+    rows = []
     for name in model_names():
         cost = count(build_model(name))
-        writer.writerow(
+        rows.append(
             (
                 name,
                 f"{cost.parameters / 1e6:.2f}",
@@ -43,8 +38,9 @@ def command(out: Path) -> None:
                 PAPER_GFLOPS.get(name, ""),
             )
         )
-    write_atomically(out, text.getvalue())
-    click.echo(text.getvalue(), nl=False)
+    text = csv_text(columns, rows)
+    write_atomically(out, text)
+    click.echo(text, nl=False)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,6 @@ figures beside them; those that are there already are not made again, so that a 
 be taken up, and the times be measured anew on a quiet machine.
 """
 
-import csv
-import io
 import json
 import sys
 from collections.abc import Sequence
@@ -26,7 +24,7 @@ from edgecell.convert.target import TARGETS, run_on_target
 from edgecell.data.dataset import CellFile, load_images
 from edgecell.data.manifest import scan_split
 from edgecell.errors import ModelError
-from edgecell.files import write_atomically
+from edgecell.files import csv_text, write_atomically
 from edgecell.model.modelfile import read_keras_record
 
 INT8 = QuantScheme("int8", "int8")
@@ -111,13 +109,11 @@ def command(out: Path, folder: Path, model: Path, data: tuple[Path, ...]) -> Non
     folder.mkdir(parents=True, exist_ok=True)
     held_out = sorted((f for f in files if f.split == "test"), key=lambda f: f.sha256)
     cells = load_images(held_out[:32], read_keras_record(model).preprocessing)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    rows = []
     for name in WAYS:
-        writer.writerow(row(name, *converted(name, folder, model, files), cells))
-        write_atomically(out, text.getvalue())
-    click.echo(text.getvalue(), nl=False)
+        rows.append(row(name, *converted(name, folder, model, files), cells))
+        write_atomically(out, csv_text(COLUMNS, rows))
+    click.echo(csv_text(COLUMNS, rows), nl=False)
 
 
 if __name__ == "__main__":

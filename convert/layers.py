@@ -1,7 +1,5 @@
 """Layer by layer: how far a quantised model strays from its float twin."""
 
-import csv
-import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgecell.files import write_atomically
+from edgecell.files import csv_text, write_atomically
 from edgecell.model.graph import Operator, Tensor, read_graph
 from edgecell.optional import require
 from edgecell.plots import figure, save
@@ -138,16 +136,14 @@ def write_reports(reports: Sequence[LayerReport], folder: Path) -> None:
     Raises:
         OutputError: the folder can't be written.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     columns = ("index", "operator", "name", "shape", "dtype", "scale", "zero_point")
-    writer.writerow((*columns, "snr_db"))
+    rows = []
     unknown = [r for r in reports if r.snr_db is None]
     for r in (*worst_first(reports), *unknown):
         shape = "x".join(map(str, r.shape))
         row = (r.index, r.operator, r.name, shape, r.dtype, r.scale, r.zero_point)
-        writer.writerow((*row, "" if r.snr_db is None else f"{r.snr_db:.2f}"))
-    write_atomically(folder / "layers.csv", text.getvalue())
+        rows.append((*row, "" if r.snr_db is None else f"{r.snr_db:.2f}"))
+    write_atomically(folder / "layers.csv", csv_text((*columns, "snr_db"), rows))
     fig = figure(10, 4)
     axes = fig.subplots()
     for operator in sorted({r.operator for r in reports if r.snr_db is not None}):

@@ -39,8 +39,8 @@ def write_atomically(path: Path, content: bytes | str, mode: int = 0o644) -> Non
         raise OutputError(f"cannot write {path}: {e.strerror}") from e
 
 
-def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table as CSV (RFC 4180, but for lines that end in LF), with a header.
+def csv_text(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
+    """A table as CSV (RFC 4180, but lines end in LF), with a header.
 
     Args:
         columns: names of the columns.

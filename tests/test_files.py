@@ -1,3 +1,5 @@
+import csv
+import io
 import resource
 import subprocess
 import sys
@@ -6,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgecell.errors import OutputError
-from edgecell.files import check_writable, printable, write_atomically
+from edgecell.files import check_writable, csv_text, printable, write_atomically
 
 
 def test_writes_text_and_bytes_and_makes_the_folder(tmp_path: Path) -> None:
@@ -70,3 +72,12 @@ def test_check_writable_finds_a_file_in_the_way(tmp_path: Path) -> None:
 def test_check_writable_leaves_nothing(tmp_path: Path) -> None:
     check_writable(tmp_path / "new" / "deep" / "model.tflite")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_table_as_csv_is_read_back_as_it_was() -> None:
+    rows = [["a, b", 'say "x"', None], ["line\nbreak", 1.5, "é"]]
+    text = csv_text(("one", "two", "three"), rows)
+    assert text.startswith("one,two,three\n")
+    assert "\r" not in text
+    back = list(csv.reader(io.StringIO(text, newline="")))
+    assert back[1:] == [["a, b", 'say "x"', ""], ["line\nbreak", "1.5", "é"]]

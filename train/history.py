@@ -1,7 +1,6 @@
 """What happened in each epoch of a run."""
 
 import csv
-import io
 import resource
 import shutil
 import sys
@@ -9,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from edgecell.files import write_atomically
+from edgecell.files import csv_text, write_atomically
 from edgecell.optional import require
 
 
@@ -35,12 +34,9 @@ class EpochResult:
 
 def write_history(path: Path, history: Sequence[EpochResult]) -> None:
     """Writes one CSV row an epoch."""
-    text = io.StringIO()
     names = [f.name for f in fields(EpochResult)]
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(h) for h in history)
-    write_atomically(path, text.getvalue())
+    rows = (asdict(h).values() for h in history)
+    write_atomically(path, csv_text(names, rows))
 
 
 def read_history(path: Path) -> list[EpochResult]:

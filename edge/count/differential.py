@@ -1,7 +1,5 @@
 """The differential: how many cells of each class, and how sure that is."""
 
-import csv
-import io
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -9,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgecell.classes import CLASSES, ERYTHROBLAST, GROUPS, OTHER, PLATELET, SEPARATOR
+from edgecell.files import csv_text
 from edgecell.model.decision import Decision
 
 _BANDS_MERGED = GROUPS["neutrophils"]
@@ -194,13 +193,9 @@ class Differential:
         }
 
     def to_csv(self) -> str:
-        """The rows as CSV with a header (RFC 4180); shares in percent."""
-        text = io.StringIO()
+        """The rows as CSV, with a header; shares in percent."""
         rows = [row.to_dict() for row in self.rows()]
-        writer = csv.DictWriter(text, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-        return text.getvalue()
+        return csv_text(list(rows[0]), (row.values() for row in rows))
 
 
 class CellCount:

@@ -1,13 +1,12 @@
 """Three readings of one session's cells, kept apart wherever figures are shown."""
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from edgecell.classes import NOT_A_CELL
 from edgecell.edge.count.differential import CellCount, Differential, Row
+from edgecell.files import csv_text
 from edgecell.model.decision import Decision
 
 _FIRST = 24
@@ -52,17 +51,13 @@ class Readings:
         }
 
     def to_csv(self) -> str:
-        """One line for each reading and class, with a header (RFC 4180)."""
-        text = io.StringIO()
+        """One line for each reading and class as CSV, with a header."""
         rows = [
             {"reading": key, **row.to_dict()}
             for key, differential in self.each().items()
             for row in differential.rows()
         ]
-        writer = csv.DictWriter(text, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-        return text.getvalue()
+        return csv_text(list(rows[0]), (row.values() for row in rows))
 
     def rows(self) -> list[tuple[Row, ...]]:
         """For each class its row in each reading, in the order of `NAMES`."""

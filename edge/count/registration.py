@@ -12,6 +12,7 @@ from itertools import product
 import cv2
 import numpy as np
 
+from edgecell.image.peaks import refined_peak
 from edgecell.image.preprocess import Image
 from edgecell.image.red_cells import shrink
 
@@ -153,16 +154,7 @@ def _search(field: Image, image: Image, guess: tuple[float, float]) -> Offset | 
     if best < LEAST_LIKENESS:
         return None
     return Offset(
-        gx + _peak(likeness[row], column) - m,
-        gy + _peak(likeness[:, column], row) - m,
+        gx + refined_peak(likeness[row], column) - m,
+        gy + refined_peak(likeness[:, column], row) - m,
         best,
     )
-
-
-def _peak(curve: np.ndarray, index: int) -> float:
-    """Place of the maximum, refined by a parabola through its neighbours."""
-    if not 0 < index < len(curve) - 1:
-        return float(index)
-    before, here, after = (float(value) for value in curve[index - 1 : index + 2])
-    bend = before - 2 * here + after
-    return index + (0.5 * (before - after) / bend if bend < 0 else 0.0)

@@ -1,7 +1,5 @@
 """Reads what `store` has recorded: figures, and the way from a figure to pixels."""
 
-import csv
-import io
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -19,6 +17,7 @@ from edgecell.edge.record.connection import DATABASE, open_database, unpack
 from edgecell.edge.record.retention import disk_use
 from edgecell.edge.record.trail import Trail
 from edgecell.errors import InputError
+from edgecell.files import csv_text
 from edgecell.image.records import Box
 from edgecell.model.decision import Decision
 from edgecell.model.modelfile import ModelRecord
@@ -256,15 +255,12 @@ def find_sessions(root: Path) -> list[Path]:
 
 
 def cells_csv(decisions: list[Decision]) -> str:
-    """One line a cell, with a header (RFC 4180)."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(("cell", "class", "probability", "votes", "review"))
+    """One line a cell as CSV, with a header."""
+    rows = []
     for d in decisions:
         probability = "" if d.probability is None else f"{d.probability:.4f}"
-        row = (d.cell, d.code or "", probability, d.votes, "; ".join(d.reasons))
-        writer.writerow(row)
-    return text.getvalue()
+        rows.append((d.cell, d.code or "", probability, d.votes, "; ".join(d.reasons)))
+    return csv_text(("cell", "class", "probability", "votes", "review"), rows)
 
 
 def _logits(blob: bytes | None) -> npt.NDArray[np.float32] | None:

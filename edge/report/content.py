@@ -1,8 +1,6 @@
 """What a report says: one order of classes, three readings, where it comes from."""
 
-import csv
 import hashlib
-import io
 import json
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,6 +10,7 @@ from edgecell.classes import ERYTHROBLAST, PLATELET
 from edgecell.edge.count.readings import NAMES
 from edgecell.edge.record.review import Review
 from edgecell.edge.report.texts import text
+from edgecell.files import csv_text
 
 ORDER = ("SNE", "BNE", "BNE+SNE", "MMY", "MY", "PMY", "MYE", "BA", "EO", "LY", "MO")
 """Classes in the order of a laboratory's report: granulocytes from ripe to unripe."""
@@ -195,20 +194,18 @@ def _figure(value: float | None) -> str:
 
 
 def report_csv(content: dict[str, Any]) -> str:
-    """A report's table as CSV (RFC 4180), the readings side by side.
+    """A report's table as CSV, the readings side by side.
 
     Args:
         content: see `Content.to_dict`.
     """
-    table = io.StringIO()
-    writer = csv.writer(table)
     fields = ("count", "percent", "low", "high", "flagged")
     heads = [f"{key} {field}" for key in NAMES for field in fields]
-    writer.writerow(("class", "name", *heads))
+    rows = []
     for line in table_rows(content["readings"]):
         figures = [(line[key] or {}).get(field) for key in NAMES for field in fields]
-        writer.writerow((line["class"], line["name"], *figures))
-    return table.getvalue()
+        rows.append((line["class"], line["name"], *figures))
+    return csv_text(("class", "name", *heads), rows)
 
 
 def content_of(review: Review, sample: str, comment: str) -> Content:

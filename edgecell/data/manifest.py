@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import get_args
 
 from edgecell.data.dataset import CellFile, Split, scan, split_of
 from edgecell.errors import InputError
-from edgecell.files import write_atomically
+from edgecell.files import csv_text, write_atomically
 from edgecell.model.modelfile import ModelRecord
 
 COLUMNS = ("sha256", "class", "source", "split", "name", "reason")
@@ -36,11 +35,7 @@ def write_manifest(
         (f.sha256, f.code, f.source, f.split, f.name, "") for f in files
     ]
     rows += [(f.sha256, f.code, f.source, "", f.name, why) for f, why in left_out]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(sorted(rows))
-    write_atomically(path, text.getvalue())
+    write_atomically(path, csv_text(COLUMNS, sorted(rows)))
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
