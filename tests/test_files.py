@@ -75,7 +75,7 @@ def test_check_writable_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_table_as_csv_is_read_back_as_it_was() -> None:
-    rows = [["a, b", 'say "x"', None], ["line\nbreak", 1.5, "é"]]
+    rows: list[list[object]] = [["a, b", 'say "x"', None], ["line\nbreak", 1.5, "é"]]
     text = csv_text(("one", "two", "three"), rows)
     assert text.startswith("one,two,three\n")
     assert "\r" not in text

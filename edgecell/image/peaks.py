@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 
-def refined_peak(curve: npt.NDArray[np.floating], index: int) -> float:
+def refined_peak(curve: npt.NDArray[np.number], index: int) -> float:
     """The place of a maximum, refined by the parabola through its neighbours.
 
     Args:
