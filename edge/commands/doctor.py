@@ -158,11 +158,11 @@ def _cameras() -> dict[str, str]:
     answers: dict[str, str] = {}
     for number in numbers:
         capture = open_camera(str(number), wait_s=1)
-        image = retrieve(capture) if capture and capture.grab() else None
+        image = retrieve(capture) if capture and capture.grab() else ""
         if capture:
             capture.release()
         # A board's video nodes are codecs, too; elsewhere most numbers are nothing.
-        if image is not None:
+        if not isinstance(image, str):
             answers[str(number)] = f"{image.shape[1]}x{image.shape[0]}"
         elif sys.platform == "linux":
             answers[str(number)] = ""

@@ -1,7 +1,6 @@
 """Frame sources by address: images, a video, a camera, a stream, the samples."""
 
-import re
-from collections.abc import Iterable
+from functools import partial
 from glob import glob, has_magic
 from importlib.resources import files
 from pathlib import Path
@@ -12,25 +11,24 @@ from edgecell.edge.sources.base import Frame, FrameSource
 from edgecell.edge.sources.camera import gstreamer_stream, rtsp_stream, v4l_camera
 from edgecell.edge.sources.csi import CsiCamera
 from edgecell.edge.sources.mjpeg import MjpegStream
-from edgecell.edge.sources.still import Chain, StillFrames
+from edgecell.edge.sources.still import (
+    VIDEO_SUFFIXES,
+    Chain,
+    Listing,
+    StillFrames,
+    images_in,
+    images_like,
+    listed,
+)
 from edgecell.edge.sources.video import VideoFile
 from edgecell.edge.sources.watch import WatchedFiles
 from edgecell.errors import InputError, SourceError
+from edgecell.files import printable
 
-__all__ = ["DEMO", "SAMPLES", "Frame", "FrameSource", "natural_key", "open_source"]
+__all__ = ["DEMO", "SAMPLES", "Frame", "FrameSource", "open_source"]
 
 DEMO = "demo"
 SAMPLES = Path(str(files("edgecell.edge"))) / "samples"
-VIDEO_SUFFIXES = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg")
-
-
-def natural_key(name: str) -> list[tuple[int, str]]:
-    """Sorts 'frame2' before 'frame10'."""
-    return [
-        (int(part), "") if part.isdigit() else (-1, part)
-        for part in re.split(r"([0-9]+)", name.lower())
-        if part
-    ]
 
 
 def open_source(address: str, watch: bool = False) -> FrameSource:
@@ -47,11 +45,16 @@ def open_source(address: str, watch: bool = False) -> FrameSource:
         SourceError: there is nothing at that address, or nothing to read.
         InputError: a file of a kind that isn't known, or one to be watched.
     """
+    try:
+        return _watched(address) if watch else _opened(address)
+    except OSError as e:
+        raise SourceError(f"{address} cannot be read ({e.strerror})") from e
+
+
+def _opened(address: str) -> FrameSource:
     path = Path(address)
-    if watch:
-        return _watched(address)
     if address == DEMO:
-        stills = StillFrames(DEMO, _images_in(SAMPLES / "frames"))
+        stills = StillFrames(DEMO, images_in(SAMPLES / "frames"))
         return Chain(DEMO, [stills, VideoFile(SAMPLES / "clip.avi")])
     if "://" in address:
         return _stream(address)
@@ -60,25 +63,36 @@ def open_source(address: str, watch: bool = False) -> FrameSource:
     if is_camera or (address.isdecimal() and not path.exists()):
         return v4l_camera(address)
     if path.is_dir():
-        return StillFrames(path.resolve().name or "root", _images_in(path))
+        return StillFrames(_folder_name(path), images_in(path))
     if has_magic(address) and not path.exists():
-        return StillFrames(_folder_of(address), _images_like(address))
+        return StillFrames(_folder_name(path.parent), images_like(address))
+    return _file(path)
+
+
+def _file(path: Path) -> FrameSource:
+    """The image or video of that name."""
     if not path.exists():
         raise SourceError(
-            f"{address} does not exist; name an image, a folder of images, a video, "
+            f"{path} does not exist; name an image, a folder of images, a video, "
             f"a camera's number such as 0, a stream's address, or '{DEMO}'"
         )
+    if not path.is_file():
+        raise InputError(f"{path} is not a regular file; name an image or a video")
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        return StillFrames(path.stem, [path])
+        return StillFrames(printable(path.stem), Listing((path,)))
     # FFmpeg takes even a text file for a video, so the name has to say so.
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return VideoFile(path)
     known = ", ".join(IMAGE_SUFFIXES + VIDEO_SUFFIXES)
-    raise InputError(f"{address} is neither an image nor a video by its name ({known})")
+    raise InputError(f"{path} is neither an image nor a video by its name ({known})")
 
 
 def _stream(address: str) -> FrameSource:
     """The live source that a URL names."""
+    if printable(address) != address:
+        raise InputError(
+            "the address is not valid UTF-8; write its other bytes as %XX, such as %E4"
+        )
     scheme, _, rest = address.partition("://")
     if scheme == "csi" and rest.isdecimal():
         return CsiCamera(int(rest))
@@ -107,41 +121,14 @@ def _has_host(url: str) -> bool:
 def _watched(address: str) -> FrameSource:
     path = Path(address)
     if path.is_dir():
-        return WatchedFiles(path.resolve().name, lambda: _images(path.iterdir()))
+        return WatchedFiles(_folder_name(path), lambda: listed(path.iterdir()))
     if has_magic(address):
+        files = partial(glob, address)
         return WatchedFiles(
-            _folder_of(address), lambda: _images(map(Path, glob(address)))
+            _folder_name(path.parent), lambda: listed(map(Path, files()))
         )
     raise InputError(f"only a folder or a glob can be watched; {address} is neither")
 
 
-def _folder_of(pattern: str) -> str:
-    """Name of the folder that a glob looks into."""
-    return Path(pattern).parent.resolve().name or "root"
-
-
-def _images(paths: Iterable[Path]) -> list[Path]:
-    """The images among files, in the order that people count in."""
-    images = [p for p in paths if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
-    return sorted(images, key=lambda path: natural_key(path.name))
-
-
-def _images_like(pattern: str) -> list[Path]:
-    images = _images(map(Path, glob(pattern)))
-    if not images:
-        raise SourceError(f"no image is like {pattern} ({', '.join(IMAGE_SUFFIXES)})")
-    return images
-
-
-def _images_in(folder: Path) -> list[Path]:
-    # Not its subfolders: our own pictures of an earlier run may lie there.
-    try:
-        images = _images(folder.iterdir())
-    except OSError as e:
-        raise SourceError(f"{folder} cannot be read ({e.strerror})") from e
-    if not images:
-        raise SourceError(
-            f"{folder} holds no image ({', '.join(IMAGE_SUFFIXES)}); "
-            "subfolders are not searched, name one of them"
-        )
-    return images
+def _folder_name(folder: Path) -> str:
+    return printable(folder.resolve().name) or "root"

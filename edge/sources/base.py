@@ -1,8 +1,8 @@
-"""What all frame sources share: the frame and the protocol."""
+"""What all frame sources share: the frame, its clock and the protocol."""
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol
@@ -14,6 +14,16 @@ STALL_S = 2.0
 """A live source that sends no frame for so long is lost; a frame so old is stale."""
 
 _NAMES_KEPT = 100
+_LONGEST_STEP_S = 10.0
+_DRIFT = 2e-4
+"""Seconds a second; two cheap clocks differ by less."""
+
+_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def now_s() -> float:
+    """Seconds on a clock that never jumps and goes on while the machine sleeps."""
+    return time.clock_gettime(_CLOCK)
 
 
 @dataclass(frozen=True)
@@ -25,25 +35,64 @@ class Frame:
             dropped, their numbers are missing.
         time_s: seconds since the video's or the camera session's start; None for
             a still image.
-        image: uint8 BGR (H, W, 3), the order in which OpenCV delivers.
-        name: the file's name, or 'camera-0'.
-        captured_s: when it was read, on the clock of `time.monotonic`.
+        image: uint8 BGR (H, W, 3), the order in which OpenCV delivers. H and W may
+            change from one frame to the next.
+        name: the file's name, or 'camera-0'; valid Unicode.
+        captured_s: when it reached this machine, on the clock of `now_s`. Where that
+            isn't known, it is the earliest moment at which it can have been.
     """
 
     index: int
     time_s: float | None
     image: Bgr
     name: str
-    captured_s: float = field(default_factory=time.monotonic)
+    captured_s: float = field(default_factory=now_s)
 
     @property
     def age_s(self) -> float:
-        """Seconds since it was read."""
-        return time.monotonic() - self.captured_s
+        """Seconds since it was captured."""
+        return now_s() - self.captured_s
+
+
+class Pace:
+    """Finds out when frames were captured that may have waited somewhere.
+
+    A camera, a driver and FFmpeg hand out frames one by one, also those that piled up
+    while this program was stopped or too slow, and don't tell how long they waited. But
+    frames carry timestamps: the clock's lead over them is least for those that came
+    without delay, and grows by what a frame waited.
+    """
+
+    def __init__(self) -> None:
+        self._before: tuple[float, float] | None = None
+        self._lead_s = 0.0
+        self._trusted = True
+
+    def captured_s(self, came_s: float, stamp_s: float) -> float:
+        """When a frame would have come if nothing had held it up.
+
+        Args:
+            came_s: when it came, on the clock of `now_s`.
+            stamp_s: its timestamp, seconds from whatever start.
+
+        Returns:
+            A time on the clock of `now_s`; ``came_s`` where timestamps don't run
+            forward, as some cameras' don't.
+        """
+        before, self._before = self._before, (came_s, stamp_s)
+        if before is None:
+            self._lead_s = came_s - stamp_s
+            return came_s
+        passed, step = came_s - before[0], stamp_s - before[1]
+        self._trusted = self._trusted and 0 < step < _LONGEST_STEP_S
+        if not self._trusted:
+            return came_s
+        self._lead_s = min(self._lead_s + _DRIFT * passed, came_s - stamp_s)
+        return stamp_s + self._lead_s
 
 
 class Skipped:
-    """Pictures that could not be decoded.
+    """Pictures that could not be read.
 
     Attributes:
         count: how many.
@@ -54,9 +103,9 @@ class Skipped:
         self.count = 0
         self.names: deque[str] = deque(maxlen=_NAMES_KEPT)
 
-    def add(self, name: str | None = None) -> None:
-        """Counts one more."""
-        self.count += 1
+    def add(self, name: str | None = None, count: int = 1) -> None:
+        """Counts more of them."""
+        self.count += count
         if name is not None:
             self.names.append(name)
 
@@ -72,7 +121,7 @@ class FrameSource(Protocol):
         total: number of frames if it is known, for a progress bar; a video's is
             what its header claims.
         live: whether frames come in real time, so that only the newest matters.
-        skipped: pictures that could not be decoded, so far.
+        skipped: pictures that could not be read, so far.
     """
 
     name: str
@@ -92,34 +141,61 @@ class FrameSource(Protocol):
         """Yields frames; None where it waits, so that the reader may stop."""
 
 
+@dataclass(frozen=True)
+class Read:
+    """What one read of a live source brought.
+
+    Attributes:
+        captured_s: when it came, see `Frame`.
+        picture: uint8 BGR (H, W, 3); None if no whole one came.
+        missed: whole pictures that came before and were left for a newer one.
+        broken: pictures that came and can't be read.
+        reason: why the last of these can't be.
+    """
+
+    captured_s: float
+    picture: Bgr | None
+    missed: int = 0
+    broken: int = 0
+    reason: str = ""
+
+    @classmethod
+    def of(cls, captured_s: float, picture: Bgr | str) -> "Read":
+        """A read of one picture, or of one that is broken, with the reason."""
+        if isinstance(picture, str):
+            return cls(captured_s, None, broken=1, reason=picture)
+        return cls(captured_s, picture)
+
+
 def live_frames(
-    name: str,
-    skipped: Skipped,
-    reads: Iterable[tuple[float, Sequence[Bgr | None]]],
+    name: str, skipped: Skipped, reads: Iterable[Read]
 ) -> Iterator[Frame | None]:
     """Frames of a live source from what is read of it.
 
     Args:
         name: the source's name.
         skipped: where broken pictures are counted.
-        reads: for each read when it was done, on the clock of `time.monotonic`, and
-            the pictures that it brought: uint8 BGR (H, W, 3), None for a broken one.
+        reads: what is read; it brings something, if only None, several times within
+            `STALL_S`.
 
     Yields:
-        Frames numbered from 0; None for each broken picture.
+        Frames numbered from 0, those that were missed included; None for each read
+        that brought no whole picture.
 
     Raises:
         SourceError: what is read has held no whole picture for `STALL_S`.
     """
-    index, last_s = 0, time.monotonic()
-    for captured_s, images in reads:
-        for image in images:
-            if image is None:
-                skipped.add()
-                yield None
-                continue
-            last_s = captured_s
-            yield Frame(index, None, image, name, captured_s)
+    index, last_s, reason = 0, now_s(), ""
+    for read in reads:
+        index += read.missed
+        if read.broken:
+            skipped.add(count=read.broken)
+            reason = f": {read.reason}"
+        if read.picture is not None:
+            last_s = read.captured_s
+            yield Frame(index, None, read.picture, name, read.captured_s)
             index += 1
-        if captured_s - last_s > STALL_S:
-            raise SourceError(f"{name} sends no whole frame any more")
+            continue
+        if read.captured_s - last_s > STALL_S:
+            raise SourceError(f"{name} sends no whole frame any more{reason}")
+        yield None

@@ -1,29 +1,47 @@
 """Live sources that OpenCV reads: V4L cameras, RTSP streams, GStreamer pipelines."""
 
+import logging
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edgecell.edge.sources.base import STALL_S, Frame, Skipped, live_frames
+from edgecell.edge.sources.base import (
+    STALL_S,
+    Frame,
+    Pace,
+    Read,
+    Skipped,
+    live_frames,
+    now_s,
+)
 from edgecell.edge.sources.secrets import stream_name
-from edgecell.edge.sources.video import quiet_opencv
+from edgecell.edge.sources.video import check_frame_size, quiet_opencv
 from edgecell.errors import SourceError
+from edgecell.files import printable
 from edgecell.image.preprocess import Bgr
+
+logger = logging.getLogger(__name__)
 
 GST = "gst://"
 
 # For a pipeline that doesn't end in a sink of its own. A queue would show the past.
-_APPSINK = " ! videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1"
+_BGR = "videoconvert ! video/x-raw,format=BGR ! appsink"
+_APPSINK = f" ! {_BGR} drop=true max-buffers=1"
+
 _WAITED_S = 0.005
 _LARGEST_BACKLOG = 100
 """Frames that are there without a wait were queued: FFmpeg looks at some 20 of a
 stream before it calls it open."""
+
+_BEHIND_S = 1.0
+"""A stream that lags so far behind its timestamps is opened anew: frames queue up
+somewhere, and a new connection begins with the present."""
 
 _READ_TIMEOUT_MS = round(STALL_S * 1000)
 _OPEN_TIMEOUT_MS = 4000
@@ -39,7 +57,7 @@ class OpenCVStream:
     def __init__(
         self, name: str, open_capture: Callable[[], cv2.VideoCapture | None], hint: str
     ) -> None:
-        """Takes how it is opened.
+        """Reads frames one by one, each with the time at which it was captured.
 
         Args:
             name: short name.
@@ -51,16 +69,23 @@ class OpenCVStream:
         self._open_capture = open_capture
         self._hint = hint
         self._capture: cv2.VideoCapture | None = None
+        self._warned = False
 
     def __enter__(self) -> "OpenCVStream":
         """Opens it.
 
         Raises:
-            SourceError: it doesn't answer.
+            SourceError: it doesn't answer, or with pictures too large to be decoded.
         """
-        self._capture = self._open_capture()
-        if self._capture is None:
+        capture = self._open_capture()
+        if capture is None:
             raise SourceError(f"{self.name} does not answer; {self._hint}")
+        try:
+            check_frame_size(capture, self.name)
+        except SourceError:
+            capture.release()
+            raise
+        self._capture = capture
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -74,31 +99,59 @@ class OpenCVStream:
         Raises:
             SourceError: none came for `STALL_S`, or the device is gone.
         """
-        assert self._capture is not None, "enter the source first"
-        return live_frames(self.name, self.skipped, self._reads(self._capture))
+        return live_frames(self.name, self.skipped, self._reads())
 
-    def _reads(
-        self, capture: cv2.VideoCapture
-    ) -> Iterator[tuple[float, list[Bgr | None]]]:
-        self._leave_out_backlog(capture)
+    def _reads(self) -> Iterator[Read]:
         while True:
-            captured_s = self._grab(capture)
-            yield captured_s, [retrieve(capture)]
+            assert self._capture is not None, "enter the source first"
+            yield from self._until_behind(self._capture)
+            if not self._warned:
+                self._warned = True
+                logger.warning(
+                    "%s sends more than this machine decodes, and is opened anew "
+                    "whenever it is %g s behind; choose a smaller picture or a lower "
+                    "frame rate",
+                    self.name,
+                    _BEHIND_S,
+                )
+            self.__exit__()
+            self.__enter__()
 
-    def _grab(self, capture: cv2.VideoCapture) -> float:
-        """Waits for a frame; when it came, on the monotonic clock."""
-        if not capture.grab():
-            raise SourceError(f"{self.name} stopped sending frames")
-        return time.monotonic()
-
-    def _leave_out_backlog(self, capture: cv2.VideoCapture) -> None:
-        """Passes over what came while the source was opened: it is the past."""
-        before = time.monotonic()
-        for _ in range(_LARGEST_BACKLOG):
-            now = self._grab(capture)
-            if now - before > _WAITED_S:
+    def _until_behind(self, capture: cv2.VideoCapture) -> Iterator[Read]:
+        """Reads until frames are found to queue up somewhere."""
+        pace = Pace()
+        self._leave_out_backlog(capture, pace)
+        while True:
+            came_s, stamp_s = self._grab(capture)
+            captured_s = pace.captured_s(came_s, stamp_s)
+            if came_s - captured_s > _BEHIND_S:
                 return
-            before = now
+            yield Read.of(captured_s, retrieve(capture))
+
+    def _grab(self, capture: cv2.VideoCapture) -> tuple[float, float]:
+        """Waits for a frame; when it came, and its timestamp, seconds."""
+        before = now_s()
+        try:
+            grabbed = capture.grab()
+        except cv2.error:
+            grabbed = False
+        came_s = now_s()
+        # This program may have been stopped meanwhile: what came then is old.
+        if not grabbed or came_s - before > STALL_S:
+            raise SourceError(f"{self.name} stopped sending frames")
+        return came_s, capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+
+    def _leave_out_backlog(self, capture: cv2.VideoCapture, pace: Pace) -> None:
+        """Passes over what came while the source was opened: it is the past."""
+        before_s, before_stamp_s = now_s(), 0.0
+        for _ in range(_LARGEST_BACKLOG):
+            came_s, stamp_s = self._grab(capture)
+            pace.captured_s(came_s, stamp_s)
+            step = min(stamp_s - before_stamp_s, STALL_S)
+            # Frames that are decoded faster than they were taken were waiting.
+            if came_s - before_s > max(_WAITED_S, step / 2):
+                return
+            before_s, before_stamp_s = came_s, stamp_s
 
 
 def v4l_camera(address: str) -> OpenCVStream:
@@ -113,7 +166,9 @@ def v4l_camera(address: str) -> OpenCVStream:
     )
     if address.isdecimal():
         return OpenCVStream(f"camera-{address}", lambda: open_camera(address), hint)
-    return OpenCVStream(Path(address).name, lambda: open_camera(address), hint)
+    return OpenCVStream(
+        printable(Path(address).name), lambda: open_camera(address), hint
+    )
 
 
 def open_camera(address: str, wait_s: float = STALL_S) -> cv2.VideoCapture | None:
@@ -189,30 +244,46 @@ def gstreamer_stream(address: str) -> OpenCVStream:
     return OpenCVStream("gstreamer", open_capture, hint)
 
 
-def retrieve(capture: cv2.VideoCapture) -> Bgr | None:
-    """The frame that was grabbed, uint8 BGR (H, W, 3); None if it is broken."""
+def retrieve(capture: cv2.VideoCapture) -> Bgr | str:
+    """The frame that was grabbed: uint8 BGR (H, W, 3), or why it is none."""
     try:
-        ok, image = capture.retrieve()
+        ok, raw = capture.retrieve()
     except cv2.error:
-        return None
-    if not ok:
-        return None
+        ok, raw = False, None
+    if not ok or raw is None:
+        return "a frame cannot be decoded"
     width = round(capture.get(cv2.CAP_PROP_FRAME_WIDTH))
     height = round(capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
-    return as_frame(np.asarray(image, np.uint8), width, height)
+    return as_frame(np.asarray(raw), width, height)
 
 
-def as_frame(raw: npt.NDArray[np.uint8], width: int, height: int) -> Bgr:
-    """Undoes OpenCV 4.11's way with BGR24 cameras: (1, w*h*3) in place of an image.
+def as_frame(raw: npt.NDArray[Any], width: int, height: int) -> Bgr | str:
+    """A frame in whatever form a camera or pipeline hands it out, as BGR.
+
+    OpenCV 4.11 gives BGR24 cameras' frames as (1, w*h*3). A GStreamer pipeline with an
+    appsink of its own gives what its caps say.
 
     Args:
-        raw: uint8, as `cv2.VideoCapture.read` gave it.
+        raw: as `cv2.VideoCapture.retrieve` gave it.
         width: the camera's width, pixels.
         height: its height, pixels.
 
     Returns:
-        uint8 BGR (H, W, 3).
+        uint8 BGR (H, W, 3), or why it can't be made: grey, with 8 or 16 bits, and an
+        unused fourth channel are understood, YUV is not told from grey by its form.
     """
-    if raw.shape[0] == 1 and raw.size == width * height * 3:
-        return Bgr(raw.reshape(height, width, 3))
-    return Bgr(raw)
+    image, area = raw, width * height
+    if area and image.shape[:1] == (1,) and image.size in (area, 3 * area):
+        image = image.reshape(height, width, -1)
+    if image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
+    if image.ndim == 2:
+        image = image[..., np.newaxis]
+    is_yuv = image.ndim == 3 and height and image.shape[0] * 2 == height * 3
+    if image.dtype == np.uint8 and image.ndim == 3 and image.size and not is_yuv:
+        channels = image.shape[2]
+        if channels == 1:
+            return Bgr(np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), np.uint8))
+        if channels in (3, 4):
+            return Bgr(np.ascontiguousarray(image[..., :3]))
+    return f"frames of the form {raw.shape}, {raw.dtype} are not BGR; end it in {_BGR}"

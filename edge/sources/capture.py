@@ -3,17 +3,19 @@
 import logging
 import random
 import threading
-import time
 from collections import deque
 from dataclasses import dataclass, replace
 from types import TracebackType
 
-from edgecell.edge.sources.base import STALL_S, Frame, FrameSource
+from edgecell.edge.sources.base import STALL_S, Frame, FrameSource, now_s
 from edgecell.errors import SourceError
 
 logger = logging.getLogger(__name__)
 
 _FILE_FRAMES_AHEAD = 4
+_FILE_BYTES_AHEAD = 64 << 20
+"""Of frames read ahead: two of 4K, one of 12 megapixels."""
+
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 2.0
 """With the time that an opening may take, a source is back within 5 seconds."""
@@ -29,7 +31,7 @@ class CaptureState:
     Attributes:
         frames_in: frames read.
         dropped: frames of a live source that nobody took in time.
-        broken: pictures that could not be decoded.
+        broken: pictures that could not be read.
         reconnects: times that a lost source came back.
         lost: why a live source sends nothing at present; None while it does.
     """
@@ -50,7 +52,7 @@ class Capture:
     """
 
     def __init__(self, source: FrameSource) -> None:
-        """Takes the source, not yet entered."""
+        """Enters the source when it is entered itself."""
         self._source = source
         self._frames: deque[Frame] = deque()
         self._changed = threading.Condition()
@@ -60,7 +62,7 @@ class Capture:
         )
         self._start_s = 0.0
         self._last_s = 0.0
-        self._frames_in = self._dropped = self._reconnects = 0
+        self._frames_in = self._dropped = self._reconnects = self._expected = 0
         self._lost: str | None = None
         self._ended = False
         self._error: Exception | None = None
@@ -72,7 +74,7 @@ class Capture:
             SourceError: it can't be opened; only what was there once is retried.
         """
         self._source.__enter__()
-        self._start_s = self._last_s = time.monotonic()
+        self._start_s = self._last_s = now_s()
         self._thread.start()
         return self
 
@@ -98,7 +100,7 @@ class Capture:
         with self._changed:
             lost = self._lost
             if self._source.live and not lost and not self._ended:
-                silence = time.monotonic() - self._last_s
+                silence = now_s() - self._last_s
                 if silence > STALL_S:  # the read itself hangs
                     lost = f"{self._source.name} sends nothing"
             return CaptureState(
@@ -123,21 +125,30 @@ class Capture:
             SourceError: a source that isn't live failed.
             InputError: likewise.
         """
-        deadline = time.monotonic() + timeout_s
+        deadline = now_s() + timeout_s
         with self._changed:
             while True:
                 while self._frames:
                     frame = self._frames.popleft()
                     self._changed.notify_all()
-                    if not self._source.live or frame.age_s < STALL_S:
+                    if not self.is_stale(frame):
                         return frame
                     self._dropped += 1
                 if self._error is not None:
                     raise self._error
-                left = deadline - time.monotonic()
+                left = deadline - now_s()
                 if self._ended or left <= 0:
                     return None
                 self._changed.wait(left)
+
+    def is_stale(self, frame: Frame) -> bool:
+        """Whether a frame of a live source is too old to be looked at."""
+        return self._source.live and frame.age_s >= STALL_S
+
+    def drop(self) -> None:
+        """Counts a frame that was taken and has grown stale before it was looked at."""
+        with self._changed:
+            self._dropped += 1
 
     def _work(self) -> None:
         """The thread: reads, and opens again what was lost."""
@@ -170,6 +181,7 @@ class Capture:
 
     def _read_and_close(self) -> None:
         reason = f"{self._source.name} ended"
+        self._expected = 0
         try:
             for frame in self._source:
                 if self._stop.is_set():
@@ -188,12 +200,15 @@ class Capture:
     def _put(self, frame: Frame) -> None:
         with self._changed:
             if self._source.live:
-                self._dropped += len(self._frames)
+                missed = frame.index - self._expected
+                self._expected = frame.index + 1
+                self._dropped += len(self._frames) + missed
+                self._frames_in += missed
                 self._frames.clear()
-                time_s = frame.captured_s - self._start_s
+                time_s = max(0.0, frame.captured_s - self._start_s)
                 frame = replace(frame, index=self._frames_in, time_s=time_s)
             else:
-                while len(self._frames) >= _FILE_FRAMES_AHEAD:
+                while self._is_full(frame):
                     if self._stop.is_set():
                         return
                     self._changed.wait()
@@ -205,6 +220,12 @@ class Capture:
             self._frames_in += 1
             self._frames.append(frame)
             self._changed.notify_all()
+
+    def _is_full(self, frame: Frame) -> bool:
+        """Whether one more frame of a file would be too many to hold."""
+        waiting = sum(f.image.nbytes for f in self._frames) + frame.image.nbytes
+        too_large = bool(self._frames) and waiting > _FILE_BYTES_AHEAD
+        return len(self._frames) >= _FILE_FRAMES_AHEAD or too_large
 
     def _lose(self, reason: str) -> None:
         """Notes that a live source is lost; what it sent last is live no more."""

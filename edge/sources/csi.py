@@ -1,18 +1,27 @@
 """The Raspberry Pi's CSI camera, through picamera2."""
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import TimeoutError as PollTimeout
 from typing import Any
 
 import numpy as np
 
-from edgecell.edge.sources.base import STALL_S, Frame, Skipped, live_frames
+from edgecell.edge.sources.base import (
+    STALL_S,
+    Frame,
+    Read,
+    Skipped,
+    live_frames,
+    now_s,
+)
 from edgecell.errors import MissingPackageError, SourceError
 from edgecell.image.preprocess import Bgr
 
 _SIZE = (1280, 960)
 """Enough for a cell to fill the network's 112 pixels under a 40x objective."""
+
+_LONGEST_WAIT_S = 3600.0
+"""A time of exposure before that is by another clock."""
 
 
 class CsiCamera:
@@ -22,7 +31,7 @@ class CsiCamera:
     total: int | None = None
 
     def __init__(self, number: int) -> None:
-        """Takes the camera's number: 0 is the first."""
+        """Opens nothing yet; number 0 is the first camera."""
         self.name = f"csi-{number}"
         self.skipped = Skipped()
         self._number = number
@@ -75,11 +84,16 @@ class CsiCamera:
         """
         return live_frames(self.name, self.skipped, self._reads())
 
-    def _reads(self) -> Iterator[tuple[float, list[Bgr]]]:
+    def _reads(self) -> Iterator[Read]:
         while True:
             try:
-                job = self._camera.capture_array("main", wait=False)
-                image = job.get_result(timeout=STALL_S)
+                job = self._camera.capture_arrays(["main"], wait=False)
+                (image,), metadata = job.get_result(timeout=STALL_S)
             except (PollTimeout, TimeoutError, RuntimeError) as e:
                 raise SourceError(f"{self.name} stopped sending frames") from e
-            yield time.monotonic(), [Bgr(np.asarray(image, np.uint8))]
+            # libcamera stamps with CLOCK_BOOTTIME, which is `now_s`. What waited while
+            # this program was stopped is as old as it is.
+            exposed_s, came_s = metadata.get("SensorTimestamp", 0) / 1e9, now_s()
+            known = came_s - _LONGEST_WAIT_S < exposed_s <= came_s
+            picture = Bgr(np.asarray(image, np.uint8))
+            yield Read(exposed_s if known else came_s, picture)

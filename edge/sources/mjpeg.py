@@ -1,85 +1,28 @@
 """Motion JPEG over HTTP, as network cameras and mjpg-streamer send it."""
 
-import time
+import socket
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from email.message import Message
-from http.client import HTTPException, HTTPResponse
-from typing import cast
-from urllib.error import URLError
-from urllib.parse import unquote, urlsplit, urlunsplit
-from urllib.request import (
-    HTTPBasicAuthHandler,
-    HTTPDigestAuthHandler,
-    HTTPPasswordMgrWithDefaultRealm,
-    ProxyHandler,
-    build_opener,
-)
+from threading import Condition, Event, Thread
 
-from edgecell.edge.sources.base import STALL_S, Frame, Skipped, live_frames
+from edgecell.edge.sources.base import (
+    STALL_S,
+    Frame,
+    Read,
+    Skipped,
+    live_frames,
+    now_s,
+)
+from edgecell.edge.sources.http import HttpStream, open_stream
+from edgecell.edge.sources.multipart import MultipartSplitter, holds_picture
 from edgecell.edge.sources.secrets import stream_name
 from edgecell.errors import InputError, SourceError
 from edgecell.image.decode import decode
-from edgecell.image.preprocess import Bgr
 
-LARGEST_PART = 16 << 20
-"""Bytes; what goes on for longer without a boundary is rubbish."""
-
-_READ = 1 << 16
-
-
-class MultipartSplitter:
-    """Cuts a multipart/x-mixed-replace stream (RFC 2046, 5.1) into its parts.
-
-    Finds its way back after rubbish: a part ends at its Content-Length or at the
-    next boundary, whichever comes first.
-    """
-
-    def __init__(self, boundary: str) -> None:
-        """Takes the Content-Type's boundary; some cameras put its dashes in."""
-        self._boundary = b"--" + boundary.lstrip("-").encode()
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """Takes the next bytes of the stream; returns the parts they complete."""
-        self._buffer += data
-        parts = []
-        while (part := self._next_part()) is not None:
-            parts.append(part)
-        if len(self._buffer) > LARGEST_PART:
-            parts.append(bytes(self._buffer))
-            self._buffer.clear()
-        return parts
-
-    def _next_part(self) -> bytes | None:
-        start = self._buffer.find(self._boundary)
-        head_end = self._buffer.find(b"\r\n\r\n", max(start, 0))
-        if start < 0 or head_end < 0:
-            return None
-        body = head_end + 4
-        next_boundary = self._buffer.find(self._boundary, start + len(self._boundary))
-        if 0 <= next_boundary < head_end:  # headers cut off by the next part
-            del self._buffer[:next_boundary]
-            return b""
-        length = _content_length(bytes(self._buffer[start:head_end]))
-        if length is not None and length <= len(self._buffer) - body:
-            end = body + length
-        elif next_boundary >= 0:
-            end = next_boundary
-        else:
-            return None
-        if 0 <= next_boundary < end:
-            end = next_boundary
-        part = bytes(self._buffer[body:end])
-        del self._buffer[:end]
-        return part
-
-
-def _content_length(head: bytes) -> int | None:
-    for line in head.split(b"\r\n"):
-        name, _, value = line.partition(b":")
-        if name.strip().lower() == b"content-length" and value.strip().isdigit():
-            return int(value)
-    return None
+_OPEN_S = 2 * STALL_S
+_WAIT_S = 0.25
+_CUT = "a picture is cut short"
 
 
 class MjpegStream:
@@ -89,22 +32,15 @@ class MjpegStream:
     total: int | None = None
 
     def __init__(self, url: str) -> None:
-        """Takes the URL, with user and password before the host if need be."""
-        parts = urlsplit(url)
+        """Opens nothing yet.
+
+        Args:
+            url: with user and password before the host if need be.
+        """
         self.name = stream_name(url)
         self.skipped = Skipped()
-        host = parts.netloc.rpartition("@")[2]
-        self._url = urlunsplit(parts._replace(netloc=host))
-        passwords = HTTPPasswordMgrWithDefaultRealm()
-        if parts.username is not None:
-            secret = unquote(parts.password or "")
-            passwords.add_password(None, self._url, unquote(parts.username), secret)
-        self._opener = build_opener(
-            ProxyHandler({}),  # a camera is near
-            HTTPBasicAuthHandler(passwords),
-            HTTPDigestAuthHandler(passwords),
-        )
-        self._response: HTTPResponse | None = None
+        self._url = url
+        self._drain: _Drain | None = None
 
     def __enter__(self) -> "MjpegStream":
         """Asks for the stream.
@@ -112,35 +48,18 @@ class MjpegStream:
         Raises:
             SourceError: nobody answers, or with something else.
         """
+        self._drain = _Drain(self.name, self._url)
         try:
-            response = self._opener.open(self._url, timeout=STALL_S)
-        except (OSError, HTTPException, ValueError) as e:
-            reason = e.reason if isinstance(e, URLError) else e
-            raise SourceError(
-                f"{self.name} does not answer ({reason}); check the address, the "
-                "camera's power and its network"
-            ) from e
-        self._response = cast(HTTPResponse, response)
-        if self._boundary() is None:
-            kind = response.headers.get_content_type()
-            response.close()
-            raise SourceError(
-                f"{self.name} sends {kind}, not a Motion JPEG stream "
-                "(multipart/x-mixed-replace); name the address of its stream"
-            )
+            self._drain.open()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._response is not None:
-            self._response.close()
-            self._response = None
-
-    def _boundary(self) -> str | None:
-        assert self._response is not None
-        headers: Message = self._response.headers
-        if headers.get_content_maintype() != "multipart":
-            return None
-        return headers.get_boundary()
+        if self._drain is not None:
+            self._drain.close()
+            self._drain = None
 
     def __iter__(self) -> Iterator[Frame | None]:
         """Yields frames; None for each broken one.
@@ -148,25 +67,131 @@ class MjpegStream:
         Raises:
             SourceError: no whole frame came for `STALL_S`, or the stream ended.
         """
-        assert self._response is not None, "enter the source first"
-        return live_frames(self.name, self.skipped, self._reads(self._response))
+        return live_frames(self.name, self.skipped, self._reads())
 
-    def _reads(
-        self, response: HTTPResponse
-    ) -> Iterator[tuple[float, list[Bgr | None]]]:
-        splitter = MultipartSplitter(self._boundary() or "")
+    def _reads(self) -> Iterator[Read]:
         while True:
-            try:
-                data = response.read1(_READ)
-            except (OSError, HTTPException, ValueError) as e:
-                raise SourceError(f"{self.name} stopped sending ({e})") from e
-            if not data:
-                raise SourceError(f"{self.name} closed the stream")
-            yield time.monotonic(), [_picture(p) for p in splitter.feed(data)]
+            assert self._drain is not None, "enter the source first"
+            yield self._drain.take()
 
 
-def _picture(part: bytes) -> Bgr | None:
-    try:
-        return decode(part, "a picture")
-    except InputError:
-        return None
+class _Drain:
+    """Reads a stream on a thread of its own, and keeps its newest picture.
+
+    It never waits for the decoder, so that nothing queues up in the connection.
+    """
+
+    def __init__(self, name: str, url: str) -> None:
+        """Reads nothing yet."""
+        self._name, self._url = name, url
+        self._changed = Condition()
+        self._stop = Event()
+        self._opened = False
+        self._error: Exception | None = None
+        self._newest: tuple[float, bytes] | None = None
+        self._missed = self._broken = 0
+        self._socket: socket.socket | None = None
+        self._thread = Thread(target=self._work, name="edgecell-drain", daemon=True)
+
+    def open(self) -> None:
+        """Waits until the stream begins.
+
+        Raises:
+            SourceError: it doesn't.
+        """
+        self._thread.start()
+        with self._changed:
+            self._changed.wait_for(lambda: self._opened or self._error, _OPEN_S)
+            if self._error is not None:
+                raise self._error
+            if not self._opened:
+                raise SourceError(
+                    f"{self._name} does not answer within {_OPEN_S:g} s; check the "
+                    "address, the camera's power and its network"
+                )
+
+    def close(self) -> None:
+        """Hangs up, also while the stream is being opened."""
+        self._stop.set()
+        self._shut_down()
+
+    def take(self) -> Read:
+        """Waits a moment for a picture, and decodes it.
+
+        Raises:
+            SourceError: the stream ended.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._newest or self._error, _WAIT_S)
+            newest, self._newest = self._newest, None
+            missed, self._missed = self._missed, 0
+            broken, self._broken = self._broken, 0
+            if newest is None and self._error is not None:
+                raise self._error
+        if newest is None:
+            return Read(now_s(), None, missed, broken, _CUT)
+        came_s, part = newest
+        try:
+            return Read(came_s, decode(part, "a picture"), missed, broken, _CUT)
+        except InputError as e:
+            return Read(came_s, None, missed, broken + 1, str(e))
+
+    def _work(self) -> None:
+        try:
+            stream = open_stream(self._name, self._url, self._connected)
+            with closing(stream):
+                splitter = MultipartSplitter(_boundary(stream, self._name))
+                with self._changed:
+                    self._opened = True
+                    self._changed.notify_all()
+                for came_s, data in stream.reads(self._stop):
+                    for part in splitter.feed(data):
+                        self._put(came_s, part)
+        except Exception as e:  # whoever waits for this thread is to hear of it
+            with self._changed:
+                self._error = e
+                self._changed.notify_all()
+        finally:
+            self._shut_down()
+
+    def _put(self, came_s: float, part: bytes) -> None:
+        with self._changed:
+            if holds_picture(part):
+                self._missed += self._newest is not None
+                self._newest = (came_s, part)
+            else:
+                self._broken += 1
+            self._changed.notify_all()
+
+    def _connected(self, sock: socket.socket) -> None:
+        with self._changed:
+            before, self._socket = self._socket, sock
+        if before is not None:
+            before.close()
+        if self._stop.is_set():
+            self._shut_down()
+
+    def _shut_down(self) -> None:
+        with self._changed:
+            sock, self._socket = self._socket, None
+        if sock is not None:
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
+
+
+def _boundary(stream: HttpStream, name: str) -> str | None:
+    """What separates the stream's pictures; None if its head doesn't tell.
+
+    Raises:
+        SourceError: it is something else than a stream of pictures.
+    """
+    headers: Message = stream.headers
+    kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    main = kind.partition("/")[0]
+    if main in ("multipart", "video", "") or kind == "application/octet-stream":
+        return headers.get_boundary()
+    raise SourceError(
+        f"{name} sends {kind}, not a Motion JPEG stream (multipart/x-mixed-replace); "
+        "name the address of its stream"
+    )

@@ -1,14 +1,20 @@
-"""What an address hides: the one place that knows where cameras put their passwords.
+"""What an address hides: the one place that knows where cameras put their passwords,
+and how they ask for them.
 
 Records, messages, names of folders, units and udev rules show an address only as
 `public_address` or `stream_name` give it. A value that is not known to be harmless is
 hidden, since makers invent names for passwords (pwd, loginpas, usr, token, ...).
 """
 
+import base64
+import hashlib
 import os
 import re
 import stat
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from secrets import token_hex
 
 from edgecell.errors import InputError
 from edgecell.files import printable
@@ -37,6 +43,17 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(/+)(.*)", re.DOTALL)
 _GST_PROPERTY = re.compile(r"""([\w:-]+)(\s*=\s*)("(?:\\.|[^"])*"|'[^']*'|\S+)""")
 # 'user=anna_password=x_channel=1': the next name ends a value.
 _PARAMETER = re.compile(r"([^=&;,_?#]+)=(.*?)(?=[&;,_]+[^=&;,_]+=|[&;,]|$)", re.DOTALL)
+
+_HASHES: Mapping[str, Callable[[bytes], str]] = {
+    "MD5": lambda data: hashlib.md5(data, usedforsecurity=False).hexdigest(),
+    "SHA-256": lambda data: hashlib.sha256(data).hexdigest(),
+}
+_OF_SESSION = "-SESS"
+
+# A parameter and its value, or a word that stands alone: the name of a scheme.
+_WORD = re.compile(
+    r"""([\w!#$%&'*+.^`|~-]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*)))?"""
+)
 
 
 def public_address(address: str) -> str:
@@ -155,3 +172,96 @@ def _public_pipeline(pipeline: str) -> str:
         return f"{name}{equals}{quote}{_public_url(inner)}{quote}"
 
     return _GST_PROPERTY.sub(shown, pipeline)
+
+
+@dataclass(frozen=True)
+class Login:
+    """A user and a password; printing it tells neither.
+
+    Attributes:
+        user: their name.
+        password: it.
+    """
+
+    user: str = field(repr=False)
+    password: str = field(repr=False)
+
+    def answer(self, challenges: Sequence[str], target: str) -> str | None:
+        """Answers the first challenge that can be, Digest before Basic.
+
+        Args:
+            challenges: WWW-Authenticate headers.
+            target: what the request names, path and query.
+
+        Returns:
+            An Authorization header; None if none can be answered.
+        """
+        offered = parse_challenges(challenges)
+        for scheme, fields in offered:
+            if scheme == "digest":
+                answer = self.digest(fields, target, token_hex(8))
+                if answer is not None:
+                    return answer
+        if any(scheme == "basic" for scheme, _ in offered):
+            secret = f"{self.user}:{self.password}".encode()
+            return f"Basic {base64.b64encode(secret).decode()}"
+        return None
+
+    def digest(self, fields: Mapping[str, str], target: str, cnonce: str) -> str | None:
+        """Answers a Digest challenge to a GET request (RFC 7616, 3.4).
+
+        Args:
+            fields: the challenge's.
+            target: what the request names.
+            cnonce: random letters.
+
+        Returns:
+            An Authorization header; None for a hash or protection that isn't known.
+        """
+        algorithm = fields.get("algorithm", "MD5")
+        digest = _HASHES.get(algorithm.upper().removesuffix(_OF_SESSION))
+        protections = [q.strip() for q in fields.get("qop", "auth").split(",")]
+        if digest is None or "auth" not in protections:
+            return None
+
+        def h(*words: str) -> str:
+            return digest(":".join(words).encode())
+
+        realm, nonce = fields.get("realm", ""), fields.get("nonce", "")
+        answer = {"username": self.user, "realm": realm, "nonce": nonce, "uri": target}
+        a1, a2 = h(self.user, realm, self.password), h("GET", target)
+        if algorithm.upper().endswith(_OF_SESSION):
+            a1 = h(a1, nonce, cnonce)
+        if "qop" in fields:
+            answer["response"] = h(a1, nonce, "00000001", cnonce, "auth", a2)
+            answer["cnonce"] = cnonce
+        else:
+            answer["response"] = h(a1, nonce, a2)
+        if "opaque" in fields:
+            answer["opaque"] = fields["opaque"]
+        quoted = [f'{name}="{_quoted(value)}"' for name, value in answer.items()]
+        bare = [f"algorithm={algorithm}"] if "algorithm" in fields else []
+        bare += ["qop=auth", "nc=00000001"] if "qop" in fields else []
+        return f"Digest {', '.join(quoted + bare)}"
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", r"\\").replace('"', r"\"")
+
+
+def parse_challenges(headers: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
+    """Splits WWW-Authenticate headers, each of which may hold several challenges.
+
+    Returns:
+        Of each challenge the scheme and the fields, names in lower case.
+    """
+    found: list[tuple[str, dict[str, str]]] = []
+    for header in headers:
+        for match in _WORD.finditer(header):
+            name, quoted, plain = match.groups()
+            if quoted is None and plain is None:
+                found.append((name.lower(), {}))
+            elif found:
+                value = plain if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+                found[-1][1][name.lower()] = value
+    return found

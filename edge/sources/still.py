@@ -1,17 +1,101 @@
-"""Image files as a frame source, and several sources as one."""
+"""Bgr files as a frame source, and several sources as one."""
 
 import logging
-from collections.abc import Iterator, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from glob import glob
 from pathlib import Path
 
+from edgecell.data.dataset import IMAGE_SUFFIXES
 from edgecell.edge.sources.base import Frame, FrameSource, Skipped
 from edgecell.errors import InputError, SourceError
-from edgecell.image.decode import decode, read_file
+from edgecell.files import printable
+from edgecell.image.decode import decode, page_count, read_file
 from edgecell.image.preprocess import Bgr
 
 logger = logging.getLogger(__name__)
+
+VIDEO_SUFFIXES = (".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg")
+
+_OTHER_PICTURES = (
+    *(".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".jpx", ".jpe"),
+    *(".jfif", ".dib", ".ppm", ".pgm", ".pnm", ".psd", ".tga", ".exr", ".dng", ".raw"),
+    *(".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".dcm", ".svs"),
+    *(".ndpi", ".vms", ".scn", ".mrxs", ".bif", ".vsi", ".czi", ".lif", ".nd2"),
+    *(".oir", ".zvi", ".lsm", ".wmv", ".flv", ".3gp", ".mts", ".m2ts", ".mjpg"),
+)
+"""Kinds of pictures that cameras, telephones and slide scanners write."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The pictures of a folder or glob.
+
+    Attributes:
+        images: those that can be read, in the order that people count in.
+        others: those of kinds that are not read, videos among them.
+    """
+
+    images: tuple[Path, ...]
+    others: tuple[Path, ...] = ()
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Sorts 'frame2' before 'frame10'."""
+    return [
+        (int(part), "") if part.isdecimal() else (-1, part)
+        for part in re.split(r"([0-9]+)", name.lower())
+        if part
+    ]
+
+
+def listed(paths: Iterable[Path]) -> Listing:
+    """The pictures among files.
+
+    Hidden files are none: macOS puts a ``._x.jpg`` beside each ``x.jpg``.
+    """
+    shown = [p for p in paths if not p.name.startswith(".")]
+    shown.sort(key=lambda path: natural_key(path.name))
+
+    def of(*suffixes: str) -> tuple[Path, ...]:
+        return tuple(p for p in shown if p.suffix.lower() in suffixes and p.is_file())
+
+    return Listing(of(*IMAGE_SUFFIXES), of(*_OTHER_PICTURES, *VIDEO_SUFFIXES))
+
+
+def images_like(pattern: str) -> Listing:
+    """The pictures that a glob names.
+
+    Raises:
+        SourceError: there is none that can be read.
+    """
+    found = listed(map(Path, glob(pattern)))
+    if not found.images:
+        raise SourceError(f"no image is like {pattern} ({', '.join(IMAGE_SUFFIXES)})")
+    return found
+
+
+def images_in(folder: Path) -> Listing:
+    """The pictures in a folder.
+
+    Not in its subfolders: our own pictures of an earlier run may lie there.
+
+    Raises:
+        SourceError: there is none that can be read.
+    """
+    try:
+        found = listed(folder.iterdir())
+    except OSError as e:
+        raise SourceError(f"{folder} cannot be read ({e.strerror})") from e
+    if not found.images:
+        raise SourceError(
+            f"{folder} holds no image ({', '.join(IMAGE_SUFFIXES)}); "
+            "subfolders are not searched, name one of them"
+        )
+    return found
 
 
 def read_image(path: Path) -> Bgr:
@@ -29,17 +113,49 @@ def read_image(path: Path) -> Bgr:
     return decode(read_file(path), str(path))
 
 
+def read_first_page(path: Path, skipped: Skipped) -> Bgr:
+    """Reads an image file, and tells of the other pages that a TIFF may have.
+
+    They are left out because slide scanners put the same field there again, smaller.
+
+    Args:
+        path: the file.
+        skipped: where pages are counted and named.
+
+    Raises:
+        InputError: see `read_image`.
+    """
+    data = read_file(path)
+    image = decode(data, str(path))
+    more = page_count(data) - 1
+    if more:
+        logger.warning("%s: %d more pages are not read; save them apart", path, more)
+        skipped.add(f"{printable(path.name)} (pages 2 to {more + 1})", more)
+    return image
+
+
+def tell_others(others: Iterable[Path], skipped: Skipped) -> None:
+    """Counts and names the pictures of kinds that are not read."""
+    kinds: Counter[str] = Counter()
+    for path in others:
+        kinds[path.suffix.lower()] += 1
+        skipped.add(printable(path.name))
+    if kinds:
+        listed_kinds = ", ".join(f"{n} {suffix}" for suffix, n in sorted(kinds.items()))
+        logger.warning("not read: %s; save them as PNG or TIFF", listed_kinds)
+
+
 class StillFrames:
-    """Image files, one after the other; unreadable ones are skipped and named."""
+    """Bgr files, one after the other; what can't be read is skipped and named."""
 
     live = False
 
-    def __init__(self, name: str, paths: Sequence[Path]) -> None:
-        """Takes the paths in the order in which they are to be read."""
+    def __init__(self, name: str, listing: Listing) -> None:
+        """Reads nothing yet."""
         self.name = name
-        self.total: int | None = len(paths)
+        self.total: int | None = len(listing.images)
         self.skipped = Skipped()
-        self._paths = paths
+        self._listing = listing
 
     def __enter__(self) -> "StillFrames":
         return self
@@ -53,22 +169,23 @@ class StillFrames:
             InputError: the only file can't be read.
             SourceError: none of several can.
         """
-        index = 0
-        for path in self._paths:
+        index, paths = 0, self._listing.images
+        tell_others(self._listing.others, self.skipped)
+        for path in paths:
             try:
-                image = read_image(path)
+                image = read_first_page(path, self.skipped)
             except InputError as e:
-                if len(self._paths) == 1:
+                if len(paths) == 1:
                     raise
                 logger.warning("skipped: %s", e)
-                self.skipped.add(path.name)
+                self.skipped.add(printable(path.name))
                 continue
-            yield Frame(index, None, image, path.name)
+            yield Frame(index, None, image, printable(path.name))
             index += 1
         if not index:
             raise SourceError(
-                f"none of the {len(self._paths)} images could be read; "
-                f"the first is {self._paths[0]}"
+                f"none of the {len(paths)} images could be read; the first is "
+                f"{paths[0]}"
             )
 
 
@@ -78,7 +195,7 @@ class Chain:
     live = False
 
     def __init__(self, name: str, parts: Sequence[FrameSource]) -> None:
-        """Takes the sources, not yet entered."""
+        """Enters the parts when it is entered itself."""
         self.name = name
         self._parts = parts
         self._open = ExitStack()
@@ -104,5 +221,5 @@ class Chain:
                 if frame is not None:
                     yield replace(frame, index=index)
                     index += 1
-            for name in part.skipped.names:
-                self.skipped.add(name)
+            self.skipped.count += part.skipped.count
+            self.skipped.names.extend(part.skipped.names)

@@ -2,13 +2,19 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from edgecell.edge.sources.base import Frame, Skipped
-from edgecell.edge.sources.still import read_image
+from edgecell.edge.sources.still import (
+    Listing,
+    read_first_page,
+    tell_others,
+)
 from edgecell.errors import InputError
+from edgecell.files import printable
+from edgecell.image.preprocess import Bgr
 
 logger = logging.getLogger(__name__)
 
@@ -34,11 +40,17 @@ class WatchedFiles:
     live = False
     total: int | None = None
 
-    def __init__(self, name: str, list_files: Callable[[], Sequence[Path]]) -> None:
-        """Takes what lists the images that are there, in order."""
+    def __init__(self, name: str, list_files: Callable[[], Listing]) -> None:
+        """Looks at nothing yet.
+
+        Args:
+            name: short name.
+            list_files: lists the pictures that are there.
+        """
         self.name = name
         self.skipped = Skipped()
         self._list_files = list_files
+        self._told: set[Path] = set()
 
     def __enter__(self) -> "WatchedFiles":
         return self
@@ -55,17 +67,15 @@ class WatchedFiles:
             for path, signature in present.items():
                 if done.get(path) == signature or before.get(path) != signature:
                     continue
-                try:
-                    image = read_image(path)
-                except InputError as e:
-                    if time.time() - signature[0] / 1e9 < _SETTLED_S:
-                        continue
-                    logger.warning("skipped: %s", e)
-                    self.skipped.add(path.name)
-                    done[path] = signature
+                image = self._read(path, signature)
+                if image is None:
                     continue
                 done[path] = signature
-                yield Frame(index, None, image, path.name)
+                if isinstance(image, InputError):
+                    logger.warning("skipped: %s", image)
+                    self.skipped.add(printable(path.name))
+                    continue
+                yield Frame(index, None, image, printable(path.name))
                 index += 1
             before = present
             # An empty list may be a network share that is away for a moment.
@@ -74,11 +84,26 @@ class WatchedFiles:
             yield None
             time.sleep(_POLL_S)
 
+    def _read(self, path: Path, signature: Signature) -> Bgr | InputError | None:
+        """The image, or why there is none; None for one that is being written."""
+        try:
+            return read_first_page(path, self.skipped)
+        except InputError as e:
+            being_written = time.time() - signature[0] / 1e9 < _SETTLED_S
+            return None if being_written else e
+
     def _signatures(self) -> dict[Path, Signature]:
         found = {}
         with suppress(OSError):  # a network share that is away
-            for path in self._list_files():
+            listing = self._list_files()
+            self._tell_others(listing)
+            for path in listing.images:
                 with suppress(OSError):  # taken away while it was looked at
                     status = path.stat()
                     found[path] = (status.st_mtime_ns, status.st_size)
         return found
+
+    def _tell_others(self, listing: Listing) -> None:
+        new = [path for path in listing.others if path not in self._told]
+        self._told.update(new)
+        tell_others(new, self.skipped)

@@ -12,6 +12,8 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
+from edgecell.edge.sources.base import now_s
+
 BLOCK = 8
 BITS = 32
 
@@ -35,8 +37,8 @@ def stamp_of(picture: Picture) -> int:
 
 
 def milliseconds() -> int:
-    """The clock that pictures are stamped with."""
-    return time.monotonic_ns() // 1_000_000 % (1 << BITS)
+    """The clock that pictures are stamped with, and frames as well."""
+    return round(now_s() * 1000) % (1 << BITS)
 
 
 def jpeg(picture: Picture) -> bytes:

@@ -17,12 +17,14 @@ class Device:
         plugged: whether it is there.
         broken: how many of the next pictures are.
         shape: of a picture.
+        taken_ms: when the last picture was taken, as its driver tells.
     """
 
     def __init__(self, picture: Picture, period_s: float = 0.01) -> None:
         self.plugged = True
         self.broken = 0
         self.shape = picture.shape
+        self.taken_ms = 0.0
         self._picture = picture
         self._period_s = period_s
 
@@ -35,6 +37,7 @@ class Device:
     def wait(self) -> bool:
         """Waits for the next picture; whether there is one."""
         time.sleep(self._period_s)
+        self.taken_ms = float(milliseconds())
         return self.plugged
 
     def look(self) -> Picture | None:
@@ -61,8 +64,11 @@ def video_capture(device: Device) -> type:
             return True
 
         def get(self, key: int) -> float:
-            width, height = cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT
-            return float({width: device.shape[1], height: device.shape[0]}[key])
+            return {
+                cv2.CAP_PROP_FRAME_WIDTH: float(device.shape[1]),
+                cv2.CAP_PROP_FRAME_HEIGHT: float(device.shape[0]),
+                cv2.CAP_PROP_POS_MSEC: device.taken_ms,
+            }[key]
 
         def grab(self) -> bool:
             return device.wait()
@@ -99,15 +105,15 @@ def picamera2(device: Device) -> SimpleNamespace:
         def close(self) -> None:
             Picamera2.opened -= 1
 
-        def capture_array(self, name: str, wait: bool) -> SimpleNamespace:
-            assert (name, wait) == ("main", False)
+        def capture_arrays(self, names: list[str], wait: bool) -> SimpleNamespace:
+            assert (names, wait) == (["main"], False)
 
-            def get_result(timeout: float) -> np.ndarray:
+            def get_result(timeout: float) -> tuple[list[np.ndarray], dict[str, int]]:
                 if not device.wait():
                     raise TimeoutError
                 image = device.look()
                 assert image is not None
-                return image
+                return [image], {"SensorTimestamp": round(device.taken_ms * 1e6)}
 
             return SimpleNamespace(get_result=get_result)
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from edgecell.edge.sources import watch as sources_watch
-from edgecell.edge.sources.address import SAMPLES, natural_key, open_source
-from edgecell.edge.sources.still import read_image
+from edgecell.edge.sources.address import SAMPLES, open_source
+from edgecell.edge.sources.still import Listing, listed, natural_key, read_image
 from edgecell.edge.sources.video import VideoFile
 from edgecell.errors import EdgecellError, InputError, SourceError
 from tests.edge.sources.test_sources import broken, take, write_video
@@ -219,15 +219,17 @@ def test_a_file_that_vanishes_while_it_is_looked_at_hides_no_other(
     monkeypatch.setattr(sources_watch, "_POLL_S", 0.01)
     whole = SAMPLES / "frames" / "bccd_1.jpg"
     gone = tmp_path / "0.jpg"
-    there = [tmp_path / "1.jpg", tmp_path / "2.jpg"]
+    there = (tmp_path / "1.jpg", tmp_path / "2.jpg")
     for path in there:
         path.write_bytes(whole.read_bytes())
-    listed = [there, there, [there[0], gone, there[1]], there, there]
-    source = sources_watch.WatchedFiles("f", lambda: listed.pop(0))
+    looks = [there, there, (there[0], gone, there[1]), there, there]
+    source = sources_watch.WatchedFiles("f", lambda: Listing(looks.pop(0)))
     stream = iter(source)
     names = [frame and frame.name for frame in (next(stream) for _ in range(7))]
     assert names == [None, "1.jpg", "2.jpg", None, None, None, None]
-    away = sources_watch.WatchedFiles("f", lambda: list((tmp_path / "away").iterdir()))
+    away = sources_watch.WatchedFiles(
+        "f", lambda: listed((tmp_path / "away").iterdir())
+    )
     assert next(iter(away)) is None
 
 

@@ -13,7 +13,6 @@ import pytest
 from edgecell.edge.sources.address import open_source
 from edgecell.edge.sources.base import STALL_S
 from edgecell.edge.sources.camera import as_frame, v4l_camera
-from edgecell.edge.sources.mjpeg import LARGEST_PART, MultipartSplitter
 from edgecell.errors import InputError, MissingPackageError, SourceError
 from tests.edge.sources.servers import (
     MjpegServer,
@@ -69,7 +68,7 @@ def test_broken_pictures_are_skipped_and_counted(sizes: bool) -> None:
         ("404 Not Found", "text/html", "Not Found"),
         ("401 Unauthorized", "text/html", "Unauthorized"),
         ("200 OK", "text/html", "text/html, not a Motion JPEG stream"),
-        ("200 OK", "multipart/x-mixed-replace", "not a Motion JPEG stream"),
+        ("200 OK", "image/jpeg", "image/jpeg, not a Motion JPEG stream"),
         ("rubbish", "", "does not answer"),
     ],
 )
@@ -80,51 +79,6 @@ def test_an_answer_that_is_no_stream_is_one_error(
         server.status, server.kind = status, kind
         with pytest.raises(SourceError, match=message):
             open_source(server.address).__enter__()
-
-
-def parts_of(stream: bytes, rng: np.random.Generator) -> list[bytes]:
-    """Feeds a stream in pieces of random length."""
-    splitter, parts = MultipartSplitter("--b"), []
-    while stream:
-        n = int(rng.integers(1, 40))
-        parts += splitter.feed(stream[:n])
-        stream = stream[n:]
-    return parts
-
-
-def test_parts_are_found_however_the_bytes_come() -> None:
-    rng = np.random.default_rng(0)
-    bodies = [rng.bytes(int(rng.integers(1, 200))) for _ in range(50)]
-    stream = b"preamble"
-    for body in bodies:
-        size = rng.choice([b"", b"content-length: %d\r\n" % len(body)])
-        stream += b"\r\n--b\r\nContent-Type: image/jpeg\r\n%s\r\n%s" % (size, body)
-    stream += b"\r\n--b\r\n\r\n"
-    for _ in range(20):
-        assert [p.removesuffix(b"\r\n") for p in parts_of(stream, rng)] == bodies
-
-
-@pytest.mark.parametrize(
-    ("stream", "parts"),
-    [
-        (b"--b\r\nContent-Length: 9\r\n\r\nabc\r\n--b\r\n\r\nd\r\n--b", [b"abc", b"d"]),
-        (b"--b\r\nContent-Length: x\r\n\r\nabc\r\n--b", [b"abc"]),
-        (b"--b\r\nhead--b\r\n\r\nd\r\n--b", [b"", b"d"]),
-        (b"--b\r\nContent-Length: 2\r\n\r\nabcd\r\n--b\r\n\r\ne\r\n--b", [b"ab", b"e"]),
-    ],
-    ids=["too long a size", "no number", "head cut off", "too short a size"],
-)
-def test_the_splitter_finds_its_way_back(stream: bytes, parts: list[bytes]) -> None:
-    for seed in range(5):
-        found = parts_of(stream, np.random.default_rng(seed))
-        assert [p.removesuffix(b"\r\n") for p in found] == parts
-
-
-def test_endless_rubbish_takes_no_endless_memory() -> None:
-    splitter = MultipartSplitter("b")
-    parts = [p for _ in range(40) for p in splitter.feed(bytes(1 << 20))]
-    assert 1 <= len(parts) <= 3
-    assert len(splitter._buffer) <= LARGEST_PART
 
 
 def test_a_camera_that_is_not_there() -> None:
