@@ -33,6 +33,7 @@ from edgecell.edge.find.candidates import (
     white_candidates,
 )
 from edgecell.edge.find.localise import red_cell_diameter, whole_cell
+from edgecell.optional import require
 
 _RIDGE = 10.0
 """Penalty on the squared weights of standardised features."""
@@ -136,31 +137,24 @@ def _claims(
 def logistic_fit(
     rows: NDArray[np.float64], truth: NDArray[np.bool_], ridge: float
 ) -> tuple[float, ...]:
-    """Ridge logistic regression by Newton's method.
+    """Ridge logistic regression.
 
     Args:
         rows: float64 (N, F).
         truth: bool (N,).
-        ridge: penalty on the squared weights of the standardised features.
+        ridge: penalty on half the squared weights of the standardised features.
 
     Returns:
         F weights for the features as they are and the constant term.
     """
+    linear_model = require("sklearn.linear_model", "train")
     mean, spread = rows.mean(axis=0), rows.std(axis=0) + 1e-9
-    design = np.column_stack([(rows - mean) / spread, np.ones(len(rows))])
-    penalty = np.diag([ridge] * rows.shape[1] + [0.0])
-    weights = np.zeros(design.shape[1])
-    for _ in range(50):
-        chance = 1.0 / (1.0 + np.exp(-np.clip(design @ weights, -30.0, 30.0)))
-        slope = design.T @ (chance - truth) + penalty @ weights
-        curve = (design * (chance * (1.0 - chance))[:, None]).T @ design + penalty
-        step = np.linalg.solve(curve, slope)
-        weights -= step
-        if np.abs(step).max() < 1e-8:
-            break
-    plain = weights[:-1] / spread
-    constant = weights[-1] - plain @ mean
-    return (*(float(weight) for weight in plain), float(constant))
+    fitted = linear_model.LogisticRegression(
+        C=1 / ridge, solver="newton-cholesky", tol=1e-8
+    ).fit((rows - mean) / spread, truth)
+    weights = fitted.coef_[0] / spread
+    constant = fitted.intercept_[0] - weights @ mean
+    return (*(float(weight) for weight in weights), float(constant))
 
 
 @click.command("fit-localiser", cls=PoliteCommand, no_args_is_help=True)

@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecell.image.peaks import refined_peak
+
 WORK_SIDE_PX = 256
 """Long side of the first working image; in it usual red cells are 38-90 px across."""
 
@@ -245,7 +247,8 @@ def measure_red_cells(maps: StainMaps) -> float | None:
         votes = _blurred(counts[index], sigma)
         sharpness[index] = np.sqrt((votes * votes * votes).sum()) / sigma
         agreement[index] = votes.max() / radius
-    best = _peak(np.log(sharpness + 1e-9) - _RADIUS_EXPONENT * np.log(_RADII_PX))
+    curve = np.log(sharpness + 1e-9) - _RADIUS_EXPONENT * np.log(_RADII_PX)
+    best = refined_peak(curve, int(np.argmax(curve)))
     at_an_end = not 0 < best < len(_RADII_PX) - 1
     if at_an_end or agreement[round(best)] < _LEAST_AGREEMENT:
         return None
@@ -345,13 +348,3 @@ def _bins(
         np.clip(bins[..., 0], 0, columns - 1),
         np.clip(bins[..., 1], 0, rows - 1),
     )
-
-
-def _peak(curve: NDArray[np.float64]) -> float:
-    """Index of the maximum, refined by a parabola through its neighbours."""
-    index = int(np.argmax(curve))
-    if index in (0, len(curve) - 1):
-        return float(index)
-    before, here, after = curve[index - 1 : index + 2]
-    bend = before - 2.0 * here + after
-    return index + (0.5 * (before - after) / bend if bend < 0 else 0.0)
