@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from crepes import ConformalClassifier
 
 from edgecell.classes import CLASSES
 from edgecell.convert.review import accepted, conformal_thresholds, fit_review
@@ -33,6 +34,23 @@ def test_thresholds_by_hand() -> None:
     np.testing.assert_allclose(conformal_thresholds(p, y, 0.3), [0.3, 0.3])
     # floor(0.2 x 4) = 0: three cells can't promise 80 %.
     np.testing.assert_allclose(conformal_thresholds(p, y, 0.2), [0.2, 0.0])
+
+
+@pytest.mark.parametrize("alpha", [0.037, 0.11, 0.29])
+def test_what_is_possible_agrees_with_crepes(alpha: float) -> None:
+    """An independent implementation of class-conditional conformal classification."""
+    rng = np.random.default_rng(3)
+    y = rng.choice(4, 700, p=(0.6, 0.3, 0.09, 0.01)).astype(np.int32)
+    x = rng.normal(0, 1.5, (700, 4)) + 2 * np.eye(4)[y]
+    p = softmax(x.astype(np.float32), 1.0)
+    fresh = softmax(rng.normal(0, 2, (500, 4)).astype(np.float32), 1.0)
+    possible = fresh >= conformal_thresholds(p, y, alpha)
+    for c in range(4):
+        theirs = ConformalClassifier().fit(1 - p[y == c, c])
+        sets = theirs.predict_set(
+            1 - fresh[:, [c]], confidence=1 - alpha, smoothing=False
+        )
+        assert np.array_equal(possible[:, c], sets[:, 0] > 0)
 
 
 def test_each_class_is_covered_on_fresh_cells() -> None:

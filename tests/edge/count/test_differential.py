@@ -3,6 +3,7 @@ import io
 import json
 
 import pytest
+from statsmodels.stats.proportion import proportion_confint
 
 from edgecell.classes import CODES
 from edgecell.edge.count.differential import (
@@ -23,6 +24,13 @@ def decision(
 
 def row(differential: Differential, code: str) -> Row:
     return next(r for r in differential.rows() if r.code == code)
+
+
+@pytest.mark.parametrize("total", [1, 2, 7, 100, 200, 5000])
+def test_intervals_agree_with_statsmodels(total: int) -> None:
+    for count in {0, 1, total // 3, total // 2, total - 1, total}:
+        theirs = proportion_confint(count, total, alpha=0.05, method="wilson")
+        assert wilson(count, total) == pytest.approx(theirs, abs=1e-12)
 
 
 @pytest.mark.parametrize(
