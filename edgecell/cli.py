@@ -35,6 +35,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Name the cell in single-cell images.",
     ),
     "run": ("edgecell.edge.commands.run", "Find, classify and count cells in frames."),
+    "scan": (
+        "edgecell.edge.commands.scan",
+        "Drive a motorised stage over a slide and count.",
+    ),
     "session": (
         "edgecell.edge.commands.session",
         "Show recorded sessions and trace their figures.",

@@ -75,6 +75,54 @@ def _ending(run: "Run", last: "SessionResult") -> list[str]:
     ]
 
 
+def report_sessions(
+    run: "Run",
+    sessions: Sequence["SessionResult"],
+    rows: Sequence[str],
+    table: bool,
+    json_file: str | None,
+) -> None:
+    """Reports what a run came to.
+
+    Args:
+        run: it has ended.
+        sessions: its sessions, one a slide.
+        rows: the first sightings.
+        table: whether to show the differential, which a live screen has shown already.
+        json_file: see `report`.
+
+    Raises:
+        OutputError: something could not be written; after the report.
+    """
+    from edgecell.edge.commands.observers import rows_table
+    from edgecell.edge.sources.secrets import public_address
+
+    config, last = run.config, sessions[-1]
+    lines = [
+        *(f"Slide before: {before.out}" for before in sessions[:-1]),
+        *rows_table(rows, last.tally.sightings),
+        *(last.differential.lines(config.target) if table else []),
+        *goal_lines(config.goals, last.differential),
+        "",
+        *_ending(run, last),
+        RESEARCH_USE,
+    ]
+    data = {
+        "source": public_address(config.source),
+        "model": config.model,
+        "model_sha256": run.classifier.record.model_sha256,
+        "runtime": str(run.classifier.runtime),
+        "skipped": list(run.source.skipped.names),
+        "slides_before": [str(before.out) for before in sessions[:-1]],
+        **last.to_dict(),
+        "goals": [g.to_dict(last.differential) for g in config.goals],
+    }
+    report("\n".join(lines), data, json_file)
+    for session in sessions:
+        if session.error is not None:
+            raise session.error
+
+
 def _skipped_line(skipped: "Skipped") -> list[str]:
     if not skipped.count:
         return []
@@ -210,16 +258,11 @@ def command(
     of each still image, and of a video or camera at most one a second.
     """
     require("cv2", "edge")
-    from edgecell.edge.commands.observers import (
-        Greeting,
-        ProgressBar,
-        Screen,
-        rows_table,
-    )
+    from edgecell.edge.commands.observers import Greeting, ProgressBar, Screen
     from edgecell.edge.loop.config import LoopConfig
     from edgecell.edge.loop.mqtt import MqttObserver, parse_broker
     from edgecell.edge.loop.run import Observer, open_run
-    from edgecell.edge.sources.secrets import public_address, read_address
+    from edgecell.edge.sources.secrets import read_address
 
     source = read_address(source)
     config = LoopConfig(
@@ -251,27 +294,4 @@ def command(
         if broker is not None:
             watching.append(stack.enter_context(MqttObserver(broker)))
         sessions = run.go([*watching, bar])
-    last = sessions[-1]
-    lines = [
-        *(f"Slide before: {before.out}" for before in sessions[:-1]),
-        *rows_table(bar.rows, last.tally.sightings),
-        *([] if in_terminal else last.differential.lines(target)),
-        *goal_lines(run.config.goals, last.differential),
-        "",
-        *_ending(run, last),
-        RESEARCH_USE,
-    ]
-    data = {
-        "source": public_address(source),
-        "model": model,
-        "model_sha256": run.classifier.record.model_sha256,
-        "runtime": str(run.classifier.runtime),
-        "skipped": list(run.source.skipped.names),
-        "slides_before": [str(before.out) for before in sessions[:-1]],
-        **last.to_dict(),
-        "goals": [g.to_dict(last.differential) for g in run.config.goals],
-    }
-    report("\n".join(lines), data, json_file)
-    for session in sessions:
-        if session.error is not None:
-            raise session.error
+    report_sessions(run, sessions, bar.rows, not in_terminal, json_file)

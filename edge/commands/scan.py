@@ -1,0 +1,100 @@
+"""``edgecell scan``."""
+
+from pathlib import Path
+
+import click
+
+from edgecell.cli import Number, json_option, report
+from edgecell.errors import InputError
+from edgecell.model import BUNDLED
+from edgecell.optional import require
+
+_FIELDS = 20
+
+
+@click.command("scan", short_help="Drive a motorised stage over a slide and count.")
+@click.argument("stage")
+@click.option("--target", type=click.IntRange(1, 10**9), metavar="N", help="See 'run'.")
+@click.option("--until", multiple=True, metavar="GOAL", help="See 'run'.")
+@click.option(
+    "--columns",
+    type=click.IntRange(1, 10**4),
+    default=_FIELDS,
+    show_default=True,
+    help="Fields in a row at the most.",
+)
+@click.option(
+    "--rows",
+    type=click.IntRange(1, 10**4),
+    default=_FIELDS,
+    show_default=True,
+    help="Rows at the most.",
+)
+@click.option("--model", default=BUNDLED, show_default=True, help="See 'run'.")
+@click.option("--out", type=click.Path(path_type=Path), help="See 'run'.")
+@click.option("--red-cell-px", type=Number(0, min_open=True), help="See 'run'.")
+@click.option(
+    "--to",
+    type=(click.Path(path_type=Path, file_okay=False), click.IntRange(1)),
+    metavar="FOLDER CELL",
+    help="Don't count: drive to this cell of a session that a scan recorded.",
+)
+@json_option
+def command(
+    stage: str,
+    target: int | None,
+    until: tuple[str, ...],
+    columns: int,
+    rows: int,
+    model: str,
+    out: Path | None,
+    red_cell_px: float | None,
+    to: tuple[Path, int] | None,
+    json_file: str | None,
+) -> None:
+    """Scan a slide with STAGE, openflexure://HOST, and count each cell once.
+
+    Bring the monolayer into focus and start. The stage moves in a serpentine to the
+    right and down, focuses where the picture loses its sharpness, and returns to where
+    it was. The scan ends at the target, at the stage's limits or the end of the smear,
+    or on Ctrl-C. It breaks off if the picture does not move with the stage.
+    """
+    require("cv2", "edge")
+    from edgecell.edge.commands.observers import ProgressBar
+    from edgecell.edge.commands.run import report_sessions
+    from edgecell.edge.loop.config import LoopConfig
+    from edgecell.edge.loop.run import open_run
+    from edgecell.edge.stage.openflexure import OpenFlexure
+    from edgecell.edge.stage.scan import Scan, ScanMap, place_of
+    from edgecell.signals import on_stop
+
+    microscope = OpenFlexure(stage)
+    if to is not None:
+        from edgecell.edge.record.sessions import open_session
+
+        folder, cell = to
+        with open_session(folder) as session:
+            sightings = session.sightings(session.decision(cell).cell)
+        if not sightings:
+            raise InputError(f"no frame of {folder} shows cell {cell}")
+        last = sightings[-1]
+        place = place_of(folder, last.frame, last.box.centre)
+        with microscope:
+            microscope.move_to(place)
+        text = f"Cell {cell} lies in the middle of the picture."
+        report(text, {"x": place.x, "y": place.y, "z": place.z}, json_file)
+        return
+    config = LoopConfig(
+        source=stage,
+        model=model,
+        out=out,
+        red_cell_px=red_cell_px,
+        target=target,
+        until=until,
+    )
+    with microscope:
+        scan = Scan(microscope, columns, rows)
+        run = open_run(config, scan)
+        with on_stop(run.stop), ProgressBar(run) as bar:
+            sessions = run.go([ScanMap(scan, stage), bar])
+    report_sessions(run, sessions, bar.rows, True, json_file)

@@ -1,0 +1,1 @@
+"""Motorised stages: moving over a slide, and back to a cell."""

@@ -1,0 +1,189 @@
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from edgecell.cli import cli
+from edgecell.edge.loop.config import LoopConfig
+from edgecell.edge.loop.run import open_run
+from edgecell.edge.record.sessions import open_session
+from edgecell.edge.sources.base import Frame
+from edgecell.edge.stage.base import LimitReachedError, Position, StageError
+from edgecell.edge.stage.openflexure import OpenFlexure
+from edgecell.edge.stage.scan import Scan, ScanMap, place_of
+from edgecell.errors import InputError
+from edgecell.image.preprocess import Bgr
+from tests.edge.stage.microscope import Mechanics, microscope
+from tests.factories import SAMPLES
+
+VIEW = (480, 360)
+
+
+def slide() -> Bgr:
+    """Four real fields side by side, 1280x960."""
+    files = [SAMPLES / "frames" / f"bccd_{n}.jpg" for n in (1, 2, 3)]
+    fields: list[Any] = [cv2.imread(str(f)) for f in files]
+    fields.append(fields[0][:, ::-1])
+    rows = [np.hstack(fields[:2]), np.hstack(fields[2:])]
+    return Bgr(np.ascontiguousarray(np.vstack(rows), np.uint8))
+
+
+def frames_of(mechanics: Mechanics, columns: int = 9, rows: int = 9) -> list[Frame]:
+    with microscope(mechanics) as address, OpenFlexure(address) as stage:
+        with Scan(stage, columns, rows, settle_s=0.05) as scan:
+            frames = [frame for frame in scan if frame is not None]
+        assert stage.position() == Position(0, 0, stage.position().z)  # back again
+    assert len(frames) == len(scan.places)
+    return frames
+
+
+def test_a_serpentine_covers_the_slide_and_returns() -> None:
+    mechanics = Mechanics(slide(), VIEW)
+    frames = frames_of(mechanics)
+    seen = np.zeros(mechanics.slide.shape[:2], bool)
+    for x, y in mechanics.visited:
+        left, top = round(x / 4), round(y / 4)
+        seen[top : top + VIEW[1], left : left + VIEW[0]] = True
+    assert len(frames) > 12
+    assert seen.mean() > 0.9
+    times = [frame.time_s for frame in frames]
+    assert times == sorted(times)  # type: ignore[type-var]
+
+
+def test_backlash_and_a_reversed_axis_are_no_trouble() -> None:
+    frames = frames_of(Mechanics(slide(), VIEW, backlash=60), columns=2, rows=2)
+    assert len(frames) == 4
+
+
+def test_focus_is_found_again_when_it_is_lost() -> None:
+    mechanics = Mechanics(slide(), VIEW, tilt=1.5)
+    frames = frames_of(mechanics, columns=3, rows=1)
+    assert len(frames) == 3
+    assert mechanics.focused >= 1
+
+
+def test_a_stage_that_does_not_move_is_noticed() -> None:
+    with (
+        microscope(Mechanics(slide(), VIEW, stuck=True)) as address,
+        OpenFlexure(address) as stage,
+        Scan(stage, 2, 2, settle_s=0.05) as scan,
+        pytest.raises(StageError, match="does not move with the stage"),
+    ):
+        list(scan)
+
+
+def test_motors_that_fail_on_the_way_are_noticed() -> None:
+    mechanics = Mechanics(slide(), VIEW)
+    with (
+        microscope(mechanics) as address,
+        OpenFlexure(address) as stage,
+        Scan(stage, 3, 1, settle_s=0.05) as scan,
+    ):
+        fields = iter(scan)
+        next(fields)
+        mechanics.stuck = True
+        with pytest.raises(StageError, match="did not move"):
+            next(fields)
+
+
+def test_a_limit_is_told_as_one() -> None:
+    with microscope(Mechanics(slide(), VIEW)) as address, OpenFlexure(address) as stage:
+        stage.move_to(Position(40, 20))
+        assert stage.position() == Position(40, 20)
+        with pytest.raises(LimitReachedError, match="limit"):
+            stage.move_to(Position(-5, 0))
+
+
+def test_cells_of_a_slide_are_counted_once_and_found_again(tmp_path: Path) -> None:
+    mechanics = Mechanics(slide(), VIEW)
+    with microscope(mechanics) as address, OpenFlexure(address) as stage:
+        scan = Scan(stage, 9, 9, settle_s=0.05)
+        config = LoopConfig("scan", out=tmp_path / "s", red_cell_px=88.0)
+        run = open_run(config, scan)
+        (session,) = run.go([ScanMap(scan, address)])
+        assert session.tally.frames == len(scan.places)
+        data = json.loads((tmp_path / "s" / "scan.json").read_text())
+        x, y, _ = data["places"]["4"]
+        centre = VIEW[0] / 2, VIEW[1] / 2
+        assert place_of(tmp_path / "s", 4, centre) == Position(x, y, 0)
+        right = place_of(tmp_path / "s", 4, (centre[0] + 50, centre[1]))
+        assert right.x - x == pytest.approx(200, abs=20)  # 4 steps for a pixel
+    with pytest.raises(InputError, match="edgecell scan"):
+        place_of(tmp_path, 0, centre)
+
+
+@pytest.mark.parametrize(
+    "address", ["", "http://pi", "openflexure://", "openflexure://pi:x"]
+)
+def test_no_stage(address: str) -> None:
+    with pytest.raises(InputError):
+        OpenFlexure(address)
+
+
+class _Other(BaseHTTPRequestHandler):
+    """A server that is no microscope: its descriptions are what the test says."""
+
+    said: Any = None
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(self.said).encode())
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize("said", [{}, [], {"stage": {"title": "Stage"}}, "hello"])
+def test_another_server_is_one_line(said: Any) -> None:
+    handler = type("Said", (_Other,), {"said": said})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        stage = OpenFlexure(f"openflexure://127.0.0.1:{server.server_address[1]}")
+        with pytest.raises(StageError):
+            stage.__enter__()
+        server.shutdown()
+
+
+def test_a_microscope_that_is_away_is_one_line() -> None:
+    with pytest.raises(StageError, match="lost"):
+        OpenFlexure("openflexure://127.0.0.1:9").__enter__()
+
+
+def test_the_command_counts_and_drives_to_a_cell(tmp_path: Path) -> None:
+    mechanics = Mechanics(slide(), VIEW)
+    mechanics.move(0, 1200, 0)  # away from the limits
+    out = tmp_path / "s"
+    with microscope(mechanics) as address:
+        words = ["scan", address, "--columns", "3", "--rows", "1", "--out", str(out)]
+        result = CliRunner().invoke(cli, [*words, "--red-cell-px", "88"])
+        assert result.exit_code == 0, result.output
+        assert "White cells:" in result.output
+        assert (mechanics.position["x"], mechanics.position["y"]) == (0, 1200)
+        with open_session(out) as session:
+            seen = {d.cell: session.sightings(d.cell) for d in session.decisions()}
+        places = {
+            cell: place_of(out, sightings[-1].frame, sightings[-1].box.centre)
+            for cell, sightings in seen.items()
+            if sightings
+        }
+        limits = mechanics.limits
+        cell = next(
+            cell
+            for cell, p in places.items()
+            if 0 <= p.x <= limits["x"] and 0 <= p.y <= limits["y"]
+        )
+        words = ["scan", address, "--to", str(out), str(cell), "--json", "-"]
+        result = CliRunner().invoke(cli, words)
+        assert result.exit_code == 0, result.output
+        place = json.loads(result.output)
+        assert (mechanics.position["x"], mechanics.position["y"]) == (
+            place["x"],
+            place["y"],
+        )
