@@ -23,6 +23,7 @@ from edgecell.image.preprocess import (
 from edgecell.image.records import Box
 from edgecell.model.cam import class_activation
 from edgecell.model.classifier import Classifier, Prediction, map_residual
+from edgecell.model.probabilities import possible_classes
 
 TOP = 3
 """Classes that a record names."""
@@ -69,6 +70,11 @@ class CellRecord:
     classify_ms: float
     red_cell_px: float
     integrity: float
+
+    @property
+    def size_red_cells(self) -> float:
+        """Longer side of the box in red-cell diameters."""
+        return max(self.box.width, self.box.height) / self.red_cell_px
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,7 @@ class CellResult:
         seen: uint8 RGB (S, S, 3), what the network saw.
         heat: float32 (h, w) in [0, 1]: Grad-CAM of the most probable class; None if
             the cell wasn't classified.
-        logits: float32 (C,), likewise.
+        logits: float32 (C,), the network's own, likewise.
     """
 
     record: CellRecord
@@ -258,6 +264,11 @@ class FrameAnalyser:
         bias = self._classifier.record.head_bias
         start = time.perf_counter()
         prediction = self._classifier.classify(cell.seen) if gate is None else None
+        residual = map_residual(prediction, bias) if prediction else 0.0
+        if prediction is not None:
+            box = detection.box
+            size = max(box.width, box.height) / cell.red_cell_px
+            prediction = prediction.only(possible_classes(prediction.codes, size))
         record = CellRecord(
             age_ms=frame.age_s * 1e3,
             box=detection.box,
@@ -267,7 +278,7 @@ class FrameAnalyser:
             top=_top(prediction),
             classify_ms=cell.cut_ms + (time.perf_counter() - start) * 1e3,
             red_cell_px=cell.red_cell_px,
-            integrity=map_residual(prediction, bias) if prediction else 0.0,
+            integrity=residual,
         )
         if prediction is None:
             return CellResult(record, cell.crop, cell.pixels, cell.seen, None, None)

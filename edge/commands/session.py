@@ -1,5 +1,6 @@
 """``edgecell session``."""
 
+import math
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -239,7 +240,10 @@ def _cell_data(decision: "Decision") -> dict[str, object]:
         "probability": decision.probability,
         "review": list(decision.reasons),
         "votes": decision.votes,
-        "logits": None if logits is None else logits.tolist(),
+        # JSON knows no infinity: a class that the cell's size excludes has none.
+        "logits": None
+        if logits is None
+        else [x if math.isfinite(x) else None for x in logits.tolist()],
     }
 
 

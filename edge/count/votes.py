@@ -7,14 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecell.edge.analyse.pipeline import CellResult
-from edgecell.model.decision import (
-    LARGEST_PLATELET,
-    Decision,
-    review_reasons,
-    size_reasons,
-)
+from edgecell.model.decision import Decision, review_reasons, size_reasons
 from edgecell.model.modelfile import ModelRecord
-from edgecell.model.probabilities import softmax
+from edgecell.model.probabilities import only, possible_classes, softmax
 
 MOST_VOTES = 8
 """Sightings that vote on a cell. All of them are recorded: more would cost disk
@@ -46,7 +41,7 @@ class Rule:
 
 
 class Votes:
-    """The votes on one cell: the logits of its first sightings, added up."""
+    """The votes on one cell: the logits and sizes of its first sightings, added up."""
 
     def __init__(self, gate: str | None) -> None:
         """Starts without a vote.
@@ -57,7 +52,7 @@ class Votes:
         """
         self._gate = gate
         self._total: npt.NDArray[np.float32] | None = None
-        self._count = self._as_platelet = self._as_large = 0
+        self._count, self._sizes = 0, 0.0
 
     def add(self, sighting: CellResult) -> bool:
         """Takes in a sighting; returns whether it votes.
@@ -70,9 +65,7 @@ class Votes:
             return False
         self._total = sighting.logits + (0 if self._total is None else self._total)
         self._count += 1
-        self._as_platelet += record.kind == "platelet"
-        side = max(record.box.width, record.box.height)
-        self._as_large += side > LARGEST_PLATELET * record.red_cell_px
+        self._sizes += record.size_red_cells
         return True
 
     def merge(self, other: "Votes") -> None:
@@ -80,8 +73,7 @@ class Votes:
         if other._total is not None:
             self._total = other._total + (0 if self._total is None else self._total)
         self._count += other._count
-        self._as_platelet += other._as_platelet
-        self._as_large += other._as_large
+        self._sizes += other._sizes
 
     def decide(self, cell: int, rule: Rule, same_as: int | None = None) -> Decision:
         """The decision on the cell as the votes stand now.
@@ -94,16 +86,18 @@ class Votes:
         if self._total is None:
             reasons = () if self._gate is None else (self._gate,)
             return Decision(cell, None, None, reasons, 0, None, same_as)
-        mean = self._total / np.float32(self._count)
+        size = self._sizes / self._count
+        mean = only(
+            self._total / np.float32(self._count), possible_classes(rule.codes, size)
+        )
         probabilities = softmax(mean, rule.temperature)
         best = int(probabilities.argmax())
-        code, half = rule.codes[best], self._count / 2
-        by_size = size_reasons(code, self._as_platelet > half, self._as_large > half)
+        code = rule.codes[best]
         return Decision(
             cell,
             code,
             float(probabilities[best]),
-            rule.review(mean) + by_size,
+            rule.review(mean) + size_reasons(code, size),
             self._count,
             mean,
             same_as,

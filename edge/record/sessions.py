@@ -21,7 +21,7 @@ from edgecell.files import csv_text
 from edgecell.image.records import Box
 from edgecell.model.decision import Decision
 from edgecell.model.modelfile import ModelRecord
-from edgecell.model.probabilities import softmax
+from edgecell.model.probabilities import only, possible_classes, softmax
 
 
 @dataclass(frozen=True)
@@ -193,13 +193,15 @@ class RecordedSession:
     def sightings(self, cell: int) -> list[Sighting]:
         """On what the decision on a cell rests, oldest first.
 
-        The decision's logits are the mean of these.
+        The decision's logits are the mean of these, without the classes that the
+        cell's size excludes.
         """
         rows = self._db.execute(
             "WITH RECURSIVE same (cell) AS (SELECT ? UNION "
             "SELECT c.cell FROM cells c JOIN same ON c.same_as = same.cell) "
             "SELECT s.cell, s.frame, f.name, f.time_s, f.captured, s.age_ms, s.x0, "
-            "s.y0, s.x1, s.y1, s.gate, s.logits, c.seen, c.pixels FROM sightings s "
+            "s.y0, s.x1, s.y1, s.red_cell_px, s.gate, s.logits, c.seen, c.pixels "
+            "FROM sightings s "
             "JOIN frames f ON f.frame = s.frame "
             "LEFT JOIN crops c ON c.sighting = s.sighting "
             "WHERE s.cell IN same ORDER BY s.sighting",
@@ -208,13 +210,15 @@ class RecordedSession:
         return [self._sighting(row) for row in rows]
 
     def _sighting(self, row: tuple[Any, ...]) -> Sighting:
-        cell, frame, name, time_s, captured, age_ms, *box, gate, blob, seen, pixels = (
-            row
-        )
+        cell, frame, name, time_s, captured, age_ms, *rest = row
+        *sides, red_cell_px, gate, blob, seen, pixels = rest
+        box, codes = Box(*sides), self.model.codes
         logits, code, probability = _logits(blob), None, None
         if logits is not None:
-            probabilities = softmax(logits, self.model.temperature)
-            code = self.model.codes[int(probabilities.argmax())]
+            size = max(box.width, box.height) / red_cell_px
+            likely = only(logits, possible_classes(codes, size))
+            probabilities = softmax(likely, self.model.temperature)
+            code = codes[int(probabilities.argmax())]
             probability = float(probabilities.max())
         return Sighting(
             cell,
@@ -223,7 +227,7 @@ class RecordedSession:
             time_s,
             captured,
             age_ms,
-            Box(*box),
+            box,
             gate,
             code,
             probability,

@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,17 @@ class Prediction:
         if self.features is None:
             raise ValueError("classify with features=True")
         return np.asarray(self.features.mean((0, 1)), np.float32)
+
+    def only(self, possible: npt.NDArray[np.bool_]) -> "Prediction":
+        """The same with a probability of 0 for each class that is not possible.
+
+        Logits and maps stay the network's: mean(map) + bias = logit.
+
+        Args:
+            possible: bool (C,), see `possible_classes`.
+        """
+        left = np.where(possible, self.probabilities, 0.0)
+        return replace(self, probabilities=left / left.sum())
 
     def top(self, k: int) -> list[tuple[str, float]]:
         """The k most probable classes: (code, probability), best first."""

@@ -5,26 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edgecell.classes import PLATELET
 from edgecell.model.modelfile import ModelRecord
-from edgecell.model.probabilities import softmax
+from edgecell.model.probabilities import can_be, softmax
 
 LOW_CONFIDENCE = "low confidence"
 SEVERAL = "several classes possible"
 UNLIKE = "out of distribution"
 
-PLATELET_SIZE = "as small as a platelet"
-"""Reason to review what was found as a platelet and classified as something else. On
-the mosaic of `benchmarks.counting` none of 120 white cells was found as a platelet, and
-18 of 34 stray platelets were classified as white cells."""
-
-WHITE_CELL_SIZE = "as large as a white cell"
-"""Reason to review what is longer than `LARGEST_PLATELET` and classified as one."""
-
-LARGEST_PLATELET = 1.3
-"""In red-cell diameters. Of cells of the validation split on a mosaic as
-`benchmarks.counting` makes it, 1 of 58 platelets was longer and 119 of 120 white cells
-were."""
+WRONG_SIZE = "its size fits no class of the model"
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +25,8 @@ class Decision:
         probability: of that class, 0..1; None likewise.
         reasons: why a person has to look at it; empty if it is accepted.
         votes: sightings whose logits were averaged.
-        logits: float32 (C,), their mean; None without votes.
+        logits: float32 (C,), their mean, with minus infinity for the classes that the
+            cell's size excludes; None without votes.
         same_as: the cell that this one turned out to be; it no longer counts.
     """
 
@@ -98,14 +87,14 @@ def review_reasons(
     return tuple(reasons)
 
 
-def size_reasons(code: str, platelet_sized: bool, large: bool) -> tuple[str, ...]:
+def size_reasons(code: str, size_red_cells: float) -> tuple[str, ...]:
     """Why a person should look at a cell whose class and size don't go together.
+
+    That is left where the model knows no class that a cell of this size can have: else
+    `possible_classes` has taken the others out.
 
     Args:
         code: the class that the network names.
-        platelet_sized: whether the localiser took it for a platelet.
-        large: whether it is longer than `LARGEST_PLATELET`.
+        size_red_cells: longer side of the cell's box in red-cell diameters.
     """
-    if code == PLATELET:
-        return (WHITE_CELL_SIZE,) if large else ()
-    return (PLATELET_SIZE,) if platelet_sized else ()
+    return () if can_be(code, size_red_cells) else (WRONG_SIZE,)

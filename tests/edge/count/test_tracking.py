@@ -20,7 +20,6 @@ from edgecell.edge.sources.still import read_image
 from edgecell.image.preprocess import Bgr, Image, crop_square
 from edgecell.image.records import Box
 from edgecell.model.classifier import Classifier
-from edgecell.model.decision import PLATELET_SIZE, WHITE_CELL_SIZE
 from edgecell.model.modelfile import bundled_model
 from tests.factories import cell_result
 
@@ -242,38 +241,24 @@ def test_reasons_come_from_the_mean_and_gated_sightings_do_not_vote() -> None:
     assert (got.counted, got.flagged) == ({}, {"SNE": 1})
 
 
-def test_a_white_cell_of_a_platelets_size_is_to_be_reviewed() -> None:
-    camera = Camera([(200, 200)])
-    image = camera.result(0, 0).frame.image
-    cell = found(Box(190, 190, 210, 210), image)
-    small = replace(cell, record=replace(cell.record, kind="platelet"))
-
-    def show(cell: CellResult) -> tuple[str, ...]:
-        tracked = camera.show(FrameResult(Frame(0, 0.0, image, "slide"), (cell,)))
-        reasons = tracked.changed[0].reasons
-        assert tracked.to_review == ({0} if reasons else set())
-        return reasons
-
-    assert show(small) == (PLATELET_SIZE,)
-    assert show(cell) == (), "half of the votes"
-    assert show(small) == (PLATELET_SIZE,)
-    platelet = np.asarray(np.eye(12)[CODES.index("PLT")] * 9, np.float32)
-    assert show(replace(small, logits=platelet)) == ()
-
-
-@pytest.mark.parametrize(("side", "large"), [(30, False), (76, False), (80, True)])
-@pytest.mark.parametrize("code", ["PLT", "LY"])
-def test_a_platelet_of_a_white_cells_size_is_to_be_reviewed(
-    code: str, side: int, large: bool
-) -> None:
+@pytest.mark.parametrize(
+    ("side", "code"), [(30, "PLT"), (50, "ERB"), (76, "SNE"), (90, "LY")]
+)
+def test_a_cells_size_takes_classes_out(side: int, code: str) -> None:
     """A red cell is 60 pixels here."""
     camera = Camera([(200, 200)])
     image = camera.result(0, 0).frame.image
-    logits = list(np.eye(12)[CODES.index(code)])
-    cell = found(Box(160, 160, 160 + side, 190), image, logits)
+    logits = np.zeros(12)
+    for name, likely in (("LY", 3), ("ERB", 4), ("PLT", 5), ("SNE", 6)):
+        logits[CODES.index(name)] = likely
+    if side == 50:  # of the two that are possible
+        logits[CODES.index("PLT")] = 0
+    if side == 90:  # a platelet, but for its size
+        logits[[CODES.index("SNE"), CODES.index("ERB")]] = 0
+    cell = found(Box(160, 160, 160 + side, 190), image, list(logits))
     tracked = camera.show(FrameResult(Frame(0, 0.0, image, "slide"), (cell,)))
-    expected = (WHITE_CELL_SIZE,) if large and code == "PLT" else ()
-    assert tracked.changed[0].reasons == expected
+    assert tracked.changed[0].code == code
+    assert tracked.changed[0].reasons == ()
 
 
 def test_a_part_of_a_known_cell_is_no_new_one() -> None:

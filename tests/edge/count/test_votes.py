@@ -4,7 +4,7 @@ import pytest
 from edgecell.classes import CODES
 from edgecell.edge.count.votes import MOST_VOTES, Rule, Votes
 from edgecell.image.records import Box
-from edgecell.model.decision import PLATELET_SIZE, WHITE_CELL_SIZE, size_reasons
+from edgecell.model.decision import WRONG_SIZE, size_reasons
 from tests.factories import cell_result
 
 RULE = Rule(CODES)
@@ -47,17 +47,28 @@ def test_the_ninth_sighting_has_no_vote() -> None:
     assert added == [True] * MOST_VOTES + [False]
 
 
-@pytest.mark.parametrize(
-    ("code", "platelet_sized", "large", "reasons"),
-    [
-        ("PLT", True, False, ()),
-        ("PLT", True, True, (WHITE_CELL_SIZE,)),
-        ("PLT", False, False, ()),
-        ("LY", True, False, (PLATELET_SIZE,)),
-        ("LY", False, True, ()),
-    ],
-)
-def test_class_and_size_have_to_go_together(
-    code: str, platelet_sized: bool, large: bool, reasons: tuple[str, ...]
-) -> None:
-    assert size_reasons(code, platelet_sized, large) == reasons
+def test_what_only_another_model_could_name_is_to_be_reviewed() -> None:
+    assert size_reasons("LY", 0.5) == (WRONG_SIZE,)
+    assert size_reasons("LY", 1.5) == size_reasons("PLT", 0.5) == ()
+    without = Rule(("LY", "SNE"))
+    votes = Votes(None)
+    assert votes.add(cell_result(BOX, logits=[2, 1], red_cell_px=80.0))
+    decision = votes.decide(1, without)
+    assert (decision.code, decision.reasons) == ("LY", (WRONG_SIZE,))
+
+
+def test_the_size_over_all_votes_excludes_classes() -> None:
+    logits = np.zeros(12, np.float32)
+    logits[CODES.index("PLT")], logits[CODES.index("LY")] = 5, 3
+    votes = Votes(None)
+    assert votes.add(cell_result(BOX, logits=logits, red_cell_px=40.0))
+    assert votes.decide(1, RULE).code == "PLT"  # 1.0 red cells: either
+    # 2.0 red cells: 1.5 in the mean, which no platelet has
+    assert votes.add(cell_result(BOX, logits=logits, red_cell_px=20.0))
+    decision = votes.decide(1, RULE)
+    assert decision.code == "LY"
+    assert decision.logits is not None
+    assert decision.logits[CODES.index("PLT")] == -np.inf
+    assert decision.logits[CODES.index("LY")] == 3
+    e3, rest = np.exp(3.0), 10.0  # the ten others have a logit of 0
+    assert decision.probability == pytest.approx(e3 / (e3 + rest))
