@@ -137,9 +137,15 @@ class JobQueue:
         holder: name under which this one holds jobs.
     """
 
-    def __init__(self, folder: Path, database: sqlite3.Connection) -> None:
-        """Takes an open database; see `open_queue`."""
+    def __init__(
+        self,
+        folder: Path,
+        database: sqlite3.Connection,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Works on an open database; `open_queue` opens it."""
         self.folder = folder
+        self._clock = clock
         self._db = database
         self.holder = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         (model,) = database.execute("SELECT model FROM session").fetchone()
@@ -159,7 +165,7 @@ class JobQueue:
         """
         with self._transaction():
             # Read inside: while this waited for the file, others took jobs.
-            now = time.time()
+            now = self._clock()
             numbers = self._db.execute(
                 f"SELECT job FROM jobs WHERE {_OPEN} AND {_FREE} ORDER BY job "
                 "LIMIT :count",
@@ -185,7 +191,7 @@ class JobQueue:
         with self._transaction():
             self._db.execute(
                 "UPDATE jobs SET lease_until = ? WHERE holder = ?",
-                (time.time() + LEASE_S, holder),
+                (self._clock() + LEASE_S, holder),
             )
 
     def acknowledge(self, job: Job, explanation: Explanation) -> bool:
@@ -247,7 +253,7 @@ class JobQueue:
 
     def status(self) -> Status:
         """How the queue stands."""
-        now = {"now": time.time(), "lease": LEASE_S}
+        now = {"now": self._clock(), "lease": LEASE_S}
         (open_jobs,) = self._db.execute(
             f"SELECT count(*) FROM jobs WHERE {_OPEN}"
         ).fetchone()
@@ -307,18 +313,23 @@ def decode_seen(png: bytes) -> Rgb:
 
 
 @contextmanager
-def open_queue(folder: Path, mode: Literal["ro", "rw"] = "rw") -> Iterator[JobQueue]:
+def open_queue(
+    folder: Path,
+    mode: Literal["ro", "rw"] = "rw",
+    clock: Callable[[], float] = time.time,
+) -> Iterator[JobQueue]:
     """Opens a session's queue; the session may be running.
 
     Args:
         folder: a folder that 'edgecell run' wrote.
         mode: for reading, or for working too.
+        clock: gives seconds since 1970, which leases go by.
 
     Raises:
         InputError: it has no record that can be read.
     """
     with open_database(folder, mode) as database:
-        yield JobQueue(folder, database)
+        yield JobQueue(folder, database, clock)
 
 
 def each_queue(

@@ -24,12 +24,34 @@ class StopWorkError(BaseException):
     """Raised by a signal: hands back what is in hand, and ends."""
 
 
-def _ticks() -> tuple[int, int]:
-    """Processor time since the start of the machine: of programs that are not nice,
-    and all of it, idle too. The worker is nice, so it doesn't count itself."""
-    first = Path("/proc/stat").read_text().partition("\n")[0]
-    user, nice, system, *rest = map(int, first.split()[1:9])
-    return user + system, user + nice + system + sum(rest)
+class Machine:
+    """What `Conditions` asks this machine."""
+
+    def now(self) -> datetime:
+        """Local time."""
+        return datetime.now()
+
+    def ticks(self) -> tuple[int, int]:
+        """Processor time since the machine started, in ticks.
+
+        Returns:
+            That of programs that are not nice, and all of it, idle time too. The worker
+            is nice, so it doesn't count itself.
+
+        Raises:
+            OSError: the system doesn't tell.
+        """
+        first = Path("/proc/stat").read_text().partition("\n")[0]
+        user, nice, system, *rest = map(int, first.split()[1:9])
+        return user + system, user + nice + system + sum(rest)
+
+    def celsius(self) -> float | None:
+        """Temperature of the hottest sensor; None if there is none."""
+        return read_board().temperature_c
+
+    def wait(self) -> None:
+        """Waits until a second look is worth it."""
+        time.sleep(_LOOK_EVERY_S)
 
 
 class Conditions:
@@ -40,8 +62,9 @@ class Conditions:
         max_load: float | None = None,
         max_celsius: float | None = None,
         between: tuple[int, int] | None = None,
+        machine: Machine | None = None,
     ) -> None:
-        """Takes the limits.
+        """Sets the limits.
 
         Args:
             max_load: highest share of the cores that other programs use, 0..1, since
@@ -49,26 +72,28 @@ class Conditions:
             max_celsius: hottest sensor, degrees Celsius; None for any.
             between: start and end of a daily time window, minutes after midnight,
                 local time; it may go over midnight. None for the whole day.
+            machine: whom to ask; None for this machine.
 
         Raises:
             InputError: a limit on the load where the system doesn't tell it.
         """
         self._max_load, self._max_celsius = max_load, max_celsius
         self._between = between
+        self._machine = machine or Machine()
         self._before, self._load = (0, 0), 0.0
         if max_load is not None:
             try:
-                self._before = _ticks()
+                self._before = self._machine.ticks()
             except OSError as e:
                 raise InputError(
                     "this system does not tell its load; leave out --max-load"
                 ) from e
-            time.sleep(_LOOK_EVERY_S)
+            self._machine.wait()
 
     def why_not(self) -> str:
         """What speaks against working now; '' if nothing does."""
         if self._between:
-            now = datetime.now()
+            now = self._machine.now()
             minute, (start, end) = 60 * now.hour + now.minute, self._between
             inside = start <= minute < end
             if start > end:
@@ -78,13 +103,13 @@ class Conditions:
         if self._max_load is not None and self._others() > self._max_load:
             return f"for an idle machine (others use {self._load:.0%} of it)"
         limit = self._max_celsius
-        celsius = None if limit is None else read_board().temperature_c
+        celsius = None if limit is None else self._machine.celsius()
         if celsius is not None and limit is not None and celsius > limit:
             return f"for a cooler board ({celsius:.0f} degrees Celsius)"
         return ""
 
     def _others(self) -> float:
-        busy, total = _ticks()
+        busy, total = self._machine.ticks()
         # A hundred ticks a second and core: a few would be noise.
         if total - self._before[1] >= _LEAST_TICKS:
             self._load = (busy - self._before[0]) / (total - self._before[1])

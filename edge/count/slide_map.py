@@ -67,7 +67,13 @@ class Match:
 class SlideMap:
     """The fields of a session and the cells in them."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_fields: int = MOST_FIELDS) -> None:
+        """Starts with no field.
+
+        Args:
+            most_fields: see `MOST_FIELDS`.
+        """
+        self._most_fields = most_fields
         self._fields: list[Field] = []
         self._reference: Field | None = None
         self._here: Place | None = None
@@ -177,7 +183,7 @@ class SlideMap:
         else:
             self._fields.remove(nearest)
         self._fields.append(nearest)  # the last one in sight is the last to go
-        del self._fields[:-MOST_FIELDS]
+        del self._fields[: -self._most_fields]
         self._reference, self._here = nearest, place
 
     def _near(self, place: Place, width: int, height: int) -> Iterable[MappedCell]:

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 from edgecell.edge.analyse.pipeline import FrameResult
 from edgecell.edge.count.fields import MappedCell
-from edgecell.edge.count.slide_map import SlideMap
+from edgecell.edge.count.slide_map import MOST_FIELDS, SlideMap
 from edgecell.edge.count.votes import Rule, Votes
 from edgecell.model.decision import Decision
 
@@ -58,14 +58,15 @@ class Tracker:
     seen whole. One session is one slide at one magnification.
     """
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rule: Rule, most_fields: int = MOST_FIELDS) -> None:
         """Starts with an empty map.
 
         Args:
             rule: the model's; see `Rule.of_model`.
+            most_fields: see `MOST_FIELDS`.
         """
         self._rule = rule
-        self._map = SlideMap()
+        self._map = SlideMap(most_fields)
         # Weak: what the map forgets is forgotten here.
         self._votes: WeakKeyDictionary[MappedCell, Votes] = WeakKeyDictionary()
         self._decisions: WeakKeyDictionary[MappedCell, Decision] = WeakKeyDictionary()

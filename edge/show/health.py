@@ -142,25 +142,30 @@ class Health:
 
 
 class Monitor:
-    """Tells others every second how the loop does, on a thread of its own."""
+    """Publishes the health of the loop every second, on a thread of its own."""
 
     def __init__(
         self,
         examine: Callable[[], Health],
         file: Path | None,
         show: Callable[[Health], None] | None,
+        period_s: float = PERIOD_S,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Takes whom to ask and to tell; systemd is told if it wants to know.
+        """Says where to publish; systemd is told if it has asked for it.
 
         Args:
-            examine: finds out how the loop does; called on the monitor's thread.
+            examine: finds out how the loop is; called on the monitor's thread.
             file: JSON file that is written anew every time; None for none.
-            show: told every time, and once more at the end; None for nobody.
+            show: called every time, and once more at the end; None for nobody.
+            period_s: time between two looks, seconds.
+            clock: gives seconds, by which a loop that hangs is known.
         """
+        self._period_s, self._clock = period_s, clock
         self._examine, self._file, self._show = examine, file, show
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._systemd = WatchDog(self._socket)  # does nothing without systemd
-        self._turned_s = time.monotonic()
+        self._turned_s = self._clock()
         self._stop = threading.Event()
         self._thread = threading.Thread(
             target=self._work, name="edgecell-monitor", daemon=True
@@ -179,10 +184,10 @@ class Monitor:
 
     def turn(self) -> None:
         """To be called on every turn of the loop: it goes round."""
-        self._turned_s = time.monotonic()
+        self._turned_s = self._clock()
 
     def _work(self) -> None:
-        while not self._stop.wait(PERIOD_S):
+        while not self._stop.wait(self._period_s):
             self._tell()
 
     def _tell(self) -> None:
@@ -193,7 +198,7 @@ class Monitor:
             except OutputError as e:
                 logger.warning("%s; health is not written any more", e)
                 self._file = None
-        if time.monotonic() - self._turned_s < _HUNG_S:
+        if self._clock() - self._turned_s < _HUNG_S:
             # Not `ping`, which goes by the wall clock: boards without a battery jump.
             self._systemd.notify()
             self._systemd.status(health.line())

@@ -1,5 +1,4 @@
 import sqlite3
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -113,17 +112,29 @@ def test_two_workers_share_a_queue(session: Path) -> None:
         assert [job.cell for job in one.claim(5)] == [2, 3]
 
 
+class Clock:
+    """A clock that a test sets."""
+
+    now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 def test_a_lease_that_ran_out_is_claimed_anew_and_one_result_counts(
-    session: Path, monkeypatch: pytest.MonkeyPatch
+    session: Path,
 ) -> None:
-    now = time.time()
-    with open_queue(session) as slow, open_queue(session) as other:
+    clock = Clock()
+    with (
+        open_queue(session, clock=clock) as slow,
+        open_queue(session, clock=clock) as other,
+    ):
         (job,) = slow.claim()
-        monkeypatch.setattr(time, "time", lambda: now + 50)
+        clock.now += 50
         slow.renew(slow.holder)
-        monkeypatch.setattr(time, "time", lambda: now + 100)
+        clock.now += 50
         assert [j.cell for j in other.claim(3)] == [2, 3], "it was renewed"
-        monkeypatch.setattr(time, "time", lambda: now + 111)
+        clock.now += 11
         (again,) = other.claim()
         assert again.job == job.job
         assert other.acknowledge(again, explanation())
@@ -135,13 +146,11 @@ def test_a_lease_that_ran_out_is_claimed_anew_and_one_result_counts(
     ]
 
 
-def test_a_clock_that_is_set_back_holds_up_nothing(
-    session: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = time.time()
-    with open_queue(session) as queue:
+def test_a_clock_that_is_set_back_holds_up_nothing(session: Path) -> None:
+    clock = Clock()
+    with open_queue(session, clock=clock) as queue:
         queue.claim(3)
-        monkeypatch.setattr(time, "time", lambda: now - 3600)
+        clock.now -= 3600
         assert len(queue.claim(3)) == 3
 
 
@@ -177,15 +186,13 @@ def test_many_workers_never_hold_the_same_job(tmp_path: Path) -> None:
     assert sorted(every) == list(range(1, 61))
 
 
-def test_what_kills_its_workers_is_set_aside(
-    session: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = time.time()
-    with open_queue(session) as queue:
-        for n in range(MOST_CLAIMS):
-            monkeypatch.setattr(time, "time", lambda n=n: now + 100 * n)
+def test_what_kills_its_workers_is_set_aside(session: Path) -> None:
+    clock = Clock()
+    with open_queue(session, clock=clock) as queue:
+        for _ in range(MOST_CLAIMS):
             assert queue.claim()[0].cell == 1
-        monkeypatch.setattr(time, "time", lambda: now + 10**6)
+            clock.now += 100
+        clock.now += 10**6
         assert queue.claim()[0].cell == 2
         assert queue.status().set_aside[0].error == "its workers were killed"
 

@@ -16,10 +16,8 @@ from click.testing import CliRunner
 
 from edgecell.cli import cli
 from edgecell.edge.record.policy import Policy
-from edgecell.edge.show.health import Board
-from edgecell.explain import work
 from edgecell.explain.queue import open_queue
-from edgecell.explain.work import Conditions, parse_window
+from edgecell.explain.work import Conditions, Machine, parse_window
 from tests.explain.sessions import CAM, MODEL, ROOT, record, seen
 from tests.factories import rows
 
@@ -252,17 +250,32 @@ def test_a_cluster_that_loses_a_worker_finishes_every_job_once(
     assert rows(folder, heat) == rows(alone, heat)
 
 
-def test_conditions(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Clock(datetime):
-        at = (0, 0)
+class StandIn(Machine):
+    """A machine that tells what a test wants."""
 
-        @classmethod
-        def now(cls, tz: Any = None) -> "Clock":
-            return cls(2026, 1, 1, *cls.at)
+    at = (0, 0)
+    hottest: float | None = None
 
-    monkeypatch.setattr(work, "datetime", Clock)
-    night = Conditions(between=parse_window("22:00-06:00"))
-    day = Conditions(between=parse_window("08:00-17:30"))
+    def __init__(self, *ticks: tuple[int, int]) -> None:
+        self._ticks = iter(ticks)
+
+    def now(self) -> datetime:
+        return datetime(2026, 1, 1, *self.at)
+
+    def ticks(self) -> tuple[int, int]:
+        return next(self._ticks)
+
+    def celsius(self) -> float | None:
+        return self.hottest
+
+    def wait(self) -> None:
+        pass
+
+
+def test_the_time_of_day() -> None:
+    machine = StandIn()
+    night = Conditions(between=parse_window("22:00-06:00"), machine=machine)
+    day = Conditions(between=parse_window("08:00-17:30"), machine=machine)
     for at, in_night, in_day in (
         ((23, 0), True, False),
         ((5, 59), True, False),
@@ -271,18 +284,30 @@ def test_conditions(monkeypatch: pytest.MonkeyPatch) -> None:
         ((17, 29), False, True),
         ((21, 59), False, False),
     ):
-        Clock.at = at
+        machine.at = at
         assert (night.why_not() == "", day.why_not() == "") == (in_night, in_day)
     assert night.why_not() == "until 22:00"
-    ticks = iter([(100, 1000), (160, 1100), (161, 1101), (200, 1201)])
-    monkeypatch.setattr(work, "_ticks", lambda: next(ticks))
-    monkeypatch.setattr(time, "sleep", lambda _: None)
-    busy = Conditions(max_load=0.5)
+
+
+def test_the_load_of_others() -> None:
+    machine = StandIn((100, 1000), (160, 1100), (161, 1101), (200, 1201))
+    busy = Conditions(max_load=0.5, machine=machine)
     assert "others use 60%" in busy.why_not()
     assert "others use 60%" in busy.why_not(), "one tick says nothing"
     assert busy.why_not() == "", "40 of 101"
-    monkeypatch.setattr(work, "read_board", lambda: Board(71.0, None))
-    assert "71 degrees" in Conditions(max_celsius=70).why_not()
-    assert Conditions(max_celsius=72).why_not() == ""
-    monkeypatch.setattr(work, "read_board", lambda: Board(None, None))
-    assert Conditions(max_celsius=1).why_not() == ""
+
+
+def test_the_temperature() -> None:
+    machine = StandIn()
+    machine.hottest = 71.0
+    assert "71 degrees" in Conditions(max_celsius=70, machine=machine).why_not()
+    assert Conditions(max_celsius=72, machine=machine).why_not() == ""
+    machine.hottest = None
+    assert Conditions(max_celsius=1, machine=machine).why_not() == ""
+
+
+def test_this_machine_answers() -> None:
+    machine = Machine()
+    busy, total = machine.ticks()
+    assert 0 < busy < total
+    assert machine.now().year > 2025

@@ -10,7 +10,6 @@ from edgecell.benchmarks.counting import classify_alone, count_cells, score
 from edgecell.benchmarks.make_mosaic import mosaic
 from edgecell.classes import CODES
 from edgecell.edge.analyse.pipeline import CellResult, FrameResult
-from edgecell.edge.count import slide_map
 from edgecell.edge.count.differential import CellCount, Differential
 from edgecell.edge.count.tracking import TrackedFrame, Tracker
 from edgecell.edge.count.votes import MOST_VOTES, Rule
@@ -291,8 +290,8 @@ def test_pictures_of_different_slides_have_nothing_in_common() -> None:
     assert numbers == list(range(1, len(numbers) + 1))
 
 
-def test_the_map_is_bounded(monkeypatch: pytest.MonkeyPatch, camera: Camera) -> None:
-    monkeypatch.setattr(slide_map, "MOST_FIELDS", 3)
+def test_the_map_is_bounded(camera: Camera) -> None:
+    camera.tracker = Tracker(Rule(CODES), most_fields=3)
     for x in range(0, 1400, 100):
         camera.look(x)
     assert camera.counted == camera.whole_at(*range(0, 1400, 100))

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from edgecell.edge.show import health
 from edgecell.edge.show.health import Board, Health, Monitor, read_board
 
 
@@ -82,33 +81,42 @@ def messages(listener: socket.socket) -> list[str]:
 
 
 def test_systemd_is_told_as_long_as_the_loop_goes_round(
-    systemd: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    systemd: socket.socket, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(health, "PERIOD_S", 0.02)
-    monkeypatch.setattr(health, "_HUNG_S", 0.3)
+    now = [1000.0]
     shown: list[Health] = []
-    with Monitor(some_health, tmp_path / "h.json", shown.append) as monitor:
-        for _ in range(10):
-            monitor.turn()
-            time.sleep(0.02)
+    told: list[str] = []
+
+    def told_times(times: int) -> None:
+        end = len(shown) + times
+        while len(shown) < end:
+            time.sleep(0.002)
+
+    file = tmp_path / "h.json"
+    with Monitor(some_health, file, shown.append, 0.005, lambda: now[0]) as monitor:
+        told_times(4)
         told = messages(systemd)
         assert told[0] == "READY=1"
         assert told.count("WATCHDOG=1") >= 3
         assert any(m.startswith("STATUS=Source on, 22.2 frames/s") for m in told)
-        assert json.loads((tmp_path / "h.json").read_text())["frames_in"] == 100
-        for _ in range(25):  # the loop hangs
-            time.sleep(0.02)
-            told = messages(systemd)
-        assert told == []
-    assert len(shown) >= 5
+        assert json.loads(file.read_text())["frames_in"] == 100
+        now[0] += 21  # the loop hangs
+        told_times(2)  # one may have been under way
+        messages(systemd)
+        told_times(4)
+        assert messages(systemd) == []
+        monitor.turn()
+        told_times(2)
+        assert "WATCHDOG=1" in messages(systemd)
 
 
 def test_a_health_file_that_cannot_be_written_is_said_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(health, "PERIOD_S", 0.02)
     assert "NOTIFY_SOCKET" not in os.environ
     (tmp_path / "file").write_text("")
-    with Monitor(some_health, tmp_path / "file" / "h.json", None):
-        time.sleep(0.2)
+    shown: list[Health] = []
+    with Monitor(some_health, tmp_path / "file" / "h.json", shown.append, 0.005):
+        while len(shown) < 4:
+            time.sleep(0.002)
     assert caplog.text.count("health is not written any more") == 1
