@@ -53,7 +53,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "service": (
         "edgecell.edge.commands.service",
-        "Run at a camera for good, as a systemd service.",
+        "Keep running at a camera, as a systemd service.",
     ),
     "doctor": ("edgecell.edge.commands.doctor", "Check this machine's set-up."),
     "bench": ("edgecell.benchmarks.bench_command", "Measure a model's cost."),

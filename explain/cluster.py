@@ -1,4 +1,4 @@
-"""Works queues of explanations off on a Dask cluster, for whole archives."""
+"""Processes queues of explanations on a Dask cluster, for whole archives."""
 
 import logging
 import tempfile

@@ -1,4 +1,4 @@
-"""Works a queue of explanations off, gently, on this machine."""
+"""Processes a queue of explanations on this machine, at low priority."""
 
 import logging
 import threading

@@ -175,7 +175,7 @@ def check_red_cell_px(red_cell_px: float | None) -> None:
     low, high = _RED_CELL_PX_RANGE
     if red_cell_px is not None and not low <= red_cell_px <= high:
         raise InputError(
-            f"a red cell of {red_cell_px:g} pixels is none; give its diameter in the "
+            f"no red cell is {red_cell_px:g} pixels wide; give its diameter in the "
             f"frame, {low:g} to {high:g}, or leave it to be measured"
         )
 

@@ -42,7 +42,7 @@ def page_options(command: Any) -> Any:
         click.option(
             "--no-sign-in",
             is_flag=True,
-            help="Let everybody at this machine do everything; on loopback alone.",
+            help="Let everybody at this machine do everything; only on loopback.",
         ),
         click.option(
             "--port",

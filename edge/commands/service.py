@@ -194,9 +194,9 @@ def _whole(source: str) -> str:
     return source
 
 
-@click.group("service", short_help="Run at a camera for good, as a systemd service.")
+@click.group("service", short_help="Keep running at a camera, as a systemd service.")
 def command() -> None:
-    """Run at a camera for good, as a systemd service."""
+    """Keep running at a camera, as a systemd service."""
 
 
 @command.command("print", context_settings={"ignore_unknown_options": True})
@@ -250,7 +250,7 @@ def _check_options(source: str, options: Sequence[str]) -> None:
 
     if any(not c.isprintable() for text in (source, *options) for c in text):
         raise InputError(
-            "a control character, or one that is not valid UTF-8, fits into no unit; "
+            "a unit holds no control character and nothing that is not UTF-8; "
             "in an address write it as %XX"
         )
     parameters = run_command.command.make_context("run", ["0", *options]).params

@@ -1,4 +1,4 @@
-"""Parts of a frame that is too large to be looked at as a whole."""
+"""Splits a frame that is too large into tiles."""
 
 import itertools
 import math

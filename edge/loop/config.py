@@ -86,7 +86,7 @@ class LoopConfig:
 
     @property
     def goals(self) -> tuple[Goal, ...]:
-        """What is to be decided before the run ends."""
+        """The questions that the run has to decide before it ends."""
         return tuple(parse_goal(text) for text in self.until)
 
     @property

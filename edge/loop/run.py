@@ -250,7 +250,7 @@ class Run:
         return self._loop.differential if self._loop else Differential({}, {})
 
     def health(self) -> Health | None:
-        """How the loop does now; None before it runs."""
+        """Health of the loop now; None before it runs."""
         return self._loop.health() if self._loop is not None else None
 
 

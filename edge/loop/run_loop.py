@@ -87,7 +87,7 @@ class Tally:
 
     @property
     def fps(self) -> float:
-        """Frames looked at in a second, over the last of them; 0 if none comes."""
+        """Frames processed in a second, over the last of them; 0 if none comes."""
         done = list(self.done_s)
         if len(done) < 2 or time.monotonic() - done[-1] > STALL_S:
             return 0.0

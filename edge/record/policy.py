@@ -49,7 +49,7 @@ def parse_policy(text: str, methods: tuple[str, ...]) -> Policy:
 def keep_queue(
     database: sqlite3.Connection, policy: Policy, decision: Decision
 ) -> None:
-    """Brings a cell's jobs into line with what is held of it now.
+    """Brings a cell's jobs into line with the present decision on it.
 
     A decision changes while its cell is in view; jobs that nobody has begun follow it.
 

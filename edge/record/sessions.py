@@ -149,7 +149,7 @@ class RecordedSession:
         )
 
     def decisions(self) -> list[Decision]:
-        """What is held of each cell, each once, by number."""
+        """The decision on each cell, by number; merged cells once."""
         rows = self._db.execute(
             "SELECT cell, code, probability, reasons, votes, logits FROM decisions "
             "JOIN cells USING (cell) WHERE same_as IS NULL ORDER BY cell"
@@ -172,7 +172,7 @@ class RecordedSession:
         return readings(self.decisions(), Trail(self._folder, self._db).reviewed())
 
     def decision(self, cell: int) -> Decision:
-        """What is held of one cell, or of the cell that it turned out to be.
+        """The decision on a cell, or on the cell that it was merged into.
 
         Raises:
             InputError: there is no such cell.

@@ -1,4 +1,4 @@
-"""How a running loop does: for people, systemd and whatever reads a JSON file."""
+"""Health of a running loop, for people, systemd and programs that read JSON."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ _JOIN_S = 1.0
 """A terminal or disk that hangs must not hold up the end of the program."""
 
 _HUNG_S = 20.0
-"""A loop that has not gone round for so long is not told to be well."""
+"""A loop that has not gone round for so long is not reported as healthy."""
 
 # https://www.raspberrypi.com/documentation/computers/os.html#get_throttled
 _THROTTLING = {
@@ -78,7 +78,7 @@ def _read(file: Path) -> str | None:
 
 @dataclass(frozen=True)
 class Health:
-    """How the loop does.
+    """Health of the loop.
 
     Attributes:
         source: 'on', or why it is lost.
@@ -142,7 +142,7 @@ class Health:
 
 
 class Monitor:
-    """Publishes the health of the loop every second, on a thread of its own."""
+    """Reports the health of the loop every second, on a thread of its own."""
 
     def __init__(
         self,
@@ -152,7 +152,7 @@ class Monitor:
         period_s: float = PERIOD_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Says where to publish; systemd is told if it has asked for it.
+        """Prepares the thread. systemd is told too if it started the program.
 
         Args:
             examine: finds out how the loop is; called on the monitor's thread.

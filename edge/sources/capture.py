@@ -142,11 +142,11 @@ class Capture:
                 self._changed.wait(left)
 
     def is_stale(self, frame: Frame) -> bool:
-        """Whether a frame of a live source is too old to be looked at."""
+        """Whether a frame of a live source is too old to be processed."""
         return self._source.live and frame.age_s >= STALL_S
 
     def drop(self) -> None:
-        """Counts a frame that was taken and has grown stale before it was looked at."""
+        """Counts a frame that was taken and grew stale before it was processed."""
         with self._changed:
             self._dropped += 1
 

@@ -98,7 +98,7 @@ class WatchedFiles:
             listing = self._list_files()
             self._tell_others(listing)
             for path in listing.images:
-                with suppress(OSError):  # taken away while it was looked at
+                with suppress(OSError):  # removed while it was read
                     status = path.stat()
                     found[path] = (status.st_mtime_ns, status.st_size)
         return found

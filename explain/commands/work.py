@@ -81,7 +81,7 @@ def _of_model(root: Path, model: str, sha256: str) -> "tuple[list[Status], list[
 @click.option(
     "--between",
     metavar="WINDOW",
-    help="Work in this time of day alone, such as 22:00-06:00.",
+    help="Work only at this time of day, such as 22:00-06:00.",
 )
 @click.option(
     "--scheduler",

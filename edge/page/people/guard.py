@@ -132,7 +132,7 @@ class Guard:
         if not self._door.serves(host):
             return PlainTextResponse(f"This page is not served as {host!r}.", 421)
         if scope["method"] not in _SAFE and not self._own(headers, host):
-            return PlainTextResponse("Changes are taken from this page alone.", 403)
+            return PlainTextResponse("Only this page may change something.", 403)
         scope["person"] = self._door.everybody or await self._who(headers)
         if scope["person"] is not None or path.startswith(_OPEN):
             return None
