@@ -1,5 +1,6 @@
 """What is decided about a cell, and every reason for a person to look at it."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,8 +84,20 @@ def review_reasons(
         codes = ", ".join(record.codes[i] for i in (best, *others))
         reasons.append(f"{SEVERAL}: {codes}")
     elif not possible[best]:
-        reasons.append(LOW_CONFIDENCE)
+        reasons.append(_too_low(record, best, float(probabilities[best])))
     return tuple(reasons)
+
+
+def _too_low(record: ModelRecord, best: int, probability: float) -> str:
+    """Both figures, since 99 % can be too little for a class that is easily mistaken.
+
+    Rounded apart, so that they never look equal.
+    """
+    assert record.review is not None
+    had = math.floor(1000 * probability) / 10
+    needed = math.ceil(1000 * record.review.least_probability[best]) / 10
+    code = record.codes[best]
+    return f"{LOW_CONFIDENCE}: {code} at {had:g} %, accepted from {needed:g} %"
 
 
 def size_reasons(code: str, size_red_cells: float) -> tuple[str, ...]:

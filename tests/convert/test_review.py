@@ -79,7 +79,9 @@ def test_reasons() -> None:
     assert review_reasons(logits(0.05, 0.25, 0.7), RECORD) == (
         f"several classes possible: {C}, {B}",
     )
-    assert review_reasons(logits(0.1, 0.1, 0.8), RECORD) == ("low confidence",)
+    assert review_reasons(logits(0.1, 0.1488, 0.7512), RECORD) == (
+        f"low confidence: {C} at 75.1 %, accepted from 90 %",
+    )
     assert review_reasons(logits(0.9, 0.05, 0.05, energy=0.9), RECORD) == (
         "out of distribution",
     )
