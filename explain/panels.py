@@ -1,8 +1,6 @@
 """Pictures of explanations, drawn with matplotlib without a display."""
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,19 +8,11 @@ import cv2
 import numpy as np
 
 from edgecell import RESEARCH_USE
-from edgecell.errors import InputError
 from edgecell.explain.evaluation import ExplainReport
-from edgecell.explain.faithfulness import (
-    ROAD_SHARES,
-    STEPS,
-    area,
-    deletion,
-    insertion,
-)
-from edgecell.explain.methods import Explanation, explain, runner_up
-from edgecell.explain.queue import Explained, open_queue
-from edgecell.image.preprocess import Rgb
-from edgecell.model.classifier import Classifier, Prediction
+from edgecell.explain.faithfulness import ROAD_SHARES, STEPS
+from edgecell.explain.methods import Explanation, runner_up
+from edgecell.explain.rows import Row
+from edgecell.image.regions import nucleus_and_cell
 from edgecell.optional import require
 from edgecell.plots import figure, save
 
@@ -43,117 +33,11 @@ _UNSIGNED, _SIGNED = "viridis", "PuOr_r"
 where a method also says what speaks against the class. Neither is a stain's colour."""
 
 _OPACITY = 0.6
-
-
-@dataclass(frozen=True, eq=False)
-class Row:
-    """One cell's panels.
-
-    Attributes:
-        name: what the row is called: a file, or a cell of a session.
-        truth: the cell's label; None if it isn't known.
-        seen: uint8 RGB (S, S, 3).
-        prediction: the model's.
-        explanations: of the class that the model names; of a recorded cell, of the
-            class that its sightings together gave it.
-        measured: deletion and insertion area of each explanation, NaN if it is empty.
-    """
-
-    name: str
-    truth: str | None
-    seen: Rgb
-    prediction: Prediction
-    explanations: tuple[Explanation, ...]
-    measured: tuple[tuple[float, float], ...]
-
-
-def explain_row(
-    classifier: Classifier,
-    seen: Rgb,
-    name: str,
-    truth: str | None,
-    methods: Sequence[str],
-    seed: int,
-) -> Row:
-    """Explains a cell by several methods and measures each explanation.
-
-    Args:
-        classifier: the model.
-        seen: uint8 RGB (S, S, 3).
-        name: see `Row`.
-        truth: see `Row`.
-        methods: names from `EXPLAINERS`.
-        seed: of what they draw.
-    """
-    index = classifier.classify(seen).index
-    found = [explain(m, classifier, seen, index, seed) for m in methods]
-    return measured_row(classifier, seen, name, truth, found)
-
-
-def measured_row(
-    classifier: Classifier,
-    seen: Rgb,
-    name: str,
-    truth: str | None,
-    explanations: Sequence[Explanation],
-) -> Row:
-    """Measures explanations that are at hand; arguments as for `explain_row`."""
-    measured = []
-    for e in explanations:
-        if e.empty:
-            measured.append((np.nan, np.nan))
-            continue
-        lost = deletion(classifier, seen, e.heat, e.index)
-        gained = insertion(classifier, seen, e.heat, e.index)
-        measured.append((area(lost), area(gained)))
-    return Row(
-        name,
-        truth,
-        seen,
-        classifier.classify(seen),
-        tuple(explanations),
-        tuple(measured),
-    )
-
-
-def session_rows(
-    classifier: Classifier,
-    folder: Path,
-    code: str | None,
-    methods: Sequence[str],
-    per_class: int,
-) -> list[Row]:
-    """Rows of what was explained in a session, measured anew.
-
-    Args:
-        classifier: the model that the session was run with.
-        folder: the session's.
-        code: only explanations of this class; None takes all.
-        methods: only these; none takes all.
-        per_class: the first so many cells of each class.
-
-    Raises:
-        InputError: no session, or one of another model.
-    """
-    with open_queue(folder, "ro") as queue:
-        if queue.model.model_sha256 != classifier.record.model_sha256:
-            raise InputError(f"{folder} was run with another model; name that one")
-        found = list(queue.results())
-    cells: dict[tuple[str, int], list[Explained]] = {}
-    for result in found:
-        wanted = not methods or result.explanation.method in methods
-        if wanted and code in (None, result.code) and result.seen is not None:
-            cells.setdefault((result.code, result.cell), []).append(result)
-    rows = []
-    taken: Counter[str] = Counter()
-    for (of, number), results in sorted(cells.items()):
-        taken[of] += 1
-        seen = results[0].seen
-        if taken[of] <= per_class and seen is not None:
-            maps = {r.explanation.method: r.explanation for r in results}
-            name = f"{folder.name}, cell {number}"
-            rows.append(measured_row(classifier, seen, name, None, list(maps.values())))
-    return rows
+_OUTLINE = "#00a0ff"
+_NOTE = (
+    "Blue: outline of the cell. Hatched: beyond the frame, mirrored.\n"
+    "del, ins: deletion and insertion area."
+)
 
 
 def draw_rows(rows: Sequence[Row], path: Path) -> None:
@@ -188,17 +72,18 @@ def draw_rows(rows: Sequence[Row], path: Path) -> None:
         block, line = divmod(number, n)
         places = grid[:, block * width : (block + 1) * width]
         _panel(places[line, 0], _headline(row), _called(row))
-        places[line, 0].imshow(row.seen)
+        _cell(places[line, 0], row, grey=False)
         for e, measured in zip(row.explanations, row.measured, strict=True):
             column = 1 + methods.index(e.method)
             title = f"{_TITLES[e.method]} for {row.prediction.codes[e.index]}"
             _panel(places[line, column], title, _scores(e, *measured))
-            shown = _overlay(places[line, column], row.seen, e, e.method in signed)
+            _cell(places[line, column], row, grey=True)
+            shown = _heat(places[line, column], e, e.method in signed)
             places[n, column].set_axis_on()
             bar = fig.colorbar(shown, cax=places[n, column], orientation="horizontal")
             ticks = {-1: "against", 0: "0", 1: "for"} if e.method in signed else _FROM_0
             bar.set_ticks(list(ticks), labels=list(ticks.values()), fontsize=7)
-    fig.supxlabel(f"del, ins: deletion and insertion area.\n{RESEARCH_USE}", fontsize=8)
+    fig.supxlabel(f"{_NOTE}\n{RESEARCH_USE}", fontsize=8)
     save(fig, path)
 
 
@@ -237,19 +122,49 @@ def _scores(e: Explanation, lost: float, gained: float) -> str:
     return text
 
 
-def _overlay(axes: "Axes", seen: Rgb, e: Explanation, signed: bool) -> Any:
-    """Grey cell under a map that is clear where it is 0."""
-    grey = cv2.cvtColor(seen, cv2.COLOR_RGB2GRAY)
-    axes.imshow(grey, cmap="gray", vmin=0, vmax=255)
+def _cell(axes: "Axes", row: Row, grey: bool) -> None:
+    """The cell in the camera's pixels, its outline, and what is mirrored."""
+    side = len(row.seen)
+    extent = (0, side, side, 0)
+    if grey:
+        plain = cv2.cvtColor(row.pixels, cv2.COLOR_RGB2GRAY)
+        axes.imshow(plain, cmap="gray", vmin=0, vmax=255, extent=extent)
+    else:
+        axes.imshow(row.pixels, extent=extent)
+    _, cell = nucleus_and_cell(row.seen)
+    if cell.any():
+        middles = np.arange(side) + 0.5
+        axes.contour(middles, middles, cell, [0.5], colors=_OUTLINE, linewidths=0.8)
+    left, top, right, bottom = (share * side for share in row.beyond)
+    for x, y, width, height in (
+        (0, 0, left, side),
+        (side - right, 0, right, side),
+        (0, 0, side, top),
+        (0, side - bottom, side, bottom),
+    ):
+        if width and height:
+            axes.add_patch(
+                require("matplotlib.patches", "explain").Rectangle(
+                    (x, y), width, height, fill=False, hatch="////", ec="0.3", lw=0.5
+                )
+            )
+
+
+def _heat(axes: "Axes", e: Explanation, signed: bool) -> Any:
+    """A map over a cell, clear where it is 0; returns its scale."""
     peak = float(np.abs(e.heat).max()) or 1.0
     heat = e.heat / peak
     low, colours = (-1, _SIGNED) if signed else (0, _UNSIGNED)
-    alpha = np.full(heat.shape, 0.0 if e.empty else _OPACITY)
-    if signed:
-        alpha = alpha * np.sqrt(np.abs(heat))
-    shown = axes.imshow(heat, cmap=colours, vmin=low, vmax=1, alpha=alpha)
-    scale = require("matplotlib.cm", "explain").ScalarMappable(shown.norm, shown.cmap)
-    return scale
+    opacity = 0.0 if e.empty else _OPACITY
+    shown = axes.imshow(
+        heat,
+        cmap=colours,
+        vmin=low,
+        vmax=1,
+        alpha=opacity * np.sqrt(np.abs(heat)),
+        extent=(0, len(heat), len(heat), 0),
+    )
+    return require("matplotlib.cm", "explain").ScalarMappable(shown.norm, shown.cmap)
 
 
 def draw_curves(found: ExplainReport, path: Path) -> None:

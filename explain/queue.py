@@ -18,7 +18,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -31,7 +30,8 @@ from edgecell.edge.record.connection import (
 from edgecell.edge.record.sessions import find_sessions
 from edgecell.errors import InputError
 from edgecell.explain.methods import Explanation
-from edgecell.image.preprocess import Bgr, Rgb, to_rgb
+from edgecell.image.decode import decode
+from edgecell.image.preprocess import Rgb, to_rgb
 from edgecell.model.modelfile import ModelRecord
 
 T = TypeVar("T")
@@ -118,14 +118,21 @@ class Explained:
         code: the class that was explained.
         explanation: what came out.
         logits: float32 (C,), of the sighting that was explained.
+        frame: number of the frame of that sighting.
+        crop: the square around the cell, in pixels of the frame: x0, y0, x1, y1.
         seen: uint8 RGB (S, S, 3), that sighting; None if --keep took it since.
+        pixels: uint8 RGB (n, n, 3), the same square in the frame's pixels; None
+            likewise.
     """
 
     cell: int
     code: str
     explanation: Explanation
     logits: npt.NDArray[np.float32]
+    frame: int
+    crop: tuple[int, int, int, int]
     seen: Rgb | None
+    pixels: Rgb | None
 
 
 class JobQueue:
@@ -285,8 +292,9 @@ class JobQueue:
             yield self._result(number)
 
     def _result(self, number: int) -> Explained:
-        cell, code, method, packed, scores, logits, seen = self._db.execute(
-            "SELECT j.cell, j.code, j.method, e.heat, e.scores, s.logits, c.seen "
+        cell, code, method, packed, scores, logits, frame, *crop = self._db.execute(
+            "SELECT j.cell, j.code, j.method, e.heat, e.scores, s.logits, s.frame, "
+            "crop_x0, crop_y0, crop_x1, crop_y1, c.seen, c.pixels "
             "FROM explanations e JOIN jobs j USING (job) "
             "JOIN sightings s USING (sighting) LEFT JOIN crops c USING (sighting) "
             "WHERE job = ?",
@@ -300,16 +308,19 @@ class JobQueue:
             code,
             Explanation(method, index, heat.astype(np.float32), json.loads(scores)),
             unpack(logits),
-            None if seen is None else decode_seen(seen),
+            frame,
+            (crop[0], crop[1], crop[2], crop[3]),
+            *(None if part is None else decode_seen(part) for part in crop[4:]),
         )
 
 
-def decode_seen(png: bytes) -> Rgb:
-    """A stored view of a cell: uint8 RGB (S, S, 3)."""
-    bgr = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
-    if bgr is None:
-        raise InputError("its crop is damaged")
-    return to_rgb(Bgr(np.asarray(bgr, np.uint8)))
+def decode_seen(crop: bytes) -> Rgb:
+    """A stored crop of a cell: uint8 RGB (S, S, 3).
+
+    Raises:
+        InputError: it is damaged.
+    """
+    return to_rgb(decode(crop, "the stored crop"))
 
 
 @contextmanager

@@ -195,12 +195,29 @@ def cell_image(
         uint8 RGB (S, S, 3), S = round(input_size * margin).
     """
     gains = white_gains(image, prep.white_percentile, prep.white_level)
+    crop = cell_pixels(image, prep, margin, red_cell_px)
+    return network_view(crop, gains, round(prep.input_size * margin))
+
+
+def cell_pixels(
+    image: Rgb,
+    prep: Preprocessing,
+    margin: float = 1.0,
+    red_cell_px: float | None = None,
+) -> Rgb:
+    """The square that `cell_image` shows, in the image's own pixels and colours.
+
+    Args:
+        image: see `cell_image`, as the other arguments.
+
+    Returns:
+        uint8 RGB (n, n, 3), a copy or a view.
+    """
     h, w = image.shape[:2]
     side = prep.crop_fraction * min(h, w)
     if red_cell_px is not None:
         side = prep.crop_red_cells * red_cell_px
-    crop = crop_square(image, (w / 2, h / 2), margin * side)
-    return network_view(crop, gains, round(prep.input_size * margin))
+    return crop_square(image, (w / 2, h / 2), margin * side)
 
 
 def standardise(

@@ -1,14 +1,31 @@
 """``edgecell explain show``."""
 
+import logging
 from pathlib import Path
 
 import click
 
 from edgecell import RESEARCH_USE
+from edgecell.errors import MissingPackageError
 from edgecell.explain.commands.options import drawn_cells
 from edgecell.explainers import check_installed
 
 _PAPERS = ("grad-cam", "lime", "kernel-shap")
+
+logger = logging.getLogger(__name__)
+
+
+def _default() -> tuple[str, ...]:
+    """The paper's methods, as far as their packages are installed."""
+    found = []
+    for method in _PAPERS:
+        try:
+            check_installed(method)
+        except MissingPackageError as e:
+            logger.warning("left out: %s: %s", method, e)
+            continue
+        found.append(method)
+    return tuple(found)
 
 
 @click.command("show", short_help="Draw explanations of cells beside each other.")
@@ -23,7 +40,10 @@ _PAPERS = ("grad-cam", "lime", "kernel-shap")
 )
 @click.option("--class", "code", help="Only cells of this class: BNE, SNE, ...")
 @drawn_cells(
-    "all", 1, f"Panels, in this order; else {', '.join(_PAPERS)}, as in the paper."
+    "all",
+    1,
+    f"Panels, in this order; else {', '.join(_PAPERS)}, as in the paper, as far as "
+    "they are installed.",
 )
 def command(
     model: str,
@@ -35,13 +55,13 @@ def command(
     methods: tuple[str, ...],
     seed: int,
 ) -> None:
-    """Draw cells with maps of what speaks for the class that MODEL names.
+    """Draw cells with maps of what speaks for the class that MODEL gives them.
 
     MODEL is a .tflite file, or 'bundled'. DATA are images with one cell in the middle,
     folders or zip files in which the directory above an image names its class, or
-    folders that 'edgecell run' wrote, whose finished explanations are drawn as they
-    are. Under each map stand its deletion and insertion area, under each cell the
-    class, the confidence and the runner-up.
+    sessions that 'edgecell run' recorded, or folders of sessions, whose finished
+    explanations are drawn as they are. Under each map stand its deletion and insertion
+    area, under each cell the class, the confidence and the runner-up.
     """
     from tqdm import tqdm
 
@@ -49,9 +69,11 @@ def command(
     from edgecell.data.dataset import IMAGE_SUFFIXES, decode, sample, scan
     from edgecell.edge.record.sessions import find_sessions
     from edgecell.errors import InputError
-    from edgecell.explain.panels import draw_rows, explain_row, session_rows
-    from edgecell.files import check_writable
-    from edgecell.image.preprocess import cell_image
+    from edgecell.explain.panels import draw_rows
+    from edgecell.explain.rows import Shown, explain_row, session_rows
+    from edgecell.files import check_writable, printable
+    from edgecell.image.decode import read_file
+    from edgecell.image.preprocess import cell_image, cell_pixels
     from edgecell.model.classifier import Classifier
     from edgecell.model.modelfile import resolve
 
@@ -60,10 +82,11 @@ def command(
     check_writable(out)
     classifier = Classifier(resolve(model))
     images = [p for p in data if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES]
-    sessions = [p for p in data if p.is_dir() and find_sessions(p) == [p]]
-    labelled = [p for p in data if p not in (*images, *sessions)]
+    folders = {p: find_sessions(p) for p in data if p.is_dir()}
+    sessions = [session for found in folders.values() for session in found]
+    labelled = [p for p in data if p not in images and not folders.get(p)]
     todo: list[tuple[str, str | None, bytes]] = [
-        (p.name, None, p.read_bytes()) for p in images
+        (printable(p.name), None, read_file(p)) for p in images
     ]
     if labelled:
         files = [
@@ -74,18 +97,17 @@ def command(
         todo += [
             (Path(f.name).name, f.code, f.data) for f in sample(files, cells, seed)
         ]
-    chosen = methods or _PAPERS
+    chosen = tuple(dict.fromkeys(methods)) or _default()
     for method in chosen if todo else ():
         check_installed(method)
     prep = classifier.record.preprocessing
-    rows = [
-        explain_row(
-            classifier, cell_image(decode(image, name), prep), name, truth, chosen, seed
-        )
-        for name, truth, image in tqdm(todo, "explaining", disable=None, leave=False)
-    ]
-    for folder in sessions:
-        rows += session_rows(classifier, folder, code, methods, cells)
+    rows = []
+    for name, truth, content in tqdm(todo, "explaining", disable=None, leave=False):
+        image = decode(content, name)
+        shown = Shown(name, truth, cell_pixels(image, prep), cell_image(image, prep))
+        rows.append(explain_row(classifier, shown, chosen, seed))
+    for session in sessions:
+        rows += session_rows(classifier, session, code, methods, cells)
     if not rows:
         raise InputError("there are no such cells, or none explained, in this data")
     draw_rows(rows, out)

@@ -1,6 +1,7 @@
 """``edgecell explain work``."""
 
 import os
+import shlex
 import sys
 import time
 from contextlib import ExitStack, suppress
@@ -164,11 +165,12 @@ def command(
     stand, others = _of_model(folder, model, sha256)
     aside = sum(len(s.set_aside) for s in stand)
     left = sum(s.waiting + s.held for s in stand)
+    shown = shlex.join(["edgecell", "explain", "show", model, str(folder)])
     lines = [
         f"{len(made)} explanations made, {len(failed)} attempts failed; {left} jobs "
         f"left, {aside} set aside",
         *others,
-        f"see them with: edgecell explain show {model} {folder}",
+        *([f"see them with: {shown}"] if any(s.done for s in stand) else []),
         RESEARCH_USE,
     ]
     data = {

@@ -1,5 +1,8 @@
 import json
+import shlex
 import shutil
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edgecell.cli import cli
-from edgecell.explain import panels
+from edgecell.explain import panels, rows
 from edgecell.explain.evaluation import centred_disc, random_map
 from edgecell.explain.queue import open_queue
 from edgecell.explain.randomised import randomised
@@ -131,12 +134,51 @@ def test_show_draws_what_a_session_explained(
     assert titles[1::2] == 2 * ["Grad-CAM for SNE"], "SNE is number 11"
     assert "x.png: 2 cells" in result.output
     assert picture(tmp_path / "x.png").shape[1] == 370  # the cell and one map
+    several = show(tmp_path, "--cells", 5, "--out", tmp_path / "y.png")
+    assert "y.png: 2 cells" in several.output, "a folder of sessions"
     other = randomised(Classifier(bundled_model()), True, seed=0)
     write_tflite(tmp_path / "other.tflite", other.flatbuffer, other.record)
     args = ["explain", "show", str(tmp_path / "other.tflite"), str(session)]
     refused = CliRunner().invoke(cli, args)
     assert refused.exit_code == 1
     assert "was run with another model; name that one" in refused.output
+
+
+def test_the_command_that_work_prints_can_be_run(tmp_path: Path) -> None:
+    sessions = tmp_path / "my slides"
+    record(sessions / "s", CAM, [seen(0)])
+    worked = CliRunner().invoke(cli, ["explain", "work", str(sessions)])
+    assert worked.exit_code == 0, worked.output
+    (line,) = [x for x in worked.output.splitlines() if x.startswith("see them with:")]
+    printed = shlex.split(line.partition(": ")[2])
+    assert printed[0] == "edgecell"
+    shown = CliRunner().invoke(cli, [*printed[1:], "--out", str(tmp_path / "x.png")])
+    assert shown.exit_code == 0, shown.output
+    assert "x.png: 1 cells" in shown.output
+
+
+def test_what_lies_beyond_the_frame_is_known(tmp_path: Path) -> None:
+    session = record(tmp_path / "s", CAM, [seen(0)])
+    with open_queue(session) as queue:
+        (job,) = queue.claim(1)
+        queue.acknowledge(job, explanation())
+        (result,) = queue.results()
+    at = replace(result, crop=(-25, 10, 75, 110))
+    assert rows._beyond(session, at) == (0.25, 0, 0, 0), "no picture: no size"
+    (session / "frames").mkdir(exist_ok=True)
+    cv2.imwrite(str(session / "frames" / "000000.jpg"), np.zeros((90, 70, 3), np.uint8))
+    assert rows._beyond(session, at) == (0.25, 0, 0.05, 0.2)
+
+
+def test_the_default_methods_are_those_that_are_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "shap", None)  # cannot be imported
+    result = show(CELLS / "SNE_1.jpg", "--out", tmp_path / "x.png")
+    assert result.exit_code == 0, result.output
+    assert picture(tmp_path / "x.png").shape[1] == 545  # the cell and two maps
+    assert "left out: kernel-shap" in caplog.text
+    assert 'pip install "edgecell[shap]"' in caplog.text
 
 
 @pytest.mark.parametrize(

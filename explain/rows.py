@@ -1,0 +1,164 @@
+"""Cells with their explanations, measured and ready to be drawn."""
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as PillowImage
+
+from edgecell.edge.record.retention import PICTURES
+from edgecell.errors import InputError
+from edgecell.explain.faithfulness import area, deletion, insertion
+from edgecell.explain.methods import Explanation, explain
+from edgecell.explain.queue import Explained, open_queue
+from edgecell.files import printable
+from edgecell.image.preprocess import Rgb
+from edgecell.model.classifier import Classifier, Prediction
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One cell with its explanations.
+
+    Attributes:
+        name: what the row is called: a file, or a cell of a session.
+        truth: the cell's label; None if it isn't known.
+        pixels: uint8 RGB (n, n, 3), the cell in the camera's own pixels.
+        seen: uint8 RGB (S, S, 3), the same square as the network sees it.
+        beyond: shares of the square's side at the left, top, right and bottom that lie
+            beyond the frame, where it is mirrored.
+        prediction: the model's.
+        explanations: of the class that the model names; of a recorded cell, of the
+            class that its sightings together gave it.
+        measured: deletion and insertion area of each explanation, NaN if it is empty.
+    """
+
+    name: str
+    truth: str | None
+    pixels: Rgb
+    seen: Rgb
+    beyond: tuple[float, float, float, float]
+    prediction: Prediction
+    explanations: tuple[Explanation, ...]
+    measured: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A cell to be drawn; the attributes are those of `Row`."""
+
+    name: str
+    truth: str | None
+    pixels: Rgb
+    seen: Rgb
+    beyond: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+
+
+def explain_row(
+    classifier: Classifier, shown: Shown, methods: Sequence[str], seed: int
+) -> Row:
+    """Explains a cell by several methods and measures each explanation.
+
+    Args:
+        classifier: the model.
+        shown: the cell.
+        methods: names from `EXPLAINERS`.
+        seed: of what they draw.
+    """
+    index = classifier.classify(shown.seen).index
+    found = [explain(m, classifier, shown.seen, index, seed) for m in methods]
+    return measured_row(classifier, shown, found)
+
+
+def measured_row(
+    classifier: Classifier, shown: Shown, explanations: Sequence[Explanation]
+) -> Row:
+    """Measures explanations that were made before; arguments as for `explain_row`."""
+    seen = shown.seen
+    measured = []
+    for e in explanations:
+        if e.empty:
+            measured.append((np.nan, np.nan))
+            continue
+        lost = deletion(classifier, seen, e.heat, e.index)
+        gained = insertion(classifier, seen, e.heat, e.index)
+        measured.append((area(lost), area(gained)))
+    return Row(
+        shown.name,
+        shown.truth,
+        shown.pixels,
+        seen,
+        shown.beyond,
+        classifier.classify(seen),
+        tuple(explanations),
+        tuple(measured),
+    )
+
+
+def session_rows(
+    classifier: Classifier,
+    folder: Path,
+    code: str | None,
+    methods: Sequence[str],
+    per_class: int,
+) -> list[Row]:
+    """Rows of what was explained in a session, measured anew.
+
+    Args:
+        classifier: the model that the session was run with.
+        folder: the session's.
+        code: only explanations of this class; None takes all.
+        methods: only these; none takes all.
+        per_class: the first so many cells of each class.
+
+    Raises:
+        InputError: no session, or one of another model.
+    """
+    with open_queue(folder, "ro") as queue:
+        if queue.model.model_sha256 != classifier.record.model_sha256:
+            raise InputError(f"{folder} was run with another model; name that one")
+        found = list(queue.results())
+    cells: dict[tuple[str, int], list[Explained]] = {}
+    for result in found:
+        wanted = not methods or result.explanation.method in methods
+        if wanted and code in (None, result.code) and result.seen is not None:
+            cells.setdefault((result.code, result.cell), []).append(result)
+    rows = []
+    taken: Counter[str] = Counter()
+    for (of, number), results in sorted(cells.items()):
+        taken[of] += 1
+        first = results[0]
+        if taken[of] <= per_class and first.seen is not None:
+            pixels = first.seen if first.pixels is None else first.pixels
+            name = printable(f"{folder.name}, cell {number}")
+            shown = Shown(name, None, pixels, first.seen, _beyond(folder, first))
+            rows.append(
+                measured_row(classifier, shown, [r.explanation for r in results])
+            )
+    return rows
+
+
+def _beyond(folder: Path, result: Explained) -> tuple[float, float, float, float]:
+    """How much of a crop lies beyond the frame, where the frame is mirrored.
+
+    The frame's size is that of a picture of the session; if `--keep` took them all,
+    right and bottom are not known.
+
+    Returns:
+        Shares of the crop's side at the left, top, right and bottom.
+    """
+    x0, y0, x1, y1 = result.crop
+    width, height = x1, y1
+    pictures = folder / PICTURES
+    own = pictures / f"{result.frame:06d}.jpg"
+    for path in (own, *pictures.glob("[0-9]*.jpg")):
+        with suppress(OSError), PillowImage.open(path) as picture:
+            width, height = picture.size
+            break
+    n = max(1, x1 - x0)
+    over = (-x0, -y0, x1 - width, y1 - height)
+    left, top, right, bottom = (max(0, pixels) / n for pixels in over)
+    return left, top, right, bottom
