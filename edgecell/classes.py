@@ -1,6 +1,14 @@
 """The twelve cell classes of the paper and the names that folders give them."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgecell.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 @dataclass(frozen=True)
@@ -100,3 +108,60 @@ def label_of(name: str) -> str | None:
         else:
             return None
     return SEPARATOR.join(code for code in CODES if code in found)
+
+
+def common_label(labels: Iterable[str]) -> str | None:
+    """The classes that all of some labels allow; None if they contradict one another.
+
+    Args:
+        labels: what `label_of` returned; at least one.
+    """
+    allowed = set.intersection(*(set(label.split(SEPARATOR)) for label in labels))
+    return SEPARATOR.join(code for code in CODES if code in allowed) or None
+
+
+def parse_label(text: str, codes: Sequence[str] = CODES) -> tuple[int, ...]:
+    """The class indices that a label stands for.
+
+    Args:
+        text: anything that `label_of` knows.
+        codes: class codes in the order of the indices, such as a model's.
+
+    Returns:
+        One index for a class, several for a set, ascending in the order of ``CODES``.
+
+    Raises:
+        InputError: the label, or one of its classes in ``codes``, is unknown.
+    """
+    label = label_of(text)
+    parts = label.split(SEPARATOR) if label else []
+    if not parts or any(code not in codes for code in parts):
+        raise InputError(
+            f"'{text}' is not a class; known are {', '.join(codes)}, their English "
+            f"names, the groups {' and '.join(GROUP_CODES)}, and sets such as BNE|SNE"
+        )
+    return tuple(codes.index(code) for code in parts)
+
+
+def label_matrix(
+    texts: Sequence[str], codes: Sequence[str] = CODES
+) -> "npt.NDArray[np.bool_]":
+    """Labels as sets of classes.
+
+    Args:
+        texts: N labels.
+        codes: C class codes.
+
+    Returns:
+        bool (N, C), true for each class that a cell may belong to; at least one in
+        each row.
+
+    Raises:
+        InputError: see `parse_label`.
+    """
+    import numpy as np
+
+    sets = np.zeros((len(texts), len(codes)), bool)
+    for row, text in zip(sets, texts, strict=True):
+        row[list(parse_label(text, codes))] = True
+    return sets

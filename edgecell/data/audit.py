@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from edgecell.classes import common_label
 from edgecell.data.dataset import CellFile, Split, decode
 from edgecell.data.near_duplicates import Thumbnail, groups, near_duplicates, thumbnail
 from edgecell.errors import InputError
@@ -36,8 +37,8 @@ class Group:
 
     @property
     def conflict(self) -> bool:
-        """Whether they carry different labels."""
-        return len({f.code for f in self.files}) > 1
+        """Whether no class fits all of their labels."""
+        return common_label(f.code for f in self.files) is None
 
     @property
     def identical(self) -> bool:

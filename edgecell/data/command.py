@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgecell.classes import CLASSES
+from edgecell.classes import CLASSES, SEPARATOR
 from edgecell.cli import json_option, report
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ def _counts(findings: "Audit") -> list[str]:
         line(f"{c.code:<4} {c.name}", [n.get(c.code, 0) for n in sources.values()])
         for c in CLASSES
     ]
+    sets = sorted({k for n in sources.values() for k in n if SEPARATOR in k})
+    rows += [line(label, [n.get(label, 0) for n in sources.values()]) for label in sets]
     total = line("images", [sum(n.values()) for n in sources.values()])
     return [f"{'class':<25}  {heads}  {'all':>7}", *rows, total]
 
@@ -98,6 +100,7 @@ def audit_command(
     mirrored, re-saved, brightened or slightly shifted; one image under several
     labels; images that are unreadable, tiny or grey; and images of no known class.
     The directory above an image names its class, else a file name such as BA_12.jpg.
+    NEU, IG and BNE|SNE name sets of classes that the data do not distinguish.
     """
     from edgecell.data.audit import audit
     from edgecell.data.dataset import read

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Literal
 
@@ -15,7 +15,14 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from edgecell.classes import CODES, code_of
+from edgecell.classes import (
+    CODES,
+    GROUP_CODES,
+    SEPARATOR,
+    common_label,
+    label_matrix,
+    label_of,
+)
 from edgecell.data.members import open_files
 from edgecell.errors import InputError
 from edgecell.files import printable
@@ -37,7 +44,6 @@ VAL_SHARE = 0.1
 # Public sets come with folders for a split of their own, or of several classes that
 # the file names tell apart (NGS: neutrophil granulocyte, segmented).
 SPLIT_FOLDERS = ("train", "val", "valid", "validation", "test")
-MIXED_FOLDERS = ("ig", "neutrophil")
 FILE_PREFIXES = {c: c for c in CODES} | {"PLATELET": "PLT", "MYO": "MYE", "NGS": "SNE"}
 _NUMBERED = re.compile(r"([A-Z]+)_\d")
 
@@ -48,7 +54,8 @@ class CellFile:
 
     Attributes:
         name: where it came from, for messages: a path, or 'archive.zip:member'.
-        code: class code.
+        code: class code, or a set of codes such as 'BNE|SNE' where the data do not
+            tell them apart (see `label_of`).
         source: the data set it belongs to: the directory above its class's, or
             the folder's or archive's own name; never 'train', 'val' or 'test'.
         sha256: hash of the file's bytes.
@@ -82,6 +89,17 @@ class Reading:
     files: tuple[CellFile, ...]
     unlabelled: tuple[str, ...] = ()
     unreadable: Mapping[str, str] = field(default_factory=dict)
+
+    def warn_of_unlabelled(self) -> None:
+        """Names and counts the folders whose images are left out, in one line."""
+        folders = Counter(re.split("[/:]", name)[-2] for name in self.unlabelled)
+        if folders:
+            each = ", ".join(f"{folder} ({n})" for folder, n in sorted(folders.items()))
+            logger.warning(
+                "left out: %d images in folders that name no known class: %s",
+                len(self.unlabelled),
+                each,
+            )
 
 
 def split_of(sha256: str) -> Split:
@@ -122,17 +140,21 @@ def decode(data: bytes, name: str) -> Rgb:
 
 
 def _label(path: PurePath) -> tuple[str | None, str]:
-    """Class code and source of an image, from its absolute path."""
+    """Label and source of an image, from its absolute path."""
     *above, folder = path.parts[:-1]
-    code = code_of(folder)
-    if code is None:
-        prefix = _NUMBERED.match(path.name)
-        code = FILE_PREFIXES.get(prefix[1]) if prefix else None
+    label = label_of(folder)
+    prefix = _NUMBERED.match(path.name)
+    told = FILE_PREFIXES.get(prefix[1]) if prefix else None
+    if label is None:
+        label = told
         below_split = bool(above) and above[-1].lower() in SPLIT_FOLDERS
-        if folder.lower() not in MIXED_FOLDERS and not below_split:
+        if not below_split:
             above.append(folder)
+    elif told in label.split(SEPARATOR):
+        # In a folder of a group, such as 'ig', file names may tell the class.
+        label = told
     names = (name for name in reversed(above) if name.lower() not in SPLIT_FOLDERS)
-    return code, next(names, folder)
+    return label, next(names, folder)
 
 
 def read(roots: Sequence[Path]) -> Reading:
@@ -140,8 +162,8 @@ def read(roots: Sequence[Path]) -> Reading:
 
     Args:
         roots: folders, or zip files. The directory above an image names its class
-            by code or English name; where it doesn't, a file name such as BA_12.jpg
-            does (see `FILE_PREFIXES`).
+            or set of classes (see `label_of`); where it doesn't, a file name such as
+            BA_12.jpg does (see `FILE_PREFIXES`).
 
     Returns:
         All labelled images, duplicates and damaged ones too, and the names of those
@@ -182,7 +204,8 @@ def read(roots: Sequence[Path]) -> Reading:
         if not found:
             raise InputError(
                 f"{root} has no image in a folder named after a class; known are "
-                f"{', '.join(CODES)} and their English names"
+                f"{', '.join(CODES)}, their English names, the groups "
+                f"{' and '.join(GROUP_CODES)}, and sets such as BNE|SNE"
             )
     if not files:
         raise InputError(next(iter(unreadable.values())))
@@ -216,16 +239,24 @@ def scan(roots: Sequence[Path]) -> list[CellFile]:
     Raises:
         InputError: see `read`.
     """
-    return without_duplicates(read(roots).files)
+    reading = read(roots)
+    reading.warn_of_unlabelled()
+    return without_duplicates(reading.files)
 
 
 def without_duplicates(files: Iterable[CellFile]) -> list[CellFile]:
-    """Keeps the first of byte-identical images, and none under two labels."""
+    """Keeps the first of byte-identical images, and none whose labels contradict.
+
+    Of 'BNE|SNE' and 'SNE' the narrower label is kept.
+    """
     first: dict[str, CellFile] = {}
     conflicts: set[str] = set()
     for file in files:
         other = first.setdefault(file.sha256, file)
-        if other.code != file.code:
+        label = common_label((other.code, file.code))
+        if label:
+            first[file.sha256] = replace(other, code=label)
+        else:
             conflicts.add(file.sha256)
             logger.warning(
                 "left out: %s is %s, but %s, the same image, is %s",
@@ -273,16 +304,40 @@ def labels(
         int32 (N,), positions in ``codes``.
 
     Raises:
-        InputError: an image's class is not among ``codes``.
+        InputError: an image's class is not among ``codes``, or it has a set of them.
     """
     index = {code: i for i, code in enumerate(codes)}
     for file in files:
+        if SEPARATOR in file.code:
+            raise InputError(
+                f"{file.name} may be {file.code.replace(SEPARATOR, ' or ')}; this "
+                "takes cells of one known class"
+            )
         if file.code not in index:
             raise InputError(
                 f"{file.name} is {file.code}, which the model does not know; "
                 f"its classes are {', '.join(codes)}"
             )
     return np.array([index[f.code] for f in files], np.int32)
+
+
+def label_sets(
+    files: Sequence[CellFile], codes: Sequence[str] = CODES
+) -> npt.NDArray[np.bool_]:
+    """The classes that each image may belong to.
+
+    Returns:
+        bool (N, C), at least one true in each row; see `label_matrix`.
+
+    Raises:
+        InputError: an image may belong to a class that is not among ``codes``.
+    """
+    return label_matrix([f.code for f in files], codes)
+
+
+def of_one_class(files: Iterable[CellFile]) -> list[CellFile]:
+    """The images whose label is one class and not a set."""
+    return [f for f in files if SEPARATOR not in f.code]
 
 
 def load_images(

@@ -10,8 +10,10 @@ from edgecell.classes import CODES
 from edgecell.data.dataset import (
     dataset_hash,
     decode,
+    label_sets,
     labels,
     load_images,
+    of_one_class,
     read,
     sample,
     scan,
@@ -67,10 +69,10 @@ def test_the_layout_of_the_barcelona_set(tmp_path: Path) -> None:
         "ig/MMY_1.jpg": "MMY",
         "ig/MY_2.jpg": "MY",
         "ig/PMY_3.jpg": "PMY",
-        "ig/IG_4.jpg": None,
+        "ig/IG_4.jpg": "MMY|MY|PMY",
         "neutrophil/BNE_5.jpg": "BNE",
         "neutrophil/SNE_6.jpg": "SNE",
-        "neutrophil/NEUTROPHIL_7.jpg": None,
+        "neutrophil/NEUTROPHIL_7.jpg": "BNE|SNE",
         "platelet/PLATELET_8.jpg": "PLT",
         "monocyte/EO_9.jpg": "MO",
     }
@@ -79,12 +81,39 @@ def test_the_layout_of_the_barcelona_set(tmp_path: Path) -> None:
         (root / name).write_bytes(name.encode())
     reading = read([root])
     found = {f.name.removeprefix(f"{root}/"): f.code for f in reading.files}
-    assert found == {n: c for n, c in expected.items() if c}
+    assert found == expected
     assert {f.source for f in reading.files} == {"PBC_dataset_normal_DIB"}
-    left_out = {n.removeprefix(f"{root}/") for n in reading.unlabelled}
-    assert left_out == {n for n, c in expected.items() if not c}
+    assert not reading.unlabelled
     (one,) = read([root / "platelet"]).files
     assert (one.code, one.source) == ("PLT", "PBC_dataset_normal_DIB")
+
+
+def test_groups_are_sets_and_unknown_folders_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("NEU/1.jpg", "IG/2.jpg", "SNE|EO/3.jpg", "LYA/4.jpg", "LYA/5.jpg"):
+        (tmp_path / "foreign" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "foreign" / name).write_bytes(name.encode())
+    files = scan([tmp_path / "foreign"])
+    assert [f.code for f in files] == ["MMY|MY|PMY", "BNE|SNE", "EO|SNE"]
+    assert {f.source for f in files} == {"foreign"}
+    assert caplog.messages == [
+        "left out: 2 images in folders that name no known class: LYA (2)"
+    ]
+    sets = label_sets(files)
+    assert [list(row.nonzero()[0]) for row in sets] == [[5, 7, 10], [1, 11], [2, 11]]
+    assert of_one_class(files) == []
+    with pytest.raises(InputError, match="may be MMY or MY or PMY"):
+        labels(files)
+
+
+def test_of_one_image_under_two_labels_the_common_classes_are_kept(
+    tmp_path: Path,
+) -> None:
+    for name in ("NEU/1.jpg", "SNE/1.jpg", "EO/2.jpg", "NEU/2.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(Path(name).name.encode())
+    assert [f.code for f in scan([tmp_path])] == ["SNE"]
 
 
 def test_the_layout_of_the_microscopic_blood_cell_set(tmp_path: Path) -> None:
