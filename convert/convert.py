@@ -22,18 +22,17 @@ from edgecell.convert.finetune import FineTuning, fine_tune
 from edgecell.convert.gate import Comparison, compare
 from edgecell.convert.layers import LayerReport, layer_reports
 from edgecell.convert.microscopes import describe
-from edgecell.convert.review import fit_review
 from edgecell.convert.target import Target, TargetRun, check_versions, run_on_target
-from edgecell.convert.temperature import fit_temperature
 from edgecell.convert.verify import prove
 from edgecell.data.dataset import CellFile, Split, dataset_hash, labels, load_images
 from edgecell.data.manifest import check_split
 from edgecell.errors import InputError
 from edgecell.image.preprocess import standardise
-from edgecell.model.decision import review_reasons
+from edgecell.model.decision import fit_review, review_reasons
 from edgecell.model.kerasfile import HEAD_LAYER, deployed, load_keras
 from edgecell.model.modelfile import ModelRecord, write_tflite
 from edgecell.model.predict import predict, predict_keras
+from edgecell.model.probabilities import fit_temperature
 
 FLOAT32 = QuantScheme("float32")
 
@@ -221,7 +220,7 @@ def _with_confidence(
         The record with temperature, review rule and figures; the share of the cells
         that the rule accepts, and the share of those that is right (None: no cell).
     """
-    temperature = fit_temperature(logits, y)
+    temperature = fit_temperature(logits, np.eye(logits.shape[1], dtype=bool)[y])
     learned = np.isin(record.codes, record.learned)
     right = logits.argmax(1) == y
     recalls = [float(right[y == c].mean()) for c in np.unique(y)]

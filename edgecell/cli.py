@@ -47,6 +47,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "edgecell.edge.commands.page",
         "Serve sessions in a browser: review, report, sign.",
     ),
+    "adapt": ("edgecell.edge.commands.adapt", "Adapt a model to your microscope."),
     "explain": (
         "edgecell.explain.commands.group",
         "Explain cells: the queue of a session, pictures, measurement.",

@@ -177,6 +177,14 @@ def read_graph(flatbuffer: bytes) -> Graph:
     )
 
 
+def output_tensors(flatbuffer: bytes) -> dict[str, int]:
+    """Indices of the output tensors by the names in the model's signature."""
+    tflite = require("tflite", "edge")
+    signature = tflite.Model.GetRootAs(flatbuffer, 0).SignatureDefs(0)
+    outputs = [signature.Outputs(i) for i in range(signature.OutputsLength())]
+    return {o.Name().decode(): o.TensorIndex() for o in outputs}
+
+
 @lru_cache(maxsize=4)
 def head_weights(flatbuffer: bytes) -> npt.NDArray[np.float32]:
     """The classifier's weights: those of the 1x1 convolution that makes the maps.
@@ -190,11 +198,7 @@ def head_weights(flatbuffer: bytes) -> npt.NDArray[np.float32]:
     Raises:
         ModelError: the maps are made otherwise.
     """
-    tflite = require("tflite", "edge")
-    model = tflite.Model.GetRootAs(flatbuffer, 0)
-    signature = model.SignatureDefs(0)
-    outputs = [signature.Outputs(i) for i in range(signature.OutputsLength())]
-    maps = next(o.TensorIndex() for o in outputs if o.Name() == MAPS.encode())
+    maps = output_tensors(flatbuffer)[MAPS]
     graph = read_graph(flatbuffer)
     operator = next(
         op for op in graph.operators if maps in (t.index for t in op.outputs)

@@ -11,7 +11,7 @@ not see lie from the nearest mean says what is usual.
 import base64
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -181,7 +181,11 @@ def judge(
             kind = "unknown"
         verdicts.append(Verdict(kind, microscope.name, n, score, limit))
     nearest = min(verdicts, key=lambda v: v.score - v.limit, default=None)
-    return nearest or Verdict("unknown", None, n)
+    if nearest is None:
+        return Verdict("unknown", None, n)
+    if nearest.kind == "known" and any(m.calibrated for m in microscopes):
+        return replace(nearest, kind="unknown")  # an adapted head knows but one
+    return nearest
 
 
 def fit_microscope(
@@ -213,6 +217,59 @@ def fit_microscope(
     )
     axes, precisions = principal_axes(within)
     return measured(name, len(x), means, axes, precisions, unseen)
+
+
+def fit_calibrated(
+    name: str,
+    features: npt.NDArray[np.floating],
+    labels: Sequence[str],
+    known: Sequence[Microscope],
+) -> Microscope:
+    """Describes the microscope that a model is adapted to, from few cells.
+
+    They are too few for a covariance; that of the most similar training microscope
+    stands in for theirs. What is usual is measured on each cell by the means of the
+    others.
+
+    Args:
+        name: of the microscope.
+        features: float (N, K), pooled features of cells that a person named, N >= 3.
+        labels: N labels.
+        known: microscopes of the training data, at least one.
+    """
+    x, given = np.asarray(features, np.float64), np.array(labels)
+    like = min(known, key=lambda m: float(m.scores(x).mean()))
+
+    def means(kept: npt.NDArray[np.bool_]) -> Array:
+        # A mean of few cells is drawn to that of all, by the weight of one cell.
+        every = x[kept].mean(0)
+        each = [x[kept & (given == k)] for k in sorted(set(labels))]
+        return np.array([(every + c.sum(0)) / (1 + len(c)) for c in each])
+
+    everything = np.ones(len(x), bool)
+    whole = replace(
+        like,
+        name=name,
+        cells=len(x),
+        means=_pack(means(everything)),
+        centres=(0.0,) * len(set(labels)),
+        spreads=(1.0,) * len(set(labels)),
+        calibrated=True,
+    )
+    away = []
+    for i in range(len(x)):
+        others = everything.copy()
+        others[i] = False
+        without = replace(whole, means=_pack(means(others)))
+        away.append(float(without.distances(x[i : i + 1])[0][0]))
+    centre, spread = float(np.mean(away)), max(float(np.std(away, ddof=1)), 1e-3)
+    scores = np.minimum((np.array(away) - centre) / spread, _FARTHEST)
+    return replace(
+        whole,
+        centres=(centre,) * len(whole.centres),
+        spreads=(spread,) * len(whole.spreads),
+        limits=usual_limits(scores),
+    )
 
 
 def principal_axes(within: Array) -> tuple[Array, Array]:
@@ -273,12 +330,8 @@ def measured(
             centres[i], spreads[i] = here.mean(), here.std()
     spreads = np.maximum(spreads, 1e-3)
     scores = np.minimum((away - centres[nearest]) / spreads[nearest], _FARTHEST)
-    return Microscope(
-        name=name,
-        cells=cells,
-        means=blank.means,
-        axes=blank.axes,
-        precisions=blank.precisions,
+    return replace(
+        blank,
         centres=tuple(float(c) for c in centres),
         spreads=tuple(float(s) for s in spreads),
         limits=usual_limits(scores),

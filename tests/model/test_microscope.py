@@ -8,6 +8,7 @@ from scipy.spatial.distance import mahalanobis
 from edgecell.model.microscope import (
     CELLS,
     Microscope,
+    fit_calibrated,
     fit_microscope,
     judge,
     principal_axes,
@@ -139,3 +140,16 @@ def test_it_survives_json_and_damage_is_found(here: Microscope) -> None:
     ):
         with pytest.raises(ValueError, match=r"damaged|fit together|limits|> 0"):
             build(Microscope, data | {key: value})
+
+
+def test_a_microscope_learned_from_few_cells_is_known_again(here: Microscope) -> None:
+    rng = np.random.default_rng(12)
+    x, labels = draw(rng, 15, shift=-3.0)
+    lab = fit_calibrated("lab", x, labels, [here])
+    assert (lab.name, lab.cells, lab.calibrated) == ("lab", 45, True)
+    own = [judge(draw(rng, 4, shift=-3.0)[0], [lab, here]) for _ in range(200)]
+    assert sum(str(v) == "calibrated (lab)" for v in own) >= 185
+    # What the parent knew is not known to the new head; a third one is unknown too.
+    for shift in (0.0, 4.0):
+        others = [judge(draw(rng, 4, shift=shift)[0], [lab, here]) for _ in range(50)]
+        assert all(v.kind == "unknown" for v in others)

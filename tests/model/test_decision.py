@@ -5,9 +5,14 @@ import pytest
 from crepes import ConformalClassifier
 
 from edgecell.classes import CLASSES
-from edgecell.convert.review import accepted, conformal_thresholds, fit_review
 from edgecell.image.preprocess import Preprocessing
-from edgecell.model.decision import energy, review_reasons
+from edgecell.model.decision import (
+    accepted,
+    conformal_thresholds,
+    energy,
+    fit_review,
+    review_reasons,
+)
 from edgecell.model.modelfile import ModelRecord, ReviewRule
 from edgecell.model.probabilities import softmax
 
@@ -140,3 +145,20 @@ def test_a_record_carries_the_rule() -> None:
     assert again == RECORD
     with pytest.raises(ValueError, match="one threshold a class"):
         replace(RECORD, review=ReviewRule(0.1, (0.5,), 0.0))
+
+
+def test_one_threshold_for_all_classes_where_cells_are_few() -> None:
+    rng = np.random.default_rng(4)
+    y = rng.integers(0, 2, 40).astype(np.int32)
+    means = np.array([[4.0, 0.0, -2.0], [0.0, 4.0, -2.0]])
+    x = (rng.normal(0, 0.8, (40, 3)) + means[y]).astype(np.float32)
+    every = np.ones(3, bool)
+    each = fit_review(x, y, 1.0, every)
+    # No cell of the third class: nothing excludes it, so no cell is accepted.
+    assert each.least_probability[2] == 0.0
+    assert not accepted(softmax(x, 1.0), np.array(each.least_probability)).any()
+    one = fit_review(x, y, 1.0, every, pooled=True)
+    (threshold,) = set(one.least_probability)
+    own = softmax(x, 1.0)[np.arange(40), y]
+    assert threshold in own
+    assert accepted(softmax(x, 1.0), np.array(one.least_probability)).mean() > 0.8

@@ -1,0 +1,1 @@
+"""Learns a microscope on the device, and shows whether to trust what it learned."""
