@@ -19,10 +19,15 @@ BRIGHT = "too bright"
 EMPTY = "empty field"
 BLURRED = "out of focus"
 CAST = "colour cast"
+NO_COLOUR = "no colour"
+SWAPPED = "red and blue swapped"
 NO_SCALE = "scale not found"
-REASONS = (DARK, BRIGHT, EMPTY, BLURRED, CAST, NO_SCALE)
+REASONS = (DARK, BRIGHT, EMPTY, BLURRED, CAST, NO_COLOUR, SWAPPED, NO_SCALE)
 
 ADVICE = {
+    NO_COLOUR: "stains are told by colour: use a colour camera, and neither a grey "
+    "nor a raw (Bayer) format",
+    SWAPPED: "set the camera or pipeline to BGR where it sends RGB, or the other way",
     NO_SCALE: "measure a red cell in a frame and give its diameter with --red-cell-px",
 }
 """What to do where a reason's name doesn't say it."""
@@ -46,6 +51,16 @@ _LEAST_STAINED = 0.01
 _MOST_CAST = 1.8
 """Brightest by darkest channel of the glass; at most 1.46 in train. The network is
 given a balanced picture, but a channel that is nearly gone can't be balanced."""
+
+_LEAST_COLOUR = 0.02
+"""Density of the stain in green beyond that in red or blue, whichever absorbs less; at
+least 0.07 in train, and 0 in grey frames."""
+
+_MOST_SWAPPED = 0.15
+"""How much bluer light stain is than the darkest. Red cells absorb more blue than
+nuclei do, so it is at most 0.11 in train; swapped, 82 % of its frames exceed this."""
+
+_DARKEST = 0.98
 
 # None of train's frames lies below either; of the same frames blurred by 2 pixels of
 # the working image (4 % of a red cell) 95 % do, by 3 pixels 99.8 %.
@@ -81,10 +96,40 @@ def frame_gate(frame: Image) -> str | None:
         return EMPTY
     if glass.max() > _MOST_CAST * max(glass.min(), 1.0):
         return CAST
+    colour, blueness = stain_colours(sample, glass)
+    if colour < _LEAST_COLOUR:
+        return NO_COLOUR
+    if blueness > _MOST_SWAPPED:
+        return SWAPPED
     sharpness, detail = focus(green)
     if sharpness < _LEAST_FRAME_SHARPNESS or detail < _LEAST_FRAME_DETAIL:
         return BLURRED
     return None
+
+
+def stain_colours(
+    sample: npt.NDArray[np.uint8], glass: npt.NDArray[np.float64]
+) -> tuple[float, float]:
+    """Two measures of a stain's colours, whatever the lamp's.
+
+    Args:
+        sample: uint8 BGR (H, W, 3), some of it stained.
+        glass: float64 (3,), B, G, R: bare glass.
+
+    Returns:
+        The mean density in green beyond that in red or blue, whichever is less, and how
+        much the lighter half's density in red exceeds that in blue, compared with the
+        darkest parts: below 0 where red cells are red and nuclei blue.
+    """
+    levels = np.arange(256, dtype=np.float32)
+    tables = [-np.log(np.clip(levels / max(g, 1.0), 0.02, 1.2)) for g in glass]
+    stained = sample[..., 1] < _STAINED_LEVEL * glass[1]
+    blue, green, red = (tables[i][sample[..., i][stained]] for i in range(3))
+    colour = green.mean() - min(red.mean(), blue.mean())
+    darkest, middle = np.quantile(green, (_DARKEST, 0.5))
+    excess = red - blue
+    light, dark = excess[green <= middle].mean(), excess[green >= darkest].mean()
+    return float(colour), float(light - dark)
 
 
 def cell_gate(seen: Image) -> str | None:

@@ -1,5 +1,6 @@
 """The loop of ``edgecell run``: fresh frames in, counted and recorded cells out."""
 
+import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from edgecell.edge.record.recorder import Recorder
 from edgecell.edge.show.health import Health
 from edgecell.edge.sources.base import STALL_S, Frame
 from edgecell.edge.sources.capture import Capture
+
+logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_PICTURES = 1.0
 
@@ -207,6 +210,7 @@ class Loop:
         self._controls = controls
         self._rule = PictureRule()
         self._start_s = time.monotonic()
+        self._told_stale = False
 
     def run(self, turn: Callable[[TrackedFrame | None], None]) -> None:
         """Goes on until the source ends, a limit is reached, or it is told to end.
@@ -245,9 +249,31 @@ class Loop:
         self.tally.waited_s += time.monotonic() - start
         return frame
 
-    def _take(self, found: FoundFrame) -> TrackedFrame:
-        """Classifies a frame's cells, and has them counted and recorded."""
-        return self._count(self._analyser.classify(found))
+    def _take(self, found: FoundFrame) -> TrackedFrame | None:
+        """Classifies a frame's cells, and has them counted and recorded.
+
+        None for a live frame that grew stale first, since this program was stopped or
+        is too slow: what it shows is no longer under the microscope.
+        """
+        if self._is_stale(found.frame):
+            return None
+        result = self._analyser.classify(found)
+        return None if self._is_stale(result.frame) else self._count(result)
+
+    def _is_stale(self, frame: Frame) -> bool:
+        stale = self._reader.is_stale(frame)
+        if stale:
+            self._reader.drop()
+            if not self._told_stale:
+                self._told_stale = True
+                logger.warning(
+                    "a frame was %.1f s old before it was done, and is left out; if "
+                    "that goes on, this machine is too slow for %d x %d pixels",
+                    frame.age_s,
+                    frame.image.shape[1],
+                    frame.image.shape[0],
+                )
+        return stale
 
     def _count(self, result: FrameResult) -> TrackedFrame:
         """Follows and counts the cells of a frame, and has them recorded."""
@@ -281,7 +307,7 @@ class Loop:
     def health(self) -> Health:
         """How it does; may be called on another thread."""
         reader, tally, recorder = self._reader.state(), self.tally, self._recorder
-        age = list(self.tally.age_ms)[-1:]
+        newest = self.newest.result.frame if self.newest else None
         return Health(
             source=f"lost: {reader.lost}" if reader.lost else "on",
             frames_in=reader.frames_in,
@@ -291,7 +317,7 @@ class Loop:
             analysed=tally.frames,
             gated=dict(tally.gated),
             classified=tally.classified,
-            age_ms=round(age[0], 1) if age else None,
+            age_ms=round(newest.age_s * 1e3, 1) if newest else None,
             fps=round(tally.fps, 1),
             recording=str(recorder.error) if recorder.error else "on",
             recorded=recorder.frames,

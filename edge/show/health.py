@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,15 @@ _THROTTLING = {
     3: "soft temperature limit",
 }
 
+_FIRMWARE = tuple(
+    f"{above}soc*:firmware/get_throttled" for above in ("", "soc*/", "soc*/*/")
+)
+"""Where a Raspberry Pi's firmware is below the platform's devices, by model."""
+
 
 @dataclass(frozen=True)
 class Board:
-    """What the board tells of itself.
+    """What the board's sensors say.
 
     Attributes:
         temperature_c: of the hottest sensor, degrees Celsius; None if there is none.
@@ -54,11 +60,24 @@ def read_board(sys: Path = Path("/sys")) -> Board:
         text = _read(file)
         if text and text.lstrip("-").isdigit():
             temperatures.append(int(text) / 1000)
-    bits = _read(sys / "devices/platform/soc/soc:firmware/get_throttled")
-    return Board(
-        temperature_c=max(temperatures, default=None),
-        throttling=None if bits is None else _throttling(bits),
-    )
+    return Board(max(temperatures, default=None), _read_throttling(sys))
+
+
+def _read_throttling(sys: Path) -> tuple[str, ...] | None:
+    """What the firmware and the supply's monitor say; None where there is neither.
+
+    A Raspberry Pi 5's firmware has another path than older ones', and since Linux 4.19
+    under-voltage is the hardware monitor's to tell.
+    """
+    found: list[str] | None = None
+    platform = sys / "devices/platform"
+    for file in chain.from_iterable(map(platform.glob, _FIRMWARE)):
+        found = [*(found or []), *_throttling(_read(file) or "")]
+    for monitor in (sys / "class/hwmon").glob("hwmon*"):
+        if _read(monitor / "name") == "rpi_volt":
+            is_low = _read(monitor / "in0_lcrit_alarm") == "1"
+            found = [*(found or []), *([_THROTTLING[0]] if is_low else [])]
+    return None if found is None else tuple(dict.fromkeys(found))
 
 
 def _throttling(bits: str) -> tuple[str, ...]:
@@ -83,14 +102,16 @@ class Health:
     Attributes:
         source: 'on', or why it is lost.
         frames_in: frames read.
-        dropped: frames of a live source that came while another was looked at.
-        broken: pictures that could not be decoded.
+        dropped: frames of a live source that came while another was analysed, or grew
+            stale.
+        broken: pictures that could not be read.
         reconnects: times that a lost source came back.
-        analysed: frames looked at, the gated ones included.
+        analysed: frames analysed, the gated ones included.
         gated: frames too poor to be judged, by reason.
         classified: sightings of cells that were classified.
-        age_ms: age of the last frame when it was done, milliseconds.
-        fps: frames looked at in a second, lately.
+        age_ms: age of the last frame that was analysed, milliseconds. It grows while
+            the source is lost or the loop hangs.
+        fps: frames analysed in a second, lately.
         recording: 'on', or why it stopped.
         recorded: frames written.
         overflowed: frames that were not recorded because the disk was too slow.
@@ -130,7 +151,7 @@ class Health:
         parts = [
             f"Source {self.source}",
             f"{self.fps:.1f} frames/s",
-            f"frame age {self.age_ms or 0:.0f} ms",
+            "no frame yet" if self.age_ms is None else f"frame age {_age(self.age_ms)}",
             f"dropped {self.dropped}",
             f"reconnects {self.reconnects}",
             *([f"gated {sum(self.gated.values())}"] if self.gated else []),
@@ -139,6 +160,12 @@ class Health:
             f"recording {self.recording}",
         ]
         return ", ".join(parts)
+
+
+def _age(milliseconds: float) -> str:
+    if milliseconds < 10_000:
+        return f"{milliseconds:.0f} ms"
+    return f"{milliseconds / 1000:.0f} s"
 
 
 class Monitor:
@@ -155,7 +182,7 @@ class Monitor:
         """Prepares the thread. systemd is told too if it started the program.
 
         Args:
-            examine: finds out how the loop is; called on the monitor's thread.
+            examine: returns the loop's health; called on the monitor's thread.
             file: JSON file that is written anew every time; None for none.
             show: called every time, and once more at the end; None for nobody.
             period_s: time between two looks, seconds.
@@ -183,7 +210,7 @@ class Monitor:
         self._socket.close()
 
     def turn(self) -> None:
-        """To be called on every turn of the loop: it goes round."""
+        """To be called on every turn of the loop: it is not hung."""
         self._turned_s = self._clock()
 
     def _work(self) -> None:

@@ -15,10 +15,13 @@ from edgecell.edge.find.quality import (
     CAST,
     DARK,
     EMPTY,
+    NO_COLOUR,
     REASONS,
+    SWAPPED,
     cell_gate,
     focus,
     frame_gate,
+    stain_colours,
 )
 from edgecell.edge.sources.address import SAMPLES
 from edgecell.edge.sources.still import read_image
@@ -44,6 +47,17 @@ def defocused(frame: Picture) -> Picture:
 
 def blurred(picture: Picture, sigma: float) -> Picture:
     return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma), np.uint8)
+
+
+def grey(frame: Picture) -> Picture:
+    return np.repeat(frame[..., 1:2], 3, axis=2)
+
+
+def mosaic(frame: Picture) -> Picture:
+    """A raw frame: each pixel has one colour, in Bayer's pattern."""
+    raw = frame[..., 1].copy()
+    raw[::2, ::2], raw[1::2, 1::2] = frame[::2, ::2, 2], frame[1::2, 1::2, 0]
+    return grey(raw[..., np.newaxis].repeat(3, axis=2))
 
 
 def glass(frame: Picture) -> Picture:
@@ -72,16 +86,50 @@ def test_real_frames_and_their_cells_pass(path: Path) -> None:
         (scaled(0.4, 1.0, 1.0), CAST),
         (defocused, BLURRED),
         (glass, EMPTY),
+        (grey, NO_COLOUR),
+        (mosaic, NO_COLOUR),
         (lambda frame: np.zeros_like(frame), DARK),
         (lambda frame: np.full_like(frame, 255), BRIGHT),
     ],
-    ids=["dark", "bright", "cast", "defocused", "glass", "black", "white"],
+    ids=[
+        "dark",
+        "bright",
+        "cast",
+        "defocused",
+        "glass",
+        "grey",
+        "bayer",
+        "black",
+        "white",
+    ],
 )
 def test_spoilt_frames_are_gated_with_their_reason(
     path: Path, spoil: Callable[[Picture], Picture], reason: str
 ) -> None:
     assert frame_gate(spoil(read_image(path))) == reason
     assert reason in REASONS
+
+
+def test_frames_with_red_and_blue_swapped_are_gated_where_it_shows() -> None:
+    """It does where there are nuclei and red cells, in most frames."""
+    gates = [frame_gate(read_image(path)[..., ::-1]) for path in FRAMES]
+    assert set(gates) <= {SWAPPED, None}
+    assert gates.count(SWAPPED) > len(gates) / 2
+
+
+def test_stain_colours_are_as_worked_out_by_hand() -> None:
+    """Three quarters red cells, one quarter nuclei, under a lamp that is yellow."""
+    glass_level = np.array([100.0, 200.0, 200.0])
+    red_cell = glass_level * np.exp([-0.4, -0.5, -0.1])
+    nucleus = glass_level * np.exp([-0.8, -1.6, -1.2])
+    sample = np.full((8, 8, 3), red_cell)
+    sample[:4, :4] = nucleus
+    colour, blueness = stain_colours(np.rint(sample).astype(np.uint8), glass_level)
+    green, red, blue = (
+        0.75 * a + 0.25 * b for a, b in ((0.5, 1.6), (0.1, 1.2), (0.4, 0.8))
+    )
+    assert colour == pytest.approx(green - min(red, blue), abs=0.02)
+    assert blueness == pytest.approx((0.1 - 0.4) - (1.2 - 0.8), abs=0.02)
 
 
 def test_a_cell_out_of_focus_is_gated() -> None:

@@ -4,11 +4,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from edgecell.edge.analyse.pipeline import FrameResult
 from edgecell.edge.count.sequential import parse_goal
 from edgecell.edge.loop.run_loop import Controls, Limits, Loop
-from edgecell.edge.sources.base import Frame
+from edgecell.edge.sources import base
+from edgecell.edge.sources.base import STALL_S, Frame, Skipped
+from edgecell.edge.sources.capture import Capture
 from edgecell.image.preprocess import Bgr
 from edgecell.model.decision import Decision
 
@@ -24,6 +27,9 @@ class Camera:
         self.taken = 0
         self.fresh = threading.Event()
         self.fresh.set()
+
+    def is_stale(self, frame: Frame) -> bool:
+        return False
 
     def next(self, timeout_s: float) -> Frame | None:
         if not self.fresh.wait(timeout_s):
@@ -41,16 +47,16 @@ class Analyser:
         self._both = threading.Barrier(2)
         self.overlaps: list[bool] = []
 
-    def find(self, frame: Frame) -> Frame:
+    def find(self, frame: Frame) -> Any:
         time.sleep(0.02)  # its work: who asks for another frame meanwhile gets none
         if frame.index > 1:
             self._meet()
         self._camera.fresh.set()
-        return frame
+        return SimpleNamespace(frame=frame)
 
-    def classify(self, found: Frame) -> FrameResult:
+    def classify(self, found: Any) -> FrameResult:
         self.overlaps.append(self._meet())
-        return FrameResult(found, ())
+        return FrameResult(found.frame, ())
 
     def _meet(self) -> bool:
         """Whether the other half is at work as well."""
@@ -79,10 +85,13 @@ def test_it_counts_on_until_the_goals_are_decided() -> None:
     """One lymphocyte a frame: the interval of MYE falls below 5 % at 158."""
     taken = iter(range(1, 500))
     reader: Any = SimpleNamespace(
-        ended=False, next=lambda _: Frame(next(taken), 0.0, IMAGE, "camera")
+        ended=False,
+        next=lambda _: Frame(next(taken), 0.0, IMAGE, "camera"),
+        is_stale=lambda _: False,
     )
     worker: Any = SimpleNamespace(
-        find=lambda frame: frame, classify=lambda frame: FrameResult(frame, ())
+        find=lambda frame: SimpleNamespace(frame=frame),
+        classify=lambda found: FrameResult(found.frame, ()),
     )
     tracker: Any = SimpleNamespace(
         update=lambda result: SimpleNamespace(
@@ -96,3 +105,72 @@ def test_it_counts_on_until_the_goals_are_decided() -> None:
     assert loop.tally.ended == "goals decided"
     # (n + 1) 0.95^n falls below 0.05 at n = 158.
     assert loop.differential.white_cells == 158
+
+
+class Clock:
+    """The time of day of `now_s`, which goes on as it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("stopped_in", "counted"),
+    [("find", [1, 2, 4, 5]), ("classify", [1, 2, 5]), (None, [1, 2, 3, 4, 5])],
+)
+def test_what_grows_stale_while_it_is_worked_on_is_not_counted(
+    stopped_in: str | None, counted: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program is stopped for three seconds, as by SIGSTOP, at the third frame.
+
+    Where it is stopped while it classifies, the fourth frame is already taken.
+    """
+    clock = Clock()
+    monkeypatch.setattr(base, "now_s", clock)
+    numbers = iter(range(1, 6))
+
+    def work(name: str, index: int) -> None:
+        if name == stopped_in and index == 3:
+            clock.now += 3
+
+    def find(frame: Frame) -> Any:
+        work("find", frame.index)
+        return SimpleNamespace(frame=frame)
+
+    def classify(found: Any) -> FrameResult:
+        work("classify", found.frame.index)
+        return FrameResult(found.frame, ())
+
+    source: Any = SimpleNamespace(live=True, name="camera", skipped=Skipped())
+    reader: Any = Capture(source)
+
+    def take(_: float) -> Frame | None:
+        clock.now += 0.1
+        index = next(numbers, 0)
+        return Frame(index, 0.0, IMAGE, "camera", clock.now) if index else None
+
+    reader.next = take
+    tracker: Any = SimpleNamespace(
+        update=lambda result: SimpleNamespace(result=result, changed=())
+    )
+    recorded: list[int] = []
+
+    def put(tracked: Any, _: bool) -> None:
+        recorded.append(tracked.result.frame.index)
+
+    recorder: Any = SimpleNamespace(
+        put=put, error=None, frames=0, overflowed=0, undrawn=0
+    )
+    worker: Any = SimpleNamespace(find=find, classify=classify)
+    controls = Controls()
+    loop = Loop(reader, worker, tracker, recorder, Limits(), controls)
+    turns = iter(range(10))
+    loop.run(lambda _: controls.end("stopped") if next(turns) == 7 else None)
+    assert recorded == counted
+    assert reader.state().dropped == 5 - len(counted)
+    assert max(loop.tally.age_ms) < STALL_S * 1000
+    clock.now += 60
+    assert (loop.health().age_ms or 0) > 60_000, "not fresh when nothing comes any more"

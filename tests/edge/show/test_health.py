@@ -51,6 +51,29 @@ def test_a_raspberry_pi_tells_heat_and_throttling(tmp_path: Path) -> None:
     assert read_board(tmp_path / "none") == Board(None, None)
 
 
+@pytest.mark.parametrize(
+    "path", ["soc@107c000000/soc@107c000000:firmware", "soc@1/axi/soc@1:firmware"]
+)
+def test_a_raspberry_pi_5_tells_throttling_elsewhere(tmp_path: Path, path: str) -> None:
+    firmware = tmp_path / "devices/platform" / path
+    firmware.mkdir(parents=True)
+    (firmware / "get_throttled").write_text("50005\n")
+    assert read_board(tmp_path).throttling == ("under-voltage", "throttled")
+
+
+def test_the_hardware_monitor_tells_under_voltage(tmp_path: Path) -> None:
+    monitors = [tmp_path / "class/hwmon" / name for name in ("hwmon0", "hwmon2")]
+    for monitor, name in zip(monitors, ("cpu_thermal", "rpi_volt"), strict=True):
+        monitor.mkdir(parents=True)
+        (monitor / "name").write_text(f"{name}\n")
+        (monitor / "in0_lcrit_alarm").write_text("0\n")
+    assert read_board(tmp_path).throttling == ()
+    (monitors[0] / "in0_lcrit_alarm").write_text("1\n")
+    assert read_board(tmp_path).throttling == (), "another sensor's alarm"
+    (monitors[1] / "in0_lcrit_alarm").write_text("1\n")
+    assert read_board(tmp_path).throttling == ("under-voltage",)
+
+
 def test_health_is_json_and_one_line() -> None:
     found = json.loads(json.dumps(some_health().to_dict()))
     assert found["board"] == {"temperature_c": 61.2, "throttling": ["throttled"]}
