@@ -65,3 +65,15 @@ def test_printed_commands_exist(page: str, line: str) -> None:
 
 def test_the_readme_is_a_front_door() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 160
+
+
+def test_the_architecture_names_what_is_there() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text().replace("\n   ", " ")
+    named = re.findall(r"`([a-z]\w*/[\w/]+\.\w+)(?::\s+([\w.]+))?`", text)
+    assert len(named) > 50
+    for file, name in named:
+        path = ROOT / file
+        assert path.exists(), file
+        for part in name.split(".") if name else ():
+            defined = rf"^\s*(def {part}\(|class {part}\b|{part}\b.*=)"
+            assert re.search(defined, path.read_text(), re.MULTILINE), (file, name)

@@ -4,7 +4,6 @@ import logging
 import shutil
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import click
 from tqdm import tqdm
@@ -71,7 +70,7 @@ class ProgressBar(Observer):
     def __init__(self, run: Run) -> None:
         """Draws the bar, if there is an end that it can move to and a terminal."""
         most = run.config.max_frames or sys.maxsize
-        self._bar: tqdm[Any] = tqdm(
+        self._bar = tqdm(
             total=min(run.source.total or 0, most) or None,
             unit="frame",
             disable=run.endless or None,
