@@ -228,6 +228,7 @@ def report(text: str, data: dict[str, Any], json_file: str | None) -> None:
         json_file: where to write ``data``; '-' prints it and leaves ``text`` out.
     """
     dump = json.dumps(data, indent=1)
-    click.echo(dump if json_file == "-" else text)
+    lines = "\n".join(map(printable, text.split("\n")))
+    click.echo(dump if json_file == "-" else lines)
     if json_file and json_file != "-":
         write_atomically(Path(json_file), dump + "\n")

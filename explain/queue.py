@@ -27,6 +27,7 @@ from edgecell.edge.record.connection import (
     transaction,
     unpack,
 )
+from edgecell.edge.record.damage import damage_told
 from edgecell.edge.record.sessions import find_sessions
 from edgecell.errors import InputError
 from edgecell.explain.methods import Explanation
@@ -135,6 +136,7 @@ class Explained:
     pixels: Rgb | None
 
 
+@damage_told
 class JobQueue:
     """A session's queue, open for work; one a thread.
 
@@ -301,7 +303,9 @@ class JobQueue:
             (number,),
         ).fetchone()
         size = self.model.preprocessing.input_size
-        heat = np.frombuffer(zlib.decompress(packed), "<f2").reshape(size, size)
+        # No more than is right: a few damaged bytes can unpack to gigabytes.
+        raw = zlib.decompressobj().decompress(packed, 2 * size * size)
+        heat = np.frombuffer(raw, "<f2").reshape(size, size)
         index = self.model.codes.index(code)
         return Explained(
             cell,

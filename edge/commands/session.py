@@ -1,7 +1,7 @@
 """``edgecell session``."""
 
 import math
-from datetime import datetime, timezone
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,19 +10,30 @@ import click
 from edgecell import RESEARCH_USE
 from edgecell.classes import CLASSES
 from edgecell.cli import json_option, report
+from edgecell.edge.commands.cells import export_command, import_command
 from edgecell.edge.commands.send import send_command
 from edgecell.files import write_atomically
 from edgecell.optional import require
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from edgecell.edge.record.sessions import Sighting, Summary
+    from edgecell.edge.report.listing import CellInShort
     from edgecell.model.decision import Decision
 
 _MOST = 20
+_WAITING_HEADER = f"{'cell':>7}  {'class':<9}{'or':<9}{'frame':>7}  {'centre':<10}why"
 _NAMES = {c.code: f"{c.code} {c.name}" for c in CLASSES}
 
 _folder = click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 _file = click.Path(path_type=Path, dir_okay=False)
+
+
+def _time(text: str) -> str:
+    """ISO 8601 in UTC as people read it: '2026-11-26 14:10:40 UTC'."""
+    return text.replace("T", " ").replace("+00:00", " UTC")
 
 
 def _end(summary: "Summary") -> str:
@@ -33,19 +44,20 @@ def _verdict(decision: "Decision") -> str:
     """'SNE segmented neutrophil 97 %, accepted'."""
     name = "not classified"
     if decision.code is not None and decision.probability is not None:
-        name = f"{_NAMES[decision.code]} {decision.probability:.0%}"
+        name = f"{_NAMES.get(decision.code, decision.code)} {decision.probability:.0%}"
     if not decision.reasons:
         return f"{name}, accepted"
     return f"{name}, to review: {', '.join(decision.reasons)}"
 
 
 def _sighting_line(s: "Sighting") -> str:
-    time = datetime.fromtimestamp(s.captured, timezone.utc)
+    from edgecell.edge.report.listing import utc
+
     x, y = s.box.centre
     said = s.gate or f"{s.code} {s.probability:.0%}"
     kept = "" if s.seen is not None else "  pixels dropped by --keep"
     return (
-        f"{s.frame:>8}  {s.name[:20]:<20}  {time:%Y-%m-%d %H:%M:%S}  "
+        f"{s.frame:>8}  {s.name[:20]:<20}  {utc(s.captured).removesuffix(' UTC'):<19}  "
         f"{f'{x:.0f},{y:.0f}':<10}{said}{kept}"
     )
 
@@ -76,7 +88,7 @@ def list_command(folder: Path, json_file: str | None) -> None:
         except InputError as e:
             unreadable.append(str(e))
     lines = [
-        f"{s.started[:16].replace('T', ' ')}  {s.white_cells:>6} white cells  "
+        f"{s.started[:16].replace('T', ' ')} UTC  {s.white_cells:>6} white cells  "
         f"{s.frames:>8} frames  {s.bytes / 1e6:>8.1f} MB  {s.folder}  ({_end(s)})"
         for s in found
     ]
@@ -91,11 +103,15 @@ def list_command(folder: Path, json_file: str | None) -> None:
 
 @command.command("show", short_help="Show a session's differential.")
 @_folder
+@click.option(
+    "--review", is_flag=True, help="List all cells that wait for a person instead."
+)
 @click.option("--csv", "csv_file", type=_file, help="Write the differential as CSV.")
 @click.option("--cells", "cells_file", type=_file, help="Write each cell as CSV.")
 @json_option
 def show_command(
     folder: Path,
+    review: bool,
     csv_file: Path | None,
     cells_file: Path | None,
     json_file: str | None,
@@ -106,37 +122,62 @@ def show_command(
     every cell, and what people have named. Cells that wait widen the intervals.
     """
     require("cv2", "edge")
-    from edgecell.edge.record.sessions import cells_csv, open_session
+    from edgecell.edge.record.sessions import open_session
+    from edgecell.edge.report.listing import cells_csv, cells_in_short, waiting
 
     with open_session(folder) as session:
-        summary, decisions = session.summary(), session.decisions()
-        readings = session.readings()
+        summary, readings = session.summary(), session.readings()
+        cells = cells_in_short(session)
     if csv_file:
         write_atomically(csv_file, readings.to_csv())
     if cells_file:
-        write_atomically(cells_file, cells_csv(decisions))
-    flagged = [d for d in decisions if d.reasons]
-    listed = [f"  cell {d.cell}: {_verdict(d)}" for d in flagged[:_MOST]]
-    if len(flagged) > _MOST:
-        listed.append(f"  ... and {len(flagged) - _MOST} more; --cells has all")
-    poor = ", ".join(f"{reason}: {n}" for reason, n in summary.gated.items())
-    lines = [
-        f"{summary.source}, {summary.started} to {summary.ended or '?'} "
-        f"({_end(summary)})",
-        f"Frames: {summary.frames}{f', too poor ({poor})' if poor else ''}; "
-        f"model {summary.model_sha256[:12]}",
-        "",
-        *readings.lines(),
-        *(["", "To review:", *listed] if listed else []),
-        "",
-        RESEARCH_USE,
-    ]
+        write_atomically(cells_file, cells_csv(cells))
+    wait = waiting(cells)
+    table = [] if review else [*readings.lines(), ""]
+    lines = [*_head(summary), "", *table, *_waiting_lines(wait, review), RESEARCH_USE]
     data = {
         "session": summary.to_dict(),
         "readings": readings.to_dict(),
-        "cells": [_cell_data(d) for d in decisions],
+        "cells": [c.to_dict() | {"logits": _list(c.decision.logits)} for c in cells],
     }
     report("\n".join(lines), data, json_file)
+
+
+def _head(summary: "Summary") -> list[str]:
+    """Which session it is, and what is in it."""
+    poor = ", ".join(f"{reason}: {n}" for reason, n in summary.gated.items())
+    ended = f" to {_time(summary.ended)}" if summary.ended else ""
+    lines = [
+        f"{summary.source}, {_time(summary.started)}{ended} ({_end(summary)})",
+        f"Frames: {summary.frames}{f', too poor ({poor})' if poor else ''}; "
+        f"model {summary.model_sha256[:12]}",
+    ]
+    if summary.left_out:
+        lines.append(
+            f"{summary.left_out} more frames were looked at and are not in the record"
+        )
+    return lines
+
+
+def _waiting_lines(wait: Sequence["CellInShort"], everything: bool) -> list[str]:
+    if not wait:
+        return ["No cell waits for a person.", ""]
+    shown = wait if everything else wait[:_MOST]
+    lines = [f"To review ({len(wait)}, the most doubtful first):", _WAITING_HEADER]
+    lines += [_waiting_line(cell) for cell in shown]
+    if len(wait) > len(shown):
+        lines.append(f"  ... and {len(wait) - len(shown)} more; --review lists all")
+    return [*lines, ""]
+
+
+def _waiting_line(cell: "CellInShort") -> str:
+    d, place = cell.decision, cell.place
+    said = "-" if d.code is None else f"{d.code} {d.probability:.0%}"
+    second = cell.runner_up
+    other = "" if second is None else f"{second} {cell.runner_up_probability:.0%}"
+    at = "" if place.box is None else "{:.0f},{:.0f}".format(*place.box.centre)
+    why = ", ".join(d.reasons) or "not classified"
+    return f"{d.cell:>7}  {said:<9}{other:<9}{place.frame:>7}  {at:<10}{why}"
 
 
 @command.command("report", short_help="Write a session's report as PDF and CSV.")
@@ -233,18 +274,22 @@ def trace_command(
 
 
 def _cell_data(decision: "Decision") -> dict[str, object]:
-    logits = decision.logits
     return {
         "cell": decision.cell,
         "class": decision.code,
         "probability": decision.probability,
         "review": list(decision.reasons),
         "votes": decision.votes,
-        # JSON knows no infinity: a class that the cell's size excludes has none.
-        "logits": None
-        if logits is None
-        else [x if math.isfinite(x) else None for x in logits.tolist()],
+        "logits": _list(decision.logits),
     }
 
 
-command.add_command(send_command)
+def _list(logits: "npt.NDArray[np.float32] | None") -> list[float | None] | None:
+    """For JSON, which knows no infinity: a class that the cell's size excludes."""
+    if logits is None:
+        return None
+    return [x if math.isfinite(x) else None for x in logits.tolist()]
+
+
+for _other in (export_command, import_command, send_command):
+    command.add_command(_other)

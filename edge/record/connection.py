@@ -19,6 +19,7 @@ import numpy.typing as npt
 from edgecell.edge.record.schema import (
     APPLICATION_ID,
     SCHEMA_VERSION,
+    is_ours,
     migrate,
     stand_in,
 )
@@ -48,10 +49,12 @@ def connect(
     Raises:
         sqlite3.Error: it can't be opened.
     """
-    uri = f"file:{quote(os.fsencode(path))}?mode={mode}"
+    uri = f"file://{quote(os.fsencode(path.absolute()))}?mode={mode}"
     if immutable:
         uri += "&immutable=1"
     database = sqlite3.connect(uri, uri=True, timeout=busy_s, isolation_level=None)
+    # The file may come from anywhere: its schema calls no function of SQLite's.
+    database.execute("PRAGMA trusted_schema = OFF")
     if mode != "ro":
         database.execute("PRAGMA synchronous = FULL")
         database.execute("PRAGMA foreign_keys = ON")
@@ -134,7 +137,7 @@ def open_database(
                 with transaction(database):
                     migrate(database)
             yield database
-    except sqlite3.DatabaseError as e:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as e:
         raise InputError(f"{path} cannot be read: {e}") from e
 
 
@@ -158,6 +161,8 @@ def _check(database: sqlite3.Connection, path: Path) -> None:
             f"{path} was written by a later edgecell (its record has version "
             f"{version}, this one reads up to {SCHEMA_VERSION}); install that one"
         )
+    if not is_ours(database, version):
+        raise InputError(f"{path} was changed: its tables are not a session's")
 
 
 def pack(logits: npt.NDArray[np.floating] | None) -> bytes | None:

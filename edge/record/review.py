@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from edgecell.classes import CODES
 from edgecell.edge.record.connection import refusals_told, transaction
+from edgecell.edge.record.damage import damage_told
 from edgecell.edge.record.policy import SEED
 from edgecell.edge.record.sessions import RecordedSession, Sighting
 from edgecell.edge.record.trail import Naming, Trail, now
@@ -99,6 +100,7 @@ class Place:
     crop: Box
 
 
+@damage_told
 class Review:
     """A session, open for review.
 

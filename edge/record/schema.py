@@ -12,7 +12,9 @@ Logits are float32, little-endian, in the order of the model's classes. Boxes ar
 half-open, in pixels of the frame. Times without a note are UTC, ISO 8601.
 """
 
+import functools
 import sqlite3
+from contextlib import closing
 
 APPLICATION_ID = 0x65646765  # 'edge'
 
@@ -266,6 +268,44 @@ def migrate(database: sqlite3.Connection) -> None:
     database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
+def is_ours(database: sqlite3.Connection, version: int) -> bool:
+    """Whether tables and triggers are those that a version made, and no views.
+
+    A table of that name that is a view, or a trigger of somebody else's, could keep a
+    reader busy for ever or change what is written.
+
+    Args:
+        database: an open one.
+        version: 1 to `SCHEMA_VERSION`.
+    """
+    shape = _shape(database)
+    expected = _expected_shape(version)
+    ours = {name: columns for name, columns in shape.items() if name in expected}
+    others = set(shape) - set(expected)
+    return ours == expected and not any(kind == "trigger" for kind, _ in others)
+
+
+def _shape(database: sqlite3.Connection) -> dict[tuple[str, str], object]:
+    """Columns of each table and view, and text of each trigger, by kind and name."""
+    shape: dict[tuple[str, str], object] = {}
+    for kind, name, sql in database.execute(
+        "SELECT type, name, sql FROM main.sqlite_master WHERE type <> 'index'"
+    ).fetchall():
+        if kind == "trigger":
+            shape[kind, name] = " ".join(str(sql).split())
+        else:
+            columns = "SELECT * FROM pragma_table_xinfo(?)"
+            shape[kind, name] = database.execute(columns, (name,)).fetchall()
+    return shape
+
+
+@functools.lru_cache
+def _expected_shape(version: int) -> dict[tuple[str, str], object]:
+    with closing(sqlite3.connect(":memory:")) as database:
+        _make(database, 0, "main", version)
+        return _shape(database)
+
+
 def stand_in(database: sqlite3.Connection) -> None:
     """Gives a connection the tables that an earlier session lacks, empty.
 
@@ -276,7 +316,9 @@ def stand_in(database: sqlite3.Connection) -> None:
     _make(database, version, "temp")
 
 
-def _make(database: sqlite3.Connection, version: int, at: str) -> None:
-    for migration in MIGRATIONS[version:]:
+def _make(
+    database: sqlite3.Connection, version: int, at: str, up_to: int | None = None
+) -> None:
+    for migration in MIGRATIONS[version:up_to]:
         for statement in migration:
             database.execute(statement.format(at=at))

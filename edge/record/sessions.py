@@ -14,10 +14,10 @@ import numpy.typing as npt
 from edgecell.edge.count.differential import CellCount, Differential
 from edgecell.edge.count.readings import Readings, readings
 from edgecell.edge.record.connection import DATABASE, open_database, unpack
+from edgecell.edge.record.damage import damage_told
 from edgecell.edge.record.retention import disk_use
 from edgecell.edge.record.trail import Trail
 from edgecell.errors import InputError
-from edgecell.files import csv_text
 from edgecell.image.records import Box
 from edgecell.model.decision import Decision
 from edgecell.model.modelfile import ModelRecord
@@ -35,6 +35,7 @@ class Summary:
         ended: UTC, ISO 8601; None while it runs, or if it was broken off.
         end_reason: likewise.
         frames: frames recorded.
+        left_out: frames that were looked at and could not be recorded.
         gated: of these, those too poor to be looked at, by reason.
         cells: different cells.
         white_cells: the differential's denominator.
@@ -50,6 +51,7 @@ class Summary:
     ended: str | None
     end_reason: str | None
     frames: int
+    left_out: int
     gated: dict[str, int]
     cells: int
     white_cells: int
@@ -108,19 +110,38 @@ class Sighting:
         }
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a cell was first seen whole.
+
+    Attributes:
+        frame: number of the frame, and of its picture.
+        name: the frame's file or camera.
+        captured: when, seconds since 1970, UTC.
+        box: of the cell in that frame, pixels; None if no sighting there was kept.
+    """
+
+    frame: int
+    name: str
+    captured: float
+    box: Box | None
+
+
+@damage_told
 class RecordedSession:
     """A session's record, open for reading; it may be running."""
 
     def __init__(self, folder: Path, database: sqlite3.Connection) -> None:
-        """Takes an open database; see `open_session`."""
-        self._folder = folder
+        """Reads from an open database; `open_session` opens one."""
+        self.folder = folder
         self._db = database
         (model,) = self._one("SELECT model FROM session")
         self.model = ModelRecord.from_json(model, str(folder))
 
     def _one(self, query: str, *values: object) -> tuple[Any, ...]:
         row = self._db.execute(query, values).fetchone()
-        assert row is not None
+        if row is None:
+            raise LookupError("a row is missing")
         return tuple(row)
 
     def summary(self) -> Summary:
@@ -133,19 +154,20 @@ class RecordedSession:
             "SELECT gate, count(*) FROM frames WHERE gate IS NOT NULL GROUP BY gate"
         )
         return Summary(
-            folder=str(self._folder),
+            folder=str(self.folder),
             started=started,
             source=source,
             ended=ended,
             end_reason=reason,
             frames=self._one("SELECT count(*) FROM frames")[0],
+            left_out=self._one("SELECT coalesce(sum(frames), 0) FROM left_out")[0],
             gated=dict(gated.fetchall()),
             cells=self._one("SELECT count(*) FROM cells WHERE same_as IS NULL")[0],
             white_cells=self.differential().white_cells,
             version=version,
             model_sha256=sha256,
             settings=json.loads(settings),
-            bytes=disk_use(self._folder),
+            bytes=disk_use(self.folder),
         )
 
     def decisions(self) -> list[Decision]:
@@ -156,7 +178,12 @@ class RecordedSession:
         )
         return [
             Decision(
-                cell, code, probability, tuple(json.loads(why)), votes, _logits(logits)
+                int(cell),
+                code,
+                None if probability is None else float(probability),
+                tuple(map(str, json.loads(why))),
+                int(votes),
+                self._logits(logits),
             )
             for cell, code, probability, why, votes, logits in rows
         ]
@@ -169,7 +196,29 @@ class RecordedSession:
 
     def readings(self) -> Readings:
         """What the machine accepts, what it guesses, and what people have named."""
-        return readings(self.decisions(), Trail(self._folder, self._db).reviewed())
+        return readings(self.decisions(), self.trail.reviewed())
+
+    @property
+    def trail(self) -> Trail:
+        """What people have named."""
+        return Trail(self.folder, self._db)
+
+    def places(self) -> dict[int, Place]:
+        """Where each cell was first seen whole, by the cell's number."""
+        rows = self._db.execute(
+            "SELECT c.cell, f.frame, f.name, f.captured, s.x0, s.y0, s.x1, s.y1 "
+            "FROM cells c JOIN frames f USING (frame) LEFT JOIN sightings s "
+            "ON s.cell = c.cell AND s.frame = c.frame"
+        )
+        return {
+            cell: Place(
+                int(frame),
+                str(name),
+                float(captured),
+                None if box[0] is None else Box(*map(int, box)),
+            )
+            for cell, frame, name, captured, *box in rows
+        }
 
     def decision(self, cell: int) -> Decision:
         """The decision on a cell, or on the cell that it was merged into.
@@ -179,7 +228,7 @@ class RecordedSession:
         """
         rows = self._db.execute(
             "WITH RECURSIVE up (cell, same_as) AS ("
-            "SELECT cell, same_as FROM cells WHERE cell = ? UNION ALL "
+            "SELECT cell, same_as FROM cells WHERE cell = ? UNION "
             "SELECT c.cell, c.same_as FROM cells c JOIN up ON c.cell = up.same_as) "
             "SELECT cell FROM up WHERE same_as IS NULL",
             (cell,),
@@ -187,8 +236,11 @@ class RecordedSession:
         if not rows:
             (last,) = self._one("SELECT max(cell) FROM cells")
             known = f"numbers go up to {last}" if last else "the session has no cells"
-            raise InputError(f"{self._folder} has no cell {cell}: {known}")
-        return next(d for d in self.decisions() if d.cell == rows[0][0])
+            raise InputError(f"{self.folder} has no cell {cell}: {known}")
+        for decision in self.decisions():
+            if decision.cell == rows[0][0]:
+                return decision
+        raise InputError(f"{self.folder} has no decision on cell {cell}")
 
     def sightings(self, cell: int) -> list[Sighting]:
         """On what the decision on a cell rests, oldest first.
@@ -209,11 +261,21 @@ class RecordedSession:
         )
         return [self._sighting(row) for row in rows]
 
+    def _logits(self, blob: bytes | None) -> npt.NDArray[np.float32] | None:
+        if blob is None:
+            return None
+        logits = unpack(blob)
+        if len(logits) != len(self.model.codes):
+            raise ValueError(
+                f"{len(logits)} logits for {len(self.model.codes)} classes"
+            )
+        return logits
+
     def _sighting(self, row: tuple[Any, ...]) -> Sighting:
         cell, frame, name, time_s, captured, age_ms, *rest = row
         *sides, red_cell_px, gate, blob, seen, pixels = rest
-        box, codes = Box(*sides), self.model.codes
-        logits, code, probability = _logits(blob), None, None
+        box, codes = Box(*map(int, sides)), self.model.codes
+        logits, code, probability = self._logits(blob), None, None
         if logits is not None:
             size = max(box.width, box.height) / red_cell_px
             likely = only(logits, possible_classes(codes, size))
@@ -221,12 +283,12 @@ class RecordedSession:
             code = codes[int(probabilities.argmax())]
             probability = float(probabilities.max())
         return Sighting(
-            cell,
-            frame,
-            name,
+            int(cell),
+            int(frame),
+            str(name),
             time_s,
-            captured,
-            age_ms,
+            float(captured),
+            float(age_ms),
             box,
             gate,
             code,
@@ -256,16 +318,3 @@ def find_sessions(root: Path) -> list[Path]:
     if (root / DATABASE).is_file():
         return [root]
     return sorted(path.parent for path in root.glob(f"*/{DATABASE}"))
-
-
-def cells_csv(decisions: list[Decision]) -> str:
-    """One line a cell as CSV, with a header."""
-    rows = []
-    for d in decisions:
-        probability = "" if d.probability is None else f"{d.probability:.4f}"
-        rows.append((d.cell, d.code or "", probability, d.votes, "; ".join(d.reasons)))
-    return csv_text(("cell", "class", "probability", "votes", "review"), rows)
-
-
-def _logits(blob: bytes | None) -> npt.NDArray[np.float32] | None:
-    return None if blob is None else unpack(blob)

@@ -30,6 +30,7 @@ from edgecell.edge.record.connection import (
     refusals_told,
     transaction,
 )
+from edgecell.edge.record.damage import damage_told
 from edgecell.errors import InputError
 
 _LONGEST = 500
@@ -108,12 +109,13 @@ class Naming:
         return asdict(self)
 
 
+@damage_told
 class Trail:
     """A session's trail, open."""
 
     def __init__(self, folder: Path, database: sqlite3.Connection) -> None:
         """Works on an open database; `open_trail` opens one."""
-        self._folder = folder
+        self.folder = folder
         self._db = database
 
     def name(
@@ -259,7 +261,7 @@ class Trail:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         advice = "make room or free the file, and name the cells again"
-        with refusals_told(self._folder, advice), transaction(self._db):
+        with refusals_told(self.folder, advice), transaction(self._db):
             yield
 
     def _append(
@@ -279,7 +281,7 @@ class Trail:
         rows = []
         for number, (cell, label, undoes) in enumerate(changes, first):
             if cell not in roots:
-                raise InputError(f"{self._folder} has no cell {cell}")
+                raise InputError(f"{self.folder} has no cell {cell}")
             root = roots[cell]
             held = holding.get(root)
             before = held.label if held else None

@@ -20,6 +20,8 @@ from edgecell.edge.count.votes import Rule
 from edgecell.edge.record.connection import open_database
 from edgecell.edge.record.sessions import open_session
 from edgecell.edge.record.store import Session, Store
+from edgecell.edge.record.trail import open_trail
+from edgecell.edge.record.waiting import LeftOut
 from edgecell.edge.sources.address import SAMPLES
 from edgecell.edge.sources.base import Frame
 from edgecell.edge.sources.still import read_image
@@ -209,3 +211,42 @@ def test_bad_input_is_one_line(tmp_path: Path, recorded: Path) -> None:
     assert "junk" in listed.output
     assert "version 99" in listed.output
     assert "No sessions in" in invoke("list", tmp_path / "nowhere").output
+
+
+def test_what_waits_is_listed_with_its_place(recorded: Path, tmp_path: Path) -> None:
+    shutil.copytree(recorded, tmp_path / "s")
+    cells = as_json("show", tmp_path / "s")["cells"]
+    wait = [cell for cell in cells if cell["waits"]]
+    assert wait
+    assert all(cell["review"] for cell in wait)
+    for cell in cells:
+        trace = as_json("trace", tmp_path / "s", cell["cell"])["sightings"][0]
+        x0, y0, x1, y1 = trace["box"]
+        assert cell["frame"] == trace["frame"]
+        assert (cell["x"], cell["y"]) == ((x0 + x1) / 2, (y0 + y1) / 2)
+        assert cell["name"] == "film.avi"
+        assert cell["captured_utc"].endswith(" UTC")
+        assert cell["probability"] >= cell["runner_up_probability"]
+        assert cell["runner_up"] != cell["class"]
+    shown = invoke("show", tmp_path / "s", "--review").output
+    assert f"To review ({len(wait)}, the most doubtful first)" in shown
+    assert "White cells" not in shown
+    assert " UTC (end of source)" in shown
+    table = [line.split() for line in shown.splitlines() if line[:7].strip().isdigit()]
+    assert {int(row[0]) for row in table} == {cell["cell"] for cell in wait}
+    doubt = [float(row[2].rstrip("%")) for row in table]
+    assert doubt == sorted(doubt)
+    with open_trail(tmp_path / "s") as trail:
+        trail.name("Anna", [cell["cell"] for cell in wait], "EO")
+    again = as_json("show", tmp_path / "s")["cells"]
+    assert not any(cell["waits"] for cell in again)
+    named = {cell["cell"]: (cell["label"], cell["person"]) for cell in again}
+    assert named[wait[0]["cell"]] == ("EO", "Anna")
+    assert "No cell waits" in invoke("show", tmp_path / "s", "--review").output
+
+
+def test_frames_that_are_not_in_the_record_are_told(tmp_path: Path) -> None:
+    with Store(tmp_path / "s", SESSION) as store:
+        store.write([tracked(9)], [LeftOut(1, 8, 8, "the disk is too slow")])
+    assert as_json("show", tmp_path / "s")["session"]["left_out"] == 8
+    assert "8 more frames" in invoke("show", tmp_path / "s").output

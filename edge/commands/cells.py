@@ -1,0 +1,148 @@
+"""``edgecell session export`` and ``import``: cells as folders, and back."""
+
+from pathlib import Path
+
+import click
+
+from edgecell import RESEARCH_USE
+from edgecell.cli import json_option, report
+from edgecell.optional import require
+
+_folder = click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+_MOST_NAMES = 5
+
+
+@click.command("export", short_help="Write a session's cells as folders of classes.")
+@_folder
+@click.option(
+    "--cells",
+    "out",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    metavar="OUT",
+    help="New or empty folder for them.",
+)
+@click.option(
+    "--all", "everything", is_flag=True, help="Write the cells without a name, too."
+)
+@click.option(
+    "--sample",
+    type=click.IntRange(1, 100_000),
+    metavar="N",
+    help="Write the unnamed cells of a random sample of N instead; the session keeps "
+    "the sample, and a larger N adds to it.",
+)
+@json_option
+def export_command(
+    folder: Path,
+    out: Path,
+    everything: bool,
+    sample: int | None,
+    json_file: str | None,
+) -> None:
+    """Write the cells of FOLDER that people have named as folders of classes.
+
+    FOLDER is a session, or a folder of sessions. The folders are what 'edgecell train',
+    'adapt' and 'evaluate' read; cells.csv in OUT says of each image where it is from.
+
+    Cells without a name go to OUT/unsorted, without the machine's guess: sort them into
+    folders named after their class (SNE, or NEU where you can't tell bands, 'not a
+    cell', other-LYA), and hand them back with 'edgecell session import'.
+    """
+    require("cv2", "edge")
+    from tqdm import tqdm
+
+    from edgecell.edge.record.connection import open_database
+    from edgecell.edge.record.sessions import RecordedSession, find_sessions
+    from edgecell.edge.record.trail import Trail
+    from edgecell.edge.report import export
+    from edgecell.errors import InputError
+    from edgecell.files import write_atomically
+
+    if everything and sample is not None:
+        raise click.UsageError("give --all or --sample, not both")
+    rows: list[export.ExportedCell] = []
+    gone = 0
+    sessions = find_sessions(folder)
+    if not sessions:
+        raise InputError(f"{folder} has no session that 'edgecell run' wrote")
+    with export.new_folder(out) as partial:
+        for path in tqdm(sessions, unit="session", leave=False, disable=None):
+            with open_database(path, "rw" if sample else "ro") as database:
+                session, trail = RecordedSession(path, database), Trail(path, database)
+                cells = export.wanted_cells(session, trail, everything, sample)
+                new, lost = export.export_cells(session, trail, cells, partial)
+            rows += new
+            gone += lost
+        if not rows:
+            raise InputError(
+                f"nobody has named a cell of {folder}; --all writes the others, too"
+            )
+        write_atomically(partial / export.MANIFEST, export.manifest_csv(rows))
+    counts: dict[str, int] = {}
+    for row in rows:
+        place = Path(row.file).parts[0]
+        counts[place] = counts.get(place, 0) + 1
+    lines = [
+        f"Wrote {len(rows)} cells of {len(sessions)} sessions into {out}:",
+        *(f"  {name:<24}{n:>6}" for name, n in sorted(counts.items())),
+        *([f"{gone} cells are left out: --keep took their pixels"] if gone else []),
+        RESEARCH_USE,
+    ]
+    data = {
+        "out": str(out),
+        "cells": len(rows),
+        "labels": counts,
+        "without_pixels": gone,
+    }
+    report("\n".join(lines), data, json_file)
+
+
+@click.command("import", short_help="Name cells by the folders they were sorted into.")
+@_folder
+@click.option(
+    "--cells",
+    "sorted_into",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    required=True,
+    metavar="SORTED",
+    help="Folder of folders of classes, with images that 'session export' wrote.",
+)
+@click.option("--person", required=True, help="Who sorted them.")
+@json_option
+def import_command(
+    folder: Path, sorted_into: Path, person: str, json_file: str | None
+) -> None:
+    """Name cells of FOLDER's session by the folders they were sorted into.
+
+    Each new name is one more row of the session's trail; nothing is overwritten. Images
+    of other sessions, and those in 'unsorted', are left alone and counted.
+    """
+    require("cv2", "edge")
+    from edgecell.edge.record.connection import open_database
+    from edgecell.edge.record.sessions import RecordedSession
+    from edgecell.edge.record.trail import Trail
+    from edgecell.edge.report.export import import_labels
+
+    with open_database(folder, "rw") as database:
+        done = import_labels(
+            RecordedSession(folder, database),
+            Trail(folder, database),
+            sorted_into,
+            person,
+        )
+    named, others = [n.to_dict() for n in done.named], list(done.others)
+    shown = ", ".join(others[:_MOST_NAMES]) + (", ..." * (len(others) > _MOST_NAMES))
+    lines = [
+        f"Named {len(named)} cells; {done.unchanged} had their name, "
+        f"{done.unsorted} are unsorted",
+        *([f"{len(others)} files are not of this session: {shown}"] if others else []),
+        RESEARCH_USE,
+    ]
+    data = {
+        "named": named,
+        "unchanged": done.unchanged,
+        "unsorted": done.unsorted,
+        "others": others,
+    }
+    report("\n".join(lines), data, json_file)

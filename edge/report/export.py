@@ -1,0 +1,333 @@
+"""Cells out of a session as folders of classes, and back into its trail.
+
+An exported image is what `cell_image` makes the network's own view of again: the
+cell in the camera's pixels, with the white balance of its frame, fills the middle.
+Around it the picture is mirrored, as far as training turns and shifts it, and beyond
+that white, since `cell_image` takes the brightest part of an image for background.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edgecell.classes import GROUP_CODES, OTHER, SEPARATOR
+from edgecell.edge.record.damage import damage_told
+from edgecell.edge.record.sessions import RecordedSession, Sighting
+from edgecell.edge.record.trail import Naming, Trail, reviewed_label
+from edgecell.errors import InputError, OutputError
+from edgecell.files import csv_text
+from edgecell.image.decode import decode
+from edgecell.image.preprocess import Bgr, Preprocessing, apply_gains, resize
+from edgecell.model.decision import Decision
+
+UNSORTED = "unsorted"
+"""Folder of cells that nobody has named."""
+
+MANIFEST = "cells.csv"
+_NAME = re.compile(r"([0-9a-f]{8})-cell(\d{1,18})(?:-frame\d+)?\.\w+")
+_MIRRORED = 1.3
+"""Side of the mirrored part over the cell's; `TrainConfig.margin` is within."""
+
+_FOLDERS = {SEPARATOR.join(codes): name for name, codes in GROUP_CODES.items()}
+
+
+@dataclass(frozen=True)
+class ExportedCell:
+    """A row of the manifest.
+
+    Attributes:
+        file: below the export's folder.
+        label: what people have it for, see `trail.reviewed_label`; '' if nobody
+            named it.
+        sha256: of the file.
+        session: key of the session, see `session_key`.
+        cell: the cell's number in it.
+        frame: number of the frame that is shown.
+        machine: the class that the machine gives; '' for none.
+        probability: of that class, 0..1; None likewise.
+        review: the machine's reasons for review, joined by '; '.
+        person: who named it last; '' for nobody.
+        named: when, UTC, ISO 8601; '' likewise.
+        drawn: whether it is in the session's random sample.
+        crop_fraction: part of the image that is the network's view.
+        model_sha256: hash of the model that looked at it.
+    """
+
+    file: str
+    label: str
+    sha256: str
+    session: str
+    cell: int
+    frame: int
+    machine: str
+    probability: float | None
+    review: str
+    person: str
+    named: str
+    drawn: bool
+    crop_fraction: float
+    model_sha256: str
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What became of a folder of sorted cells.
+
+    Attributes:
+        named: the rows that were appended to the trail.
+        unchanged: cells whose label is what they were sorted under.
+        unsorted: cells that nobody sorted.
+        others: images that are not from this session.
+    """
+
+    named: tuple[Naming, ...]
+    unchanged: int
+    unsorted: int
+    others: tuple[str, ...]
+
+
+@damage_told
+def session_key(session: RecordedSession) -> str:
+    """Eight hexadecimal digits that tell a session from others, wherever it lies."""
+    summary = session.summary()
+    told = (summary.started, summary.source, summary.model_sha256, summary.version)
+    return hashlib.sha256("\0".join(told).encode()).hexdigest()[:8]
+
+
+def folder_name(label: str) -> str:
+    """The name of a label's folder, which `label_of_folder` reads."""
+    return _FOLDERS.get(label, label).replace(": ", "-").replace("/", "-")
+
+
+def label_of_folder(name: str) -> str:
+    """The label that a folder's name stands for.
+
+    Raises:
+        InputError: it stands for none.
+    """
+    kind, dash, rest = name.partition("-")
+    if dash and kind.strip().lower() == OTHER:
+        return reviewed_label(f"{OTHER}: {rest}")
+    return reviewed_label(name.replace("_", " "))
+
+
+def export_image(sighting: Sighting, prep: Preprocessing) -> Bgr:
+    """A cell's picture, for training and for people.
+
+    Args:
+        sighting: one whose pixels are kept.
+        prep: the model's preprocessing.
+
+    Returns:
+        uint8 BGR (n, n, 3): `cell_image` makes of it what the network saw, but for the
+        loss of the stored JPEG.
+
+    Raises:
+        InputError: its pixels are damaged.
+    """
+    name = f"cell {sighting.cell}"
+    assert sighting.pixels is not None
+    assert sighting.seen is not None
+    pixels, seen = decode(sighting.pixels, name), decode(sighting.seen, name)
+    balanced = apply_gains(pixels, _gains(pixels, seen))
+    side = balanced.shape[0]
+    whole = max(side, round(side / prep.crop_fraction))
+    inner = min(whole, round(side * _MIRRORED))
+    mirrored = _bordered(balanced, inner, cv2.BORDER_REFLECT, 0.0)
+    return _bordered(mirrored, whole, cv2.BORDER_CONSTANT, prep.white_level)
+
+
+def _gains(pixels: Bgr, seen: Bgr) -> npt.NDArray[np.float64]:
+    """The frame's white balance: what makes the pixels what the network saw."""
+    small = resize(pixels, seen.shape[0]).reshape(-1, 3).astype(np.float64)
+    shown = seen.reshape(-1, 3).astype(np.float64)
+    gains = []
+    for before, after in zip(small.T, shown.T, strict=True):
+        inside = (after > 0) & (after < 255)
+        power = float(before[inside] @ before[inside])
+        gains.append(float(before[inside] @ after[inside]) / power if power else 1.0)
+    return np.asarray(gains)
+
+
+def _bordered(image: Bgr, side: int, kind: int, level: float) -> Bgr:
+    before = (side - image.shape[0]) // 2
+    after = side - image.shape[0] - before
+    edges = (before, after, before, after)
+    bordered = cv2.copyMakeBorder(image, *edges, kind, value=(level,) * 3)
+    return Bgr(np.asarray(bordered, np.uint8))
+
+
+def chosen_sighting(
+    decision: Decision, sightings: Sequence[Sighting]
+) -> Sighting | None:
+    """The last sighting that by itself is called what the cell is; else the last.
+
+    Returns:
+        One whose pixels are kept; None if none are.
+    """
+    kept = [s for s in sightings if s.seen is not None and s.pixels is not None]
+    agreeing = [s for s in kept if s.code is not None and s.code == decision.code]
+    best = agreeing or kept
+    return best[-1] if best else None
+
+
+def wanted_cells(
+    session: RecordedSession, trail: Trail, everything: bool, sample: int | None
+) -> list[int]:
+    """Which cells are exported.
+
+    Args:
+        session: their session.
+        trail: its trail; open for writing if a sample is wanted.
+        everything: all that count, and not those alone that people have named.
+        sample: instead the unnamed cells of a random sample of so many.
+
+    Raises:
+        OutputError: the sample can't be kept in the session.
+    """
+    reviewed = trail.reviewed()
+    if sample is not None:
+        return sorted(cell for cell in trail.draw(sample) if cell not in reviewed)
+    cells = [d.cell for d in session.decisions()]
+    return cells if everything else [cell for cell in cells if cell in reviewed]
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Makes a folder whole or not at all.
+
+    Args:
+        path: a folder that does not exist, or is empty.
+
+    Yields:
+        A folder beside it, which takes its place at the end.
+
+    Raises:
+        OutputError: it has something in it, or the disk doesn't take it.
+    """
+    try:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise OutputError(f"{path} is not empty; name another folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name[:40]}."))
+        try:
+            yield partial
+            partial.chmod(0o755)
+            os.sync()  # once for all files
+            partial.replace(path)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except OSError as e:
+        raise OutputError(f"cannot write {path}: {e.strerror}") from e
+
+
+@damage_told
+def export_cells(
+    session: RecordedSession, trail: Trail, cells: Sequence[int], folder: Path
+) -> tuple[list[ExportedCell], int]:
+    """Writes cells into folders of their labels; those without one into `UNSORTED`.
+
+    Args:
+        session: their session.
+        trail: its trail.
+        cells: numbers of cells that count.
+        folder: where the folders are made.
+
+    Returns:
+        The manifest's rows, and how many cells have no pixels any more.
+
+    Raises:
+        OSError: the disk doesn't take them.
+        InputError: stored pixels are damaged.
+    """
+    key, model = session_key(session), session.model
+    holding, drawn = trail.holding(), set(trail.drawn())
+    decisions = {d.cell: d for d in session.decisions()}
+    rows, gone = [], 0
+    for cell in cells:
+        decision, naming = decisions[cell], holding.get(cell)
+        sighting = chosen_sighting(decision, session.sightings(cell))
+        if sighting is None:
+            gone += 1
+            continue
+        label = (naming.label if naming else None) or ""
+        place = Path(folder_name(label) if label else UNSORTED)
+        file = place / f"{key}-cell{cell:05d}-frame{sighting.frame:06d}.png"
+        image = export_image(sighting, model.preprocessing)
+        data = cv2.imencode(".png", image)[1].tobytes()
+        (folder / place).mkdir(exist_ok=True)
+        (folder / file).write_bytes(data)
+        rows.append(
+            ExportedCell(
+                file=str(file),
+                label=label,
+                sha256=hashlib.sha256(data).hexdigest(),
+                session=key,
+                cell=cell,
+                frame=sighting.frame,
+                machine=decision.code or "",
+                probability=decision.probability,
+                review="; ".join(decision.reasons),
+                person=naming.person if naming and label else "",
+                named=naming.made if naming and label else "",
+                drawn=cell in drawn,
+                crop_fraction=model.preprocessing.crop_fraction,
+                model_sha256=model.model_sha256,
+            )
+        )
+    return rows, gone
+
+
+def manifest_csv(rows: Sequence[ExportedCell]) -> str:
+    """The manifest: one line a file, with a header (RFC 4180)."""
+    return csv_text(tuple(ExportedCell.__dataclass_fields__), map(astuple, rows))
+
+
+def import_labels(
+    session: RecordedSession, trail: Trail, folder: Path, person: str
+) -> Imported:
+    """Names cells by the folders into which a person sorted them.
+
+    Args:
+        session: the session that they are from.
+        trail: its trail, open for writing.
+        folder: folders of labels with exported images in them; other files are
+            counted and left alone.
+        person: who sorted them.
+
+    Raises:
+        InputError: a folder's name is no label, or a cell lies in two folders.
+        OutputError: the disk doesn't take the namings.
+    """
+    key, roots = session_key(session), trail.roots()
+    reviewed = trail.reviewed()
+    wanted: dict[int, str] = {}
+    unsorted, others = 0, []
+    for path in sorted(folder.glob("*/*")):
+        match = _NAME.fullmatch(path.name)
+        if match is None or match[1] != key or int(match[2]) not in roots:
+            others.append(str(path.relative_to(folder)))
+            continue
+        if path.parent.name == UNSORTED:
+            unsorted += 1
+            continue
+        cell, label = roots[int(match[2])], label_of_folder(path.parent.name)
+        if wanted.setdefault(cell, label) != label:
+            raise InputError(
+                f"cell {cell} lies in two folders of {folder}, '{wanted[cell]}' and "
+                f"'{label}'; leave it in one"
+            )
+    changes = {c: label for c, label in wanted.items() if reviewed.get(c) != label}
+    comment = "sorted into folders"
+    named = trail.name_each(person, changes, comment) if changes else []
+    return Imported(tuple(named), len(wanted) - len(changes), unsorted, tuple(others))
