@@ -1,5 +1,10 @@
 """``edgecell page``."""
 
+import getpass
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +15,12 @@ from edgecell.errors import InputError
 from edgecell.optional import require
 
 if TYPE_CHECKING:
-    from edgecell.edge.page.people.accounts import Accounts
+    from starlette.applications import Starlette
+
+    from edgecell.edge.loop.run import Run
     from edgecell.edge.page.people.guard import Door
     from edgecell.edge.page.serve import Tls
+    from edgecell.edge.page.watch.live import Live
 
 ACCOUNTS = "accounts.sqlite"
 _file = click.Path(path_type=Path, dir_okay=False)
@@ -62,65 +70,129 @@ def page_options(command: Any) -> Any:
     return command
 
 
-def door_of(
-    host: str,
-    port: int,
-    no_sign_in: bool,
-    certificate: Path | None,
-    key: Path | None,
-    origin: str | None,
-) -> tuple["Door", "Tls | None"]:
-    """How browsers reach the page, if that is safe.
+@dataclass(frozen=True)
+class Serving:
+    """What `page_options` give.
 
-    Raises:
-        InputError: it is not, or the options don't go together.
+    Attributes:
+        host: address to listen at.
+        port: likewise.
+        no_sign_in: whether everybody at this machine may do everything.
+        accounts_file: file of the accounts; None for the default.
+        origin: what browsers open, where a proxy stands before the page.
+        certificate: PEM file for HTTPS.
+        key: its private key.
     """
-    import getpass
 
-    from edgecell.edge.page.people.accounts import Person
-    from edgecell.edge.page.people.guard import Door, is_loopback
-    from edgecell.edge.page.serve import Tls
+    host: str
+    port: int
+    no_sign_in: bool
+    accounts_file: Path | None
+    origin: str | None
+    certificate: Path | None
+    key: Path | None
 
-    if (certificate is None) != (key is None):
-        raise InputError("--certificate and --key go together; name both files")
-    if origin is not None and not origin.startswith("https://"):
-        raise InputError(
-            f"--origin is an address that begins with https://, not {origin}"
-        )
-    for file in (certificate, key):
-        if file is not None and not file.is_file():
-            raise InputError(f"{file} is not there; name a PEM file")
-    if not is_loopback(host):
-        if no_sign_in:
+    def check(self) -> None:
+        """Refuses what would not be safe, or does not go together.
+
+        Raises:
+            InputError: see above.
+        """
+        from edgecell.edge.page.people.guard import is_loopback
+
+        if (self.certificate is None) != (self.key is None):
+            raise InputError("--certificate and --key go together; name both files")
+        if self.origin is not None and not self.origin.startswith("https://"):
+            raise InputError(f"--origin begins with https://; {self.origin} does not")
+        for file in (self.certificate, self.key):
+            if file is not None and not file.is_file():
+                raise InputError(f"{file} is not there; name a PEM file")
+        if is_loopback(self.host):
+            return
+        if self.no_sign_in:
             raise InputError(
-                f"--no-sign-in would let everybody in who reaches {host}; leave out "
-                "one of them"
+                f"--no-sign-in would let everybody in who reaches {self.host}; leave "
+                "out one of them"
             )
-        if certificate is None:
+        if self.certificate is None:
             raise InputError(
-                f"passwords would be sent in clear to {host}; give --certificate and "
-                "--key ('edgecell service certificate' makes them), or keep "
+                f"passwords would be sent in clear to {self.host}; give --certificate "
+                "and --key ('edgecell service certificate' makes them), or keep "
                 "--host 127.0.0.1 behind a proxy with HTTPS and give --origin"
             )
-    tls = None if certificate is None or key is None else Tls(certificate, key)
-    secure = tls is not None or origin is not None
-    everybody = Person(getpass.getuser(), "manage") if no_sign_in else None
-    return Door(host, port, secure, origin and origin.rstrip("/"), everybody), tls
+
+    def door(self) -> "Door":
+        """How browsers reach the page."""
+        from edgecell.edge.page.people.accounts import Person
+        from edgecell.edge.page.people.guard import Door
+
+        secure = self.certificate is not None or self.origin is not None
+        everybody = Person(getpass.getuser(), "manage") if self.no_sign_in else None
+        origin = self.origin and self.origin.rstrip("/")
+        return Door(self.host, self.port, secure, origin, everybody)
+
+    def tls(self) -> "Tls | None":
+        """Certificate and key; None for HTTP."""
+        from edgecell.edge.page.serve import Tls
+
+        if self.certificate is None or self.key is None:
+            return None
+        return Tls(self.certificate, self.key)
+
+    def open(
+        self, root: Path, live: "Live | None" = None
+    ) -> tuple["Starlette", socket.socket]:
+        """The page over a folder of sessions, and its port.
+
+        The first start makes a link to the first account and prints it.
+
+        Args:
+            root: the folder.
+            live: the running loop; None if there is none.
+
+        Raises:
+            InputError: see `check`.
+            OutputError: the port is taken, or the accounts can't be written.
+        """
+        from edgecell.edge.page.app import create_app
+        from edgecell.edge.page.people.accounts import Accounts
+        from edgecell.edge.page.serve import listening
+
+        self.check()
+        door, accounts = self.door(), None
+        taken = listening(door)
+        click.echo(f"The page is at {door.address}", err=True)
+        if door.everybody is None:
+            accounts = Accounts(self.accounts_file or root / ACCOUNTS)
+            if not accounts.people():
+                link = f"{door.address}/welcome?token={accounts.invite('manage')}"
+                click.echo(
+                    "Nobody has an account yet. This link makes the first one, once, "
+                    f"within a day:\n{link}",
+                    err=True,
+                )
+        return create_app(root, door, accounts, live), taken
 
 
-def accounts_of(door: "Door", file: Path) -> "Accounts | None":
-    """The accounts; the first start says how to make one."""
-    from edgecell.edge.page.people.accounts import Accounts
+@contextmanager
+def beside(run: "Run", serving: Serving) -> Iterator["Live"]:
+    """Serves the page beside a running loop, with what it finds and found before.
 
-    if door.everybody is not None:
-        return None
-    accounts = Accounts(file)
-    if not accounts.people():
-        link = f"{door.address}/welcome?token={accounts.invite('manage')}"
-        click.echo(
-            f"Nobody has an account yet. Make the first one here, within a day:\n{link}"
-        )
-    return accounts
+    Args:
+        run: the loop, not yet going.
+        serving: how.
+
+    Yields:
+        An observer for the loop.
+    """
+    require("uvicorn", "page")
+    from edgecell.edge.page.serve import served
+    from edgecell.edge.page.watch.live import Live
+
+    live = Live()
+    app, taken = serving.open(run.out.parent, live)
+    with served(app, taken, serving.tls()):
+        yield live
 
 
 @click.command("page", short_help="Serve sessions in a browser: review, report, sign.")
@@ -130,16 +202,7 @@ def accounts_of(door: "Door", file: Path) -> "Accounts | None":
     default="edgecell-out",
 )
 @page_options
-def command(
-    folder: Path,
-    host: str,
-    port: int,
-    no_sign_in: bool,
-    accounts_file: Path | None,
-    origin: str | None,
-    certificate: Path | None,
-    key: Path | None,
-) -> None:
+def command(folder: Path, **serving: Any) -> None:
     """Serve the sessions in FOLDER (edgecell-out unless told) in a browser.
 
     Review cells by keyboard or on a tablet, and sign the report. Every naming is kept
@@ -147,13 +210,11 @@ def command(
     """
     require("uvicorn", "page")
     require("cv2", "edge")
-    from edgecell.edge.page.app import create_app
-    from edgecell.edge.page.serve import listening, serve
+    from edgecell.edge.page.serve import serve
 
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder; name one with sessions in it")
-    door, tls = door_of(host, port, no_sign_in, certificate, key, origin)
-    taken = listening(door)
-    accounts = accounts_of(door, accounts_file or folder / ACCOUNTS)
-    click.echo(f"{RESEARCH_USE}\nThe page is at {door.address}; Ctrl-C ends it.")
-    serve(create_app(folder, door, accounts), taken, tls)
+    settings = Serving(**serving)
+    app, taken = settings.open(folder)
+    click.echo(f"{RESEARCH_USE}\nCtrl-C ends the page.", err=True)
+    serve(app, taken, settings.tls())

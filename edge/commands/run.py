@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgecell import RESEARCH_USE
-from edgecell.cli import Number, json_option, report
+from edgecell.cli import Number, json_option, refuse, report
+from edgecell.edge.commands.page import Serving, beside, page_options
 from edgecell.explainers import DEFERRED
 from edgecell.files import check_writable
 from edgecell.model import BUNDLED
@@ -225,6 +226,12 @@ def _size(_: click.Context, __: click.Parameter, text: str | None) -> int | None
     help="Publish health and count to a broker, mqtt://[USER:PASSWORD@]HOST[/TOPIC]; "
     "Home Assistant finds the device by itself.",
 )
+@click.option(
+    "--page",
+    is_flag=True,
+    help="Serve the live picture and all sessions in a browser, see 'edgecell page'.",
+)
+@page_options
 @json_option
 def command(
     source: str,
@@ -242,7 +249,9 @@ def command(
     methods: tuple[str, ...],
     health_file: Path | None,
     mqtt: str | None,
+    page: bool,
     json_file: str | None,
+    **serving: Any,
 ) -> None:
     """Find, classify and count the white cells and platelets in SOURCE, each once.
 
@@ -281,6 +290,8 @@ def command(
         explain_by=methods,
         health_file=health_file,
     )
+    if not page:
+        refuse(serving, "goes with --page")
     quiet = json_file == "-"
     if json_file and not quiet:
         check_writable(Path(json_file))
@@ -293,5 +304,7 @@ def command(
     with on_stop(run.stop), ProgressBar(run) as bar, ExitStack() as stack:
         if broker is not None:
             watching.append(stack.enter_context(MqttObserver(broker)))
+        if page:
+            watching.append(stack.enter_context(beside(run, Serving(**serving))))
         sessions = run.go([*watching, bar])
     report_sessions(run, sessions, bar.rows, not in_terminal, json_file)

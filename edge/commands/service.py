@@ -282,3 +282,27 @@ def _say_what_is_left_to_do(secrets: Iterable[str]) -> None:
             "may not be able to read; install edgecell in /opt/edgecell.",
             err=True,
         )
+
+
+@command.command("certificate", short_help="Make a certificate for the page.")
+@click.argument("hosts", metavar="HOST...", nargs=-1, required=True)
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=".",
+    help="Folder that gets page.crt and page.key.  [default: this one]",
+)
+def certificate_command(hosts: tuple[str, ...], into: Path) -> None:
+    """Make a certificate with which 'edgecell page' serves HTTPS as HOST.
+
+    HOST is a name or an address that browsers will use. Nobody vouches for such a
+    certificate: a browser asks once whether to trust it, or you install page.crt on
+    the machines that open the page.
+    """
+    from edgecell.edge.page.people.certificate import make_certificate
+
+    certificate, key = make_certificate(into, list(hosts))
+    click.echo(
+        f"Written: {certificate} and {key}, which stays secret. Use them so:\n"
+        f"edgecell page --host 0.0.0.0 --certificate {certificate} --key {key}"
+    )

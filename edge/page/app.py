@@ -1,7 +1,6 @@
 """The page as an ASGI application."""
 
 from pathlib import Path
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -11,13 +10,16 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from edgecell.edge.page import keys, pictures, reports, review
+from edgecell.edge.page import api, reports
+from edgecell.edge.page.cells import keys, pictures, review
 from edgecell.edge.page.html import STATIC, render
 from edgecell.edge.page.library import Library
 from edgecell.edge.page.people import sign_in
 from edgecell.edge.page.people.accounts import Accounts
 from edgecell.edge.page.people.guard import Door, Guard, person_with
 from edgecell.edge.page.people.pace import Pace
+from edgecell.edge.page.watch import status, stream
+from edgecell.edge.page.watch.live import Live
 from edgecell.errors import InputError, OutputError
 
 
@@ -53,7 +55,7 @@ def _not_written(request: Request, error: Exception) -> Response:
 
 
 def create_app(
-    root: Path, door: Door, accounts: Accounts | None, live: Any = None
+    root: Path, door: Door, accounts: Accounts | None, live: Live | None = None
 ) -> Starlette:
     """Makes the application.
 
@@ -71,6 +73,9 @@ def create_app(
             *reports.ROUTES,
             *pictures.ROUTES,
             *keys.ROUTES,
+            *stream.ROUTES,
+            *status.ROUTES,
+            *api.ROUTES,
             Mount("/static", StaticFiles(directory=STATIC)),
         ],
         middleware=[Middleware(Guard, door=door, accounts=accounts)],

@@ -301,6 +301,13 @@ class Review:
         size = self.session.model.preprocessing.input_size
         return [Shown(m, c, _unpacked(heat, size), error) for m, c, heat, error in rows]
 
+    def explanations_waiting(self) -> int:
+        """Jobs of the queue that have no result yet."""
+        (waiting,) = self._db.execute(
+            "SELECT count(*) FROM jobs WHERE job NOT IN (SELECT job FROM explanations)"
+        ).fetchone()
+        return int(waiting)
+
     def newest(self) -> int:
         """Grows with each naming and question, so that others see that there is one."""
         (last,) = self._db.execute(

@@ -136,6 +136,8 @@ class Guard:
         scope["person"] = self._door.everybody or await self._who(headers)
         if scope["person"] is not None or path.startswith(_OPEN):
             return None
+        if path == "/metrics" and self._from_here(scope):
+            return None
         if path.startswith("/api/") or scope["method"] not in _SAFE:
             return JSONResponse({"error": "sign in first"}, 401)
         if "hx-request" in headers:
@@ -144,6 +146,11 @@ class Guard:
 
     def _own(self, headers: Headers, host: str) -> bool:
         return headers.get("origin") == self._door.own_origin(host)
+
+    def _from_here(self, scope: Scope) -> bool:
+        """Whether a program of this machine asks; behind a proxy everybody does."""
+        client = scope.get("client") or ("", 0)
+        return self._door.origin is None and is_loopback(client[0])
 
     async def _who(self, headers: Headers) -> Person | None:
         token = cookie_of(headers.get("cookie", ""), self._door.cookie)

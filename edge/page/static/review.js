@@ -14,6 +14,7 @@
   let anchor = null;
   let many = false;
   let waiting = 0;
+  let typed = null; // what is typed while the comment of the cell is on its way
   let unsent = new Set();
 
   const cells = () => [...document.querySelectorAll(".cell")];
@@ -102,11 +103,20 @@
 
   function act(action) {
     if (action === "map") return toggleMaps();
-    if (action === "comment") return document.getElementById("comment")?.focus();
+    if (action === "comment") { typed = ""; return toComment(); }
     if (!mayName) return;
     if (action === "opinion" && picked().length) return post("/ask", { cells: picked().join(",") });
     if (action === "explain") return explain("lime");
     if (!notLabels.includes(action)) name(action);
+  }
+
+  // Letters that are meant for a comment must not name cells while it is loaded.
+  function toComment() {
+    const comment = document.getElementById("comment");
+    if (typed === null || !comment || detail.querySelector("article").dataset.n !== here) return;
+    comment.focus();
+    comment.value += typed;
+    typed = null;
   }
 
   function explain(method) {
@@ -144,6 +154,11 @@
     if (field?.id === "comment" && event.key === "Escape") return go(here);
     if (open || field) return;
     const key = event.key;
+    if (typed !== null && !event.ctrlKey && !event.metaKey) {
+      if (key === "Escape") typed = null;
+      else if (key.length === 1) typed += key;
+      return event.preventDefault();
+    }
     if ((event.ctrlKey || event.metaKey) && key.toLowerCase() === "a") {
       const strip = (here && card(here)?.closest(".strip")) ?? document.querySelector(".strip");
       strip?.querySelectorAll(".cell").forEach((c) => selected.add(c.dataset.n));
@@ -208,6 +223,12 @@
     }
   });
 
+  // A comment that is being written stays, whatever arrives.
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const writing = document.activeElement?.id === "comment";
+    if (event.detail.target.id === "detail" && writing) event.detail.shouldSwap = false;
+  });
+
   // What the server has drawn anew gets its marks back.
   document.addEventListener("htmx:oobAfterSwap", (event) => {
     const fresh = event.detail.elt ?? event.target;
@@ -216,6 +237,7 @@
   document.addEventListener("htmx:afterSettle", () => {
     const lost = document.activeElement === document.body;
     mark();
+    toComment();
     if (document.body.classList.contains("maps")) cells().forEach(heat);
     if (lost && here && !document.querySelector("dialog[open]")) card(here)?.focus({ preventScroll: true });
   });

@@ -9,12 +9,12 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from edgecell.classes import NOT_A_CELL, OTHER
-from edgecell.edge.page import gallery, keys
+from edgecell.edge.page.cells import gallery, keys
+from edgecell.edge.page.cells.pictures import frame_file
 from edgecell.edge.page.forms import Form, posted
 from edgecell.edge.page.html import render
 from edgecell.edge.page.library import review_of, shown_name
 from edgecell.edge.page.people.guard import person_with
-from edgecell.edge.page.pictures import frame_file
 from edgecell.edge.record.review import Look, Review
 from edgecell.edge.report.texts import text
 from edgecell.errors import InputError

@@ -1,0 +1,1 @@
+"""The running loop and the machine: the live page, the stream, status, metrics."""

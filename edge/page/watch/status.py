@@ -1,0 +1,127 @@
+"""How the machine, the loop and the sessions do: a page, JSON, and for Prometheus."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from edgecell import RESEARCH_USE, __version__
+from edgecell.edge.page.html import render
+from edgecell.edge.page.library import Entry
+from edgecell.edge.page.people.guard import person_with
+from edgecell.edge.record.connection import open_database
+from edgecell.edge.record.review import Review
+from edgecell.edge.show.health import read_board
+from edgecell.errors import InputError
+
+
+def status_of(app: Starlette) -> dict[str, Any]:
+    """Everything that is known of how it does, ready for JSON."""
+    library, live = app.state.library, app.state.live
+    entries = library.entries()
+    disk = shutil.disk_usage(library.root)
+    board = asdict(read_board())
+    state = {"running": False} if live is None else live.state()
+    sessions = [entry for entry in entries if entry.readings is not None]
+    return {
+        "note": RESEARCH_USE,
+        "version": __version__,
+        "loop": state,
+        "disk": {"free_bytes": disk.free, "total_bytes": disk.total},
+        "board": board,
+        "sessions": len(entries),
+        "unreadable": [entry.name for entry in entries if entry.problem],
+        "cells_waiting": sum(e.readings.reviewed.to_review for e in sessions),
+        "explanations_waiting": sum(map(_queued, _folders(app, sessions))),
+    }
+
+
+def _folders(app: Starlette, entries: list[Entry]) -> list[Any]:
+    folders = app.state.library.folders()
+    return [folders[entry.key] for entry in entries if entry.key in folders]
+
+
+def _queued(folder: Any) -> int:
+    try:
+        with open_database(folder, "ro") as database:
+            return Review(folder, database).explanations_waiting()
+    except InputError:  # it was moved away meanwhile
+        return 0
+
+
+class _Figures:
+    """The status as Prometheus collects it."""
+
+    def __init__(self, status: dict[str, Any]) -> None:
+        self._status = status
+
+    def collect(self) -> Iterator[Metric]:
+        """Gauges; those of a loop that doesn't run are left out."""
+        status, loop = self._status, self._status["loop"]
+        yield _gauge("sessions", "Recorded sessions.", status["sessions"])
+        yield _gauge("cells_waiting", "Cells to review.", status["cells_waiting"])
+        yield _gauge(
+            "explanations_waiting",
+            "Explanations on the queues.",
+            status["explanations_waiting"],
+        )
+        yield _gauge("disk_free_bytes", "Free space.", status["disk"]["free_bytes"])
+        heat = status["board"]["temperature_c"]
+        if heat is not None:
+            yield _gauge("temperature_celsius", "Hottest sensor.", heat)
+        if not loop["running"]:
+            return
+        health, count = loop["health"], loop["differential"]
+        yield _gauge("source_lost", "1 if the camera is lost.", bool(loop["lost"]))
+        yield _gauge("frames", "Frames looked at in this session.", health["analysed"])
+        yield _gauge("frames_per_second", "Frames looked at.", health["fps"])
+        yield _gauge("frames_dropped", "Frames not looked at.", health["dropped"])
+        yield _gauge("frame_age_seconds", "Age of the picture.", loop["age_s"] or 0)
+        yield _gauge("white_cells", "Accepted white cells.", count["white_cells"])
+        yield _gauge("recording", "1 while it records.", health["recording"] == "on")
+        cells = GaugeMetricFamily(
+            "edgecell_cells", "Accepted cells of this session.", labels=["class"]
+        )
+        for row in count["classes"]:
+            if "+" not in row["class"]:
+                cells.add_metric([row["class"]], row["count"])
+        yield cells
+
+
+def _gauge(name: str, what: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"edgecell_{name}", what, value=float(value))
+
+
+def show(request: Request) -> Response:
+    """The page."""
+    person_with(request, "view")
+    return render(request, "status.html", now=status_of(request.app))
+
+
+def as_json(request: Request) -> Response:
+    """The same as JSON."""
+    person_with(request, "view")
+    return JSONResponse(json.loads(json.dumps(status_of(request.app))))
+
+
+def metrics(request: Request) -> Response:
+    """The same for Prometheus."""
+    registry = CollectorRegistry()
+    registry.register(_Figures(status_of(request.app)))
+    kind = "text/plain; version=0.0.4; charset=utf-8"
+    return Response(generate_latest(registry), headers={"Content-Type": kind})
+
+
+ROUTES = [
+    Route("/status", show),
+    Route("/api/status", as_json),
+    Route("/metrics", metrics),
+]

@@ -1,0 +1,160 @@
+"""The live page: the stream, what is polled beside it, pause and the next slide."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from edgecell.edge.find.quality import BLURRED, BRIGHT, CAST, DARK, EMPTY
+from edgecell.edge.page.forms import Form, posted
+from edgecell.edge.page.html import render
+from edgecell.edge.page.library import key_of
+from edgecell.edge.page.people.guard import person_with
+from edgecell.edge.page.watch.live import MODES, PICTURES_PER_S, Live
+from edgecell.edge.report.texts import text
+
+_BOUNDARY = "edgecell-frame"
+_LOOK_S = 0.02
+_REPEAT_S = 2.0
+"""How often a picture is sent again while none comes: a proxy or browser would
+otherwise hold the stream for dead."""
+
+_MOST_SAMPLE = 60
+
+
+def _live(request: Request) -> Live:
+    live = request.app.state.live
+    if live is None:
+        raise HTTPException(404, text("live.none"))
+    assert isinstance(live, Live)
+    return live
+
+
+def show(request: Request) -> Response:
+    """The page."""
+    person, live = person_with(request, "view"), _live(request)
+    return render(
+        request,
+        "live.html",
+        modes=MODES,
+        may_steer=person.may("review"),
+        **_state(live),
+    )
+
+
+def _state(live: Live) -> dict[str, Any]:
+    """What the live page names."""
+    run, state = live.run, live.state()
+    return {
+        "state": state,
+        "lamps": _lamps(state) if state["running"] else (),
+        "cells": live.last_cells(),
+        "key": "" if run is None else key_of(run.out),
+    }
+
+
+def _lamps(state: dict[str, Any]) -> tuple[tuple[str, str, bool], ...]:
+    """For each thing to look after its name, a word for it, and whether it is well."""
+    gate, old = state["gate"], state["stale"]
+
+    def seen(what: str, *faults: str) -> tuple[str, str, bool]:
+        if old:
+            return what, text("live.unknown"), False
+        word = gate if gate in faults else text("live.good")
+        return what, word, gate not in faults
+
+    recording = state["health"]["recording"]
+    camera = text("live.is_lost") if old else state["source"]
+    return (
+        (text("live.camera"), camera, not old),
+        seen(text("live.focus"), BLURRED),
+        seen(text("live.exposure"), DARK, BRIGHT),
+        seen(text("live.field"), EMPTY, CAST),
+        (
+            text("live.recording"),
+            text("live.good") if recording == "on" else recording,
+            recording == "on",
+        ),
+    )
+
+
+def state(request: Request) -> Response:
+    """What the page polls once a second."""
+    person = person_with(request, "view")
+    live = _live(request)
+    return render(
+        request, "live_state.html", may_steer=person.may("review"), **_state(live)
+    )
+
+
+def cell(request: Request) -> Response:
+    """One of the last cells."""
+    person_with(request, "view")
+    data = _live(request).crop(request.path_params["cell"])
+    if data is None:
+        raise HTTPException(404, text("live.gone"))
+    return Response(data, media_type="image/jpeg")
+
+
+async def stream(request: Request) -> Response:
+    """The newest pictures, for as long as somebody looks (Motion JPEG)."""
+    person_with(request, "view")
+    mode = request.query_params.get("show", MODES[0])
+    if mode not in MODES:
+        raise HTTPException(400, text("live.mode"))
+    kind = f"multipart/x-mixed-replace; boundary={_BOUNDARY}"
+    return StreamingResponse(_parts(_live(request), mode), media_type=kind)
+
+
+async def _parts(live: Live, mode: str) -> AsyncIterator[bytes]:
+    """Parts of the stream; each is the newest picture when the viewer is ready."""
+    boundary = f"\r\n--{_BOUNDARY}\r\n".encode()
+    sent, sent_s = -2, 0.0
+    yield boundary
+    while True:
+        now = time.monotonic()
+        if live.number == sent and now - sent_s < _REPEAT_S:
+            await asyncio.sleep(_LOOK_S)
+            continue
+        await asyncio.sleep(max(0.0, sent_s + 1 / PICTURES_PER_S - now))
+        sent, sent_s = live.number, time.monotonic()
+        picture = await run_in_threadpool(live.picture, mode)
+        if picture is not None:
+            size = f"Content-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
+            # A browser shows a picture when the boundary after it has come.
+            yield size.encode() + picture + boundary
+
+
+def steer(request: Request, form: Form) -> Response:
+    """Pauses, goes on, or begins the next slide."""
+    person, live = person_with(request, "review"), _live(request)
+    run, action = live.run, form.get("do", "")
+    if run is None:
+        raise HTTPException(409, text("live.not_yet"))
+    if action == "pause":
+        run.pause()
+    elif action == "resume":
+        run.resume()
+    elif action == "slide":
+        sample = " ".join(form.get("sample", "").split())
+        if len(sample) > _MOST_SAMPLE or not (sample or "x").isprintable():
+            raise HTTPException(400, text("problem.long"))
+        live.next_slide(person.name, sample)
+    else:
+        raise HTTPException(400, text("live.action"))
+    return RedirectResponse("/live", 303)
+
+
+ROUTES = [
+    Route("/live", show),
+    Route("/live/state", state),
+    Route("/live/stream", stream),
+    Route("/live/cell/{cell:int}.jpg", cell),
+    Route("/live/steer", posted(steer), methods=["POST"]),
+]
