@@ -21,6 +21,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "make_mosaic": "Film a slide whose cells are known.",
         "make_samples": "Make the bundled samples.",
     }.items()
+} | {
+    "scanning": (
+        "edgecell.benchmarks.stage.scanning",
+        "A scan of 400 known cells by a simulated microscope.",
+    ),
 }
 
 

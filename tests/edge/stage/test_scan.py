@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from edgecell.benchmarks.stage.microscope import Mechanics, microscope
 from edgecell.cli import cli
 from edgecell.edge.loop.config import LoopConfig
 from edgecell.edge.loop.run import open_run
@@ -19,7 +20,6 @@ from edgecell.edge.stage.openflexure import OpenFlexure
 from edgecell.edge.stage.scan import Scan, ScanMap, place_of
 from edgecell.errors import InputError
 from edgecell.image.preprocess import Bgr
-from tests.edge.stage.microscope import Mechanics, microscope
 from tests.factories import SAMPLES
 
 VIEW = (480, 360)

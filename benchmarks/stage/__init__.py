@@ -1,0 +1,1 @@
+"""A simulated microscope, and how well a scan counts on it."""
