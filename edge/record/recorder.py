@@ -1,5 +1,6 @@
 """Writes what was found, on a thread of its own: the store, pictures, the film."""
 
+import atexit
 import logging
 import threading
 import time
@@ -38,6 +39,8 @@ _PATIENCE_S = 120.0
 
 _HURRY_S = 1.5
 """What ending on a signal may take: systemd and people expect 2 seconds."""
+
+_LAST_JOIN_S = 3.0
 
 TOO_SLOW = "the disk is too slow"
 
@@ -188,6 +191,8 @@ class Recorder:
         self._thread.join(wait_s)
         if self._thread.is_alive():
             logger.warning("the disk hangs: the last frames may not be recorded")
+            # Python crashes when it ends while a thread is in OpenCV.
+            atexit.register(self._thread.join, _LAST_JOIN_S)
 
     def _work(self) -> None:
         """The thread."""

@@ -1,5 +1,6 @@
 """Reads a frame source on a thread of its own: fresh frames, and lost sources again."""
 
+import atexit
 import logging
 import random
 import threading
@@ -21,7 +22,8 @@ _LONGEST_PAUSE_S = 2.0
 """With the time that an opening may take, a source is back within 5 seconds."""
 
 _JOIN_S = 0.5
-"""A read that hangs in a driver must not hold up the end of the program."""
+_LAST_JOIN_S = 3.0
+"""A read that hangs in a driver must not hold up the end of the program for long."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,9 @@ class Capture:
         with self._changed:
             self._changed.notify_all()
         self._thread.join(_JOIN_S)
+        if self._thread.is_alive():
+            # Python crashes when it ends while a thread is in OpenCV.
+            atexit.register(self._thread.join, _LAST_JOIN_S)
 
     @property
     def ended(self) -> bool:
@@ -207,11 +212,6 @@ class Capture:
                 self._frames.clear()
                 time_s = max(0.0, frame.captured_s - self._start_s)
                 frame = replace(frame, index=self._frames_in, time_s=time_s)
-            else:
-                while self._is_full(frame):
-                    if self._stop.is_set():
-                        return
-                    self._changed.wait()
             if self._lost is not None:
                 self._lost = None
                 self._reconnects += 1
@@ -220,12 +220,17 @@ class Capture:
             self._frames_in += 1
             self._frames.append(frame)
             self._changed.notify_all()
+            # Before the next frame of a file is decoded, not after.
+            while not self._source.live and self._is_full() and not self._stop.is_set():
+                self._changed.wait()
 
-    def _is_full(self, frame: Frame) -> bool:
-        """Whether one more frame of a file would be too many to hold."""
-        waiting = sum(f.image.nbytes for f in self._frames) + frame.image.nbytes
-        too_large = bool(self._frames) and waiting > _FILE_BYTES_AHEAD
-        return len(self._frames) >= _FILE_FRAMES_AHEAD or too_large
+    def _is_full(self) -> bool:
+        """Whether one more frame of a file, as large as the last, is too many."""
+        if not self._frames:
+            return False
+        sizes = [frame.image.nbytes for frame in self._frames]
+        is_large = sum(sizes) + sizes[-1] > _FILE_BYTES_AHEAD
+        return is_large or len(sizes) >= _FILE_FRAMES_AHEAD
 
     def _lose(self, reason: str) -> None:
         """Notes that a live source is lost; what it sent last is live no more."""
