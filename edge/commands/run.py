@@ -227,6 +227,12 @@ def _size(_: click.Context, __: click.Parameter, text: str | None) -> int | None
     "Home Assistant finds the device by itself.",
 )
 @click.option(
+    "--metrics",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the figures of the loop into this .prom file every second, for the "
+    "textfile collector of Prometheus' node_exporter.",
+)
+@click.option(
     "--page",
     is_flag=True,
     help="Serve the live picture and all sessions in a browser, see 'edgecell page'.",
@@ -249,6 +255,7 @@ def command(
     methods: tuple[str, ...],
     health_file: Path | None,
     mqtt: str | None,
+    metrics: Path | None,
     page: bool,
     json_file: str | None,
     **serving: Any,
@@ -269,6 +276,7 @@ def command(
     require("cv2", "edge")
     from edgecell.edge.commands.observers import Greeting, ProgressBar, Screen
     from edgecell.edge.loop.config import LoopConfig
+    from edgecell.edge.loop.metrics import MetricsFile
     from edgecell.edge.loop.mqtt import MqttObserver, parse_broker
     from edgecell.edge.loop.run import Observer, open_run
     from edgecell.edge.sources.secrets import read_address
@@ -301,6 +309,9 @@ def command(
     watching: list[Observer] = []
     if run.endless and not quiet:
         watching = [Greeting(), Screen()] if in_terminal else [Greeting()]
+    if metrics is not None:
+        check_writable(metrics)
+        watching.append(MetricsFile(metrics))
     with on_stop(run.stop), ProgressBar(run) as bar, ExitStack() as stack:
         if broker is not None:
             watching.append(stack.enter_context(MqttObserver(broker)))

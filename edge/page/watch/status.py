@@ -4,16 +4,17 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from edgecell import RESEARCH_USE, __version__
+from edgecell.edge.loop.metrics import gauge, loop_metrics
 from edgecell.edge.page.html import render
 from edgecell.edge.page.library import Entry
 from edgecell.edge.page.people.guard import person_with
@@ -21,6 +22,9 @@ from edgecell.edge.record.connection import open_database
 from edgecell.edge.record.review import Review
 from edgecell.edge.show.health import read_board
 from edgecell.errors import InputError
+
+if TYPE_CHECKING:
+    from edgecell.edge.page.watch.live import Live
 
 
 def status_of(app: Starlette) -> dict[str, Any]:
@@ -60,44 +64,21 @@ def _queued(folder: Any) -> int:
 class _Figures:
     """The status as Prometheus collects it."""
 
-    def __init__(self, status: dict[str, Any]) -> None:
-        self._status = status
+    def __init__(self, status: dict[str, Any], live: "Live | None") -> None:
+        self._status, self._live = status, live
 
     def collect(self) -> Iterator[Metric]:
         """Gauges; those of a loop that doesn't run are left out."""
-        status, loop = self._status, self._status["loop"]
-        yield _gauge("sessions", "Recorded sessions.", status["sessions"])
-        yield _gauge("cells_waiting", "Cells to review.", status["cells_waiting"])
-        yield _gauge(
-            "explanations_waiting",
-            "Explanations on the queues.",
-            status["explanations_waiting"],
-        )
-        yield _gauge("disk_free_bytes", "Free space.", status["disk"]["free_bytes"])
-        heat = status["board"]["temperature_c"]
-        if heat is not None:
-            yield _gauge("temperature_celsius", "Hottest sensor.", heat)
-        if not loop["running"]:
-            return
-        health, count = loop["health"], loop["differential"]
-        yield _gauge("source_lost", "1 if the camera is lost.", bool(loop["lost"]))
-        yield _gauge("frames", "Frames looked at in this session.", health["analysed"])
-        yield _gauge("frames_per_second", "Frames looked at.", health["fps"])
-        yield _gauge("frames_dropped", "Frames not looked at.", health["dropped"])
-        yield _gauge("frame_age_seconds", "Age of the picture.", loop["age_s"] or 0)
-        yield _gauge("white_cells", "Accepted white cells.", count["white_cells"])
-        yield _gauge("recording", "1 while it records.", health["recording"] == "on")
-        cells = GaugeMetricFamily(
-            "edgecell_cells", "Accepted cells of this session.", labels=["class"]
-        )
-        for row in count["classes"]:
-            if "+" not in row["class"]:
-                cells.add_metric([row["class"]], row["count"])
-        yield cells
-
-
-def _gauge(name: str, what: str, value: float) -> Metric:
-    return GaugeMetricFamily(f"edgecell_{name}", what, value=float(value))
+        status = self._status
+        yield gauge("sessions", "Recorded sessions.", status["sessions"])
+        yield gauge("cells_waiting", "Cells to review.", status["cells_waiting"])
+        waiting = status["explanations_waiting"]
+        yield gauge("explanations_waiting", "Explanations on the queues.", waiting)
+        yield gauge("disk_free_bytes", "Free space.", status["disk"]["free_bytes"])
+        run = None if self._live is None else self._live.run
+        health = None if run is None else run.health()
+        if run is not None and health is not None:
+            yield from loop_metrics(health, run.differential)
 
 
 def show(request: Request) -> Response:
@@ -115,7 +96,8 @@ def as_json(request: Request) -> Response:
 def metrics(request: Request) -> Response:
     """The same for Prometheus."""
     registry = CollectorRegistry()
-    registry.register(_Figures(status_of(request.app)))
+    state = request.app.state
+    registry.register(_Figures(status_of(request.app), state.live))
     kind = "text/plain; version=0.0.4; charset=utf-8"
     return Response(generate_latest(registry), headers={"Content-Type": kind})
 
