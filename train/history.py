@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from edgecell.errors import InputError
 from edgecell.files import csv_text, write_atomically
 from edgecell.optional import require
 
@@ -40,14 +41,23 @@ def write_history(path: Path, history: Sequence[EpochResult]) -> None:
 
 
 def read_history(path: Path) -> list[EpochResult]:
-    """Reads what `write_history` wrote."""
-    with path.open() as f:
-        rows = list(csv.DictReader(f))
+    """Reads what `write_history` wrote.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
     whole = {"epoch", "view_size"}
-    return [
-        EpochResult(**{k: int(v) if k in whole else float(v) for k, v in row.items()})  # type: ignore[arg-type]
-        for row in rows
-    ]
+    try:
+        with path.open() as f:
+            rows = list(csv.DictReader(f))
+        return [
+            EpochResult(
+                **{k: int(v) if k in whole else float(v) for k, v in row.items()}  # type: ignore[arg-type]
+            )
+            for row in rows
+        ]
+    except (OSError, ValueError, TypeError, csv.Error) as e:
+        raise InputError(f"{path} is missing or damaged ({e}); start a new run") from e
 
 
 def peak_memory_mb() -> float:

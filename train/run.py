@@ -24,6 +24,7 @@ from edgecell.train.history import EpochResult, peak_memory_mb, read_history
 from edgecell.train.keep import Keeper, best_epoch
 from edgecell.train.networks.models import FIXED_SIZE, model_names
 from edgecell.train.prepare import Prepared, by_split, prepare
+from edgecell.train.resume import checkpoints, restore_last
 from edgecell.train.trainer import Trainer
 from edgecell.train.weights import first_record
 
@@ -107,8 +108,7 @@ def train(
             max_to_keep=2,
         )
         if resume:
-            path = tf.train.latest_checkpoint(str(out / "checkpoints"))
-            trainer.checkpoint.restore(path).assert_existing_objects_matched()
+            restore_last(trainer.checkpoint, out / "checkpoints")
             history = read_history(out / "history.csv")[: int(trainer.epoch)]
         else:
             trainer.set_first_weights(data.images, data.y)
@@ -144,7 +144,7 @@ def check_settings(cfg: TrainConfig) -> None:
 
 
 def _check_resumable(out: Path, files: Sequence[CellFile]) -> None:
-    if not (out / "checkpoints" / "checkpoint").exists():
+    if not checkpoints(out / "checkpoints"):
         raise InputError(f"{out} has no checkpoint to resume from")
     if manifest_rows(out / "split.csv") != {(f.sha256, f.code, f.split) for f in files}:
         raise InputError(
