@@ -22,7 +22,7 @@ from edgecell.convert.export import QuantScheme
 from edgecell.convert.finetune import FineTuning
 from edgecell.convert.target import TARGETS, run_on_target
 from edgecell.data.dataset import CellFile, load_images
-from edgecell.data.manifest import scan_split
+from edgecell.data.manifest import check_split, scan_split
 from edgecell.errors import ModelError
 from edgecell.files import csv_text, write_atomically
 from edgecell.model.modelfile import read_keras_record
@@ -106,6 +106,7 @@ def command(out: Path, folder: Path, model: Path, data: tuple[Path, ...]) -> Non
     are made. Writes OUT, a CSV file with a row for each way.
     """
     files = scan_split(data, None)
+    check_split(read_keras_record(model), files)
     folder.mkdir(parents=True, exist_ok=True)
     held_out = sorted((f for f in files if f.split == "test"), key=lambda f: f.sha256)
     cells = load_images(held_out[:32], read_keras_record(model).preprocessing)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecell.cli import Number, json_option, manifest_option, refuse, report
-from edgecell.errors import InputError, ModelError
+from edgecell.errors import ModelError
 
 if TYPE_CHECKING:
     from edgecell.convert.convert import Conversion
@@ -89,6 +89,8 @@ def layers_table(reports: "Sequence[LayerReport]") -> str:
     """The layers with the lowest signal-to-noise ratio, as text."""
     from edgecell.convert.layers import worst_first
 
+    if not worst_first(reports):
+        return "no layer differs from float32"
     rows = [
         f"{'SNR dB':>7}  {'operator':<20}{'shape':<16}{'type':<7}{'scale':>9}  name"
     ]
@@ -153,12 +155,15 @@ def layers_table(reports: "Sequence[LayerReport]") -> str:
     metavar="DATA...",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="The data that MODEL was trained on. Its training split gives the "
-    "calibration set, its validation split the confidence.",
+    help="All of the data that MODEL was trained on, instead of the images that the "
+    "run kept. The training split gives the calibration set, the validation split the "
+    "confidence.",
 )
 @manifest_option
 @click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="File to write."
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write.  [default: beside MODEL, such as model-int8.tflite]",
 )
 @click.option(
     "--io",
@@ -217,7 +222,7 @@ def command(
     steps: int,
     calibration: tuple[Path, ...],
     manifest: Path | None,
-    out: Path,
+    out: Path | None,
     io: str | None,
     calibration_size: int,
     seed: int,
@@ -227,7 +232,10 @@ def command(
     debug: Path | None,
     json_file: str | None,
 ) -> None:
-    """Convert MODEL, a .keras file that 'edgecell train' wrote, to one TFLite file.
+    """Convert MODEL, which 'edgecell train' wrote, to one TFLite file.
+
+    MODEL is a run's folder or its .keras file. The run kept the images that conversion
+    needs; --calibration takes all of the data again.
 
     The file holds the network with its outputs (logits, class activation maps, feature
     map) and everything that a device needs to know: classes, preprocessing, confidence.
@@ -236,17 +244,19 @@ def command(
     """
     from edgecell.optional import require
 
-    if not calibration:
-        raise InputError(
-            "conversion needs the data that MODEL was trained on, to set the integers' "
-            "ranges and to measure the result; give --calibration DATA..."
-        )
     tunings: dict[str, Any] = {"qat": qat, "prune": prune, "cluster": cluster}
     given = {name: value for name, value in tunings.items() if value}
     if not given:
         refuse(("steps",), "is for --qat, --prune or --cluster")
     if len(given) > 1:
         raise click.UsageError("choose one of --qat, --prune and --cluster")
+    if not calibration:
+        refuse(("manifest",), "is for --calibration")
+    if not calibration and (given or split == "test"):
+        raise click.UsageError(
+            "fine-tuning, and --split test, need the data that MODEL was trained on; "
+            "give --calibration DATA..."
+        )
     if qat and scheme != "int8":
         raise click.UsageError("--qat prepares for --int8; leave the other scheme out")
     require("tensorflow", "train")
@@ -254,11 +264,14 @@ def command(
     from edgecell.convert.export import QuantScheme
     from edgecell.convert.finetune import FineTuning
     from edgecell.convert.layers import write_reports
-    from edgecell.data.manifest import scan_split
+    from edgecell.data.manifest import check_split, scan_split
     from edgecell.files import check_writable
     from edgecell.model.modelfile import read_keras_record
+    from edgecell.train.kept import kept_for_conversion
 
-    read_keras_record(model)
+    path = model / "model.keras" if model.is_dir() else model
+    out = out or path.with_name(f"{path.stem}-{scheme}.tflite")
+    record = read_keras_record(path)
     check_writable(out)
     if debug:
         check_writable(debug / "layers.csv")
@@ -277,7 +290,12 @@ def command(
         )
     except ValueError as e:
         raise click.UsageError(str(e)) from e
-    made, layers = convert(model, request, scan_split(calibration, manifest), out)
+    if calibration:
+        files = scan_split(calibration, manifest)
+        check_split(record, files)
+    else:
+        files = kept_for_conversion(path)
+    made, layers = convert(path, request, files, out)
     texts = [summary(made)]
     if debug:
         write_reports(layers, debug)

@@ -25,7 +25,6 @@ from edgecell.convert.microscopes import describe
 from edgecell.convert.target import Target, TargetRun, check_versions, run_on_target
 from edgecell.convert.verify import prove
 from edgecell.data.dataset import CellFile, Split, dataset_hash, labels, load_images
-from edgecell.data.manifest import check_split
 from edgecell.errors import InputError
 from edgecell.image.preprocess import standardise
 from edgecell.model.decision import fit_review, review_reasons
@@ -119,8 +118,8 @@ def convert(
     Args:
         model: a ``.keras`` file of ours.
         request: what to make of it.
-        files: the data that the model was trained on: its training split gives the
-            calibration set, its validation split temperature and review rule.
+        files: the data that the model was trained on, in its splits: training gives
+            the calibration set, validation temperature and review rule.
         out: the ``.tflite`` to write; left alone if too much accuracy was lost.
 
     Returns:
@@ -133,7 +132,6 @@ def convert(
         OutputError: ``out`` can't be written.
     """
     keras_model, record = load_keras(model)
-    check_split(record, files)
     scheme, prep = request.scheme, record.preprocessing
     draws = [
         calibration_set(files, record.learned, request.calibration_size, seed)

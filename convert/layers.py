@@ -1,5 +1,6 @@
 """Layer by layer: how far a quantised model strays from its float twin."""
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,8 +31,8 @@ class LayerReport:
         scale: of the output; None if it has none.
         zero_point: of the output.
         snr_db: power of the float output over that of the difference, decibels, over
-            all images; None for operators on shapes. All that went wrong before this
-            layer is in it.
+            all images; None for operators on shapes, and where nothing differs. All
+            that went wrong before this layer is in it.
     """
 
     index: int
@@ -106,9 +107,11 @@ def layer_reports(
         for i, (value, truth) in enumerate(zip(got, expected, strict=True)):
             signal[i] += np.square(truth).sum()
             noise[i] += np.square(value - truth).sum()
-    with np.errstate(divide="ignore"):
-        ratios = 10 * np.log10(signal / noise)
-    measured = {o.index: float(r) for (o, _), r in zip(pairs, ratios, strict=True)}
+    measured = {
+        o.index: 10 * math.log10(s / n)
+        for (o, _), s, n in zip(pairs, signal, noise, strict=True)
+        if s and n
+    }
     return [
         LayerReport(
             o.index,

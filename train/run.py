@@ -22,6 +22,7 @@ from edgecell.model.probabilities import softmax
 from edgecell.train.config import TrainConfig
 from edgecell.train.history import EpochResult, peak_memory_mb, read_history
 from edgecell.train.keep import Keeper, best_epoch
+from edgecell.train.kept import keep_for_conversion
 from edgecell.train.networks.models import FIXED_SIZE, model_names
 from edgecell.train.prepare import Prepared, by_split, prepare
 from edgecell.train.resume import checkpoints, restore_last
@@ -94,6 +95,7 @@ def train(
         left_out = [(x.file, x.reason) for x in selection.left_out]
         write_manifest(out / "split.csv", files, left_out)
         write_atomically(out / "config.json", json.dumps(cfg.to_dict(), indent=1))
+        keep_for_conversion(out, files)
     data = prepare(
         parts["train"], parts["val"], cfg, first.preprocessing if first else None
     )

@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -174,11 +175,40 @@ def test_options_that_contradict(
     assert message in output.splitlines()[-1]
 
 
-def test_no_data_is_one_line(tiny_run: Path, tmp_path: Path) -> None:
-    code, output = run(tiny_run / "model.keras", "--out", tmp_path / "m.tflite")
-    assert code == 1
-    assert output.count("\n") == 1
-    assert "give --calibration" in output
+def test_a_run_is_enough(tiny_run: Path, drawn_cells: Path, tmp_path: Path) -> None:
+    names = ("model.keras", "conversion.zip", "split.csv")
+    for name in names:
+        shutil.copy(tiny_run / name, tmp_path)
+    code, output = run(tmp_path, "--int8", "--max-drop", 100)
+    assert code == 0, output
+    record = read_tflite(tmp_path / "model-int8.tflite")[1]
+    assert record.review
+    whole = tmp_path / "whole.tflite"
+    code, output = run(
+        tmp_path / "model.keras", "--calibration", drawn_cells, "--out", whole,
+        "--max-drop", 100,
+    )  # fmt: skip
+    assert code == 0, output
+    # Of this small set the run kept all images, so that both are the same file.
+    assert whole.read_bytes() == (tmp_path / "model-int8.tflite").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        ([], 1, "no conversion.zip beside"),
+        (["--prune", "0.5"], 2, "give --calibration"),
+        (["--split", "test"], 2, "give --calibration"),
+    ],
+)
+def test_no_data_is_told(
+    tiny_run: Path, tmp_path: Path, options: list[str], code: int, message: str
+) -> None:
+    shutil.copy(tiny_run / "model.keras", tmp_path)
+    got, output = run(tmp_path / "model.keras", *options)
+    assert got == code
+    assert message in output.splitlines()[-1]
+    assert "give" in output.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
