@@ -161,5 +161,6 @@ def write_reports(reports: Sequence[LayerReport], folder: Path) -> None:
     axes.set_xlabel("operator, in the order of execution")
     axes.set_ylabel("signal-to-noise ratio, dB")
     axes.grid(alpha=0.3)
-    fig.legend(fontsize="small", loc="outside right center")  # hides no point there
+    if axes.lines:  # there it hides no point
+        fig.legend(fontsize="small", loc="outside right center")
     save(fig, folder / "layers.png")
