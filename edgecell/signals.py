@@ -1,14 +1,20 @@
-"""Ending on Ctrl-C and SIGTERM."""
+"""Ending on Ctrl-C, SIGTERM and a terminal that hangs up."""
 
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+_SIGNALS = [int(getattr(signal, name)) for name in _NAMES if hasattr(signal, name)]
+
 
 @contextmanager
 def on_stop(stop: Callable[[], object]) -> Iterator[None]:
-    """Calls a function at the first Ctrl-C or SIGTERM; the next one breaks off.
+    """Calls a function at the first Ctrl-C, SIGTERM or SIGHUP; the next breaks off.
+
+    SIGHUP comes when the terminal or the connection to it is closed. A signal that is
+    ignored, as SIGHUP is under nohup, stays so.
 
     Args:
         stop: called on the main thread between two instructions; it may raise.
@@ -19,8 +25,9 @@ def on_stop(stop: Callable[[], object]) -> Iterator[None]:
         signal.signal(number, before[number])
         stop()
 
-    for number in (int(signal.SIGINT), int(signal.SIGTERM)):
-        before[number] = signal.signal(number, handle)
+    for number in _SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            before[number] = signal.signal(number, handle)
     try:
         yield
     finally:

@@ -1,8 +1,10 @@
 """What a person sees of a run: the live differential, or a progress bar and a table."""
 
 import logging
+import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 
 import click
@@ -15,6 +17,7 @@ from edgecell.edge.count.tracking import TrackedFrame
 from edgecell.edge.loop.run import Observer, Run
 from edgecell.edge.show.health import Health
 from edgecell.edge.sources.base import Frame
+from edgecell.files import printable
 
 _MOST_ROWS = 60
 _NAMES = {c.code: f"{c.code:<4}{c.name}" for c in CLASSES}
@@ -51,13 +54,25 @@ class Screen(Observer):
 
     def health(self, health: Health) -> None:
         """Draws the present state over the one before."""
-        run, columns = self._run, shutil.get_terminal_size().columns
-        lines = [health.line(), *run.differential.lines(run.config.target)]
-        # A line that wraps would take two rows, and the next drawing would climb.
-        shown = "\n".join(f"{line[: columns - 1]}\x1b[K" for line in lines)
+        run, size = self._run, shutil.get_terminal_size()
+        # One row stays free for the cursor, and one column: a line that fills the
+        # last one wraps on some terminals, and the next drawing would climb.
+        width, height = max(size.columns - 1, 20), max(size.lines - 1, 1)
+        told = textwrap.wrap(printable(health.line()), width)
+        counted, target = run.differential, run.config.target
+        counts = textwrap.wrap(counted.lines(target, 0)[0], width)
+        room = height - len(told) - len(counts) - 1  # the table's head
+        table = counted.lines(target, room)[1:]
+        lines = [*told, *counts, *table][:height]
+        shown = "\n".join(f"{line[: size.columns - 1]}\x1b[K" for line in lines)
         up = f"\x1b[{self._height}A" if self._height else ""
-        click.echo(f"{up}\r{shown}")
+        click.echo(f"{up}\r{shown}\x1b[J")
         self._height = len(lines)
+
+
+def draws_over_itself() -> bool:
+    """Whether the output is a terminal that can be told where to write."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 class ProgressBar(Observer):

@@ -1,6 +1,5 @@
 """``edgecell run``."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -274,7 +273,12 @@ def command(
     of each still image, and of a video or camera at most one a second.
     """
     require("cv2", "edge")
-    from edgecell.edge.commands.observers import Greeting, ProgressBar, Screen
+    from edgecell.edge.commands.observers import (
+        Greeting,
+        ProgressBar,
+        Screen,
+        draws_over_itself,
+    )
     from edgecell.edge.loop.config import LoopConfig
     from edgecell.edge.loop.metrics import MetricsFile
     from edgecell.edge.loop.mqtt import MqttObserver, parse_broker
@@ -305,7 +309,7 @@ def command(
         check_writable(Path(json_file))
     broker = parse_broker(read_address(mqtt)) if mqtt else None
     run = open_run(config)
-    in_terminal = run.endless and not quiet and sys.stdout.isatty()
+    in_terminal = run.endless and not quiet and draws_over_itself()
     watching: list[Observer] = []
     if run.endless and not quiet:
         watching = [Greeting(), Screen()] if in_terminal else [Greeting()]

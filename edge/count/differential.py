@@ -162,12 +162,19 @@ class Differential:
         interval = interval_with_waiting(count, whites, self.to_review, perhaps)
         return Row(code, name, count, count / whites, interval, flagged)
 
-    def lines(self, target: int | None = None) -> list[str]:
-        """A table for the terminal, of the same number of lines at any time.
+    def lines(
+        self, target: int | None = None, most_rows: int | None = None
+    ) -> list[str]:
+        """A table for the terminal, two lines above the classes' rows.
 
         Args:
             target: white cells at which the count ends, if it does.
+            most_rows: rows that there is room for; classes without a cell go first.
         """
+        rows = self.rows()
+        if most_rows is not None and len(rows) > most_rows:
+            seen = [row for row in rows if row.count or row.flagged]
+            rows = seen[: max(most_rows, 0)]
         aim = "" if target is None else f" of {target}"
         per_100 = self.erythroblasts_per_100
         nucleated = "-" if per_100 is None else f"{per_100:.1f}"
@@ -177,7 +184,7 @@ class Differential:
             f"platelets: {self.platelets}, to review: {self.to_review} "
             f"({self.unclassified} unclassified)",
             f"{'class':<28}{'count':>6}{'%':>7}  {'95 % interval':<14}{'to review':>9}",
-            *(_line(row) for row in self.rows()),
+            *map(_line, rows),
         ]
 
     def to_dict(self) -> dict[str, Any]:

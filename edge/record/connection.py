@@ -6,9 +6,11 @@ was reported as written outlives a power cut, and what was not is absent as a wh
 """
 
 import os
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
@@ -126,11 +128,15 @@ def open_database(
         raise InputError(
             f"{folder} has no {DATABASE}; name a folder that 'edgecell run' wrote"
         )
+    taken = mode == "ro" and not os.access(folder, os.W_OK)
     # SQLite would make a log beside a database that nobody has open.
-    fixed = mode == "ro" and not _has_log(path) and not os.access(folder, os.W_OK)
+    fixed = taken and not _has_log(path)
     try:
-        with closing(connect(path, mode, busy_s, fixed)) as database:
-            _check(database, path)
+        with ExitStack() as stack:
+            if taken and not fixed and not _beside(path, "-shm").exists():
+                path = stack.enter_context(_copied(path))
+            database = stack.enter_context(closing(connect(path, mode, busy_s, fixed)))
+            _check(database, folder / DATABASE)
             if mode == "ro":
                 stand_in(database)
             else:
@@ -141,10 +147,24 @@ def open_database(
         raise InputError(f"{path} cannot be read: {e}") from e
 
 
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(f"{path.name}{ending}")
+
+
 def _has_log(path: Path) -> bool:
     """Whether something is in a database's write-ahead log."""
-    log = path.with_name(f"{path.name}-wal")
+    log = _beside(path, "-wal")
     return log.exists() and log.stat().st_size > 0
+
+
+@contextmanager
+def _copied(path: Path) -> Iterator[Path]:
+    """A copy with its log: SQLite reads a log only where it can make its index."""
+    with tempfile.TemporaryDirectory(prefix="edgecell-") as folder:
+        copy = Path(folder) / path.name
+        for ending in ("", "-wal"):
+            shutil.copyfile(_beside(path, ending), _beside(copy, ending))
+        yield copy
 
 
 def _check(database: sqlite3.Connection, path: Path) -> None:

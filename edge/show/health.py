@@ -148,8 +148,11 @@ class Health:
     def line(self) -> str:
         """The figures that tell most, for a terminal and systemd's status."""
         heat = self.board.temperature_c
+        # What is wrong stands in front: a terminal may cut the rest off.
         parts = [
             f"Source {self.source}",
+            f"recording {self.recording}",
+            *([f"not recorded {self.overflowed}"] if self.overflowed else []),
             f"{self.fps:.1f} frames/s",
             "no frame yet" if self.age_ms is None else f"frame age {_age(self.age_ms)}",
             f"dropped {self.dropped}",
@@ -157,7 +160,6 @@ class Health:
             *([f"gated {sum(self.gated.values())}"] if self.gated else []),
             *([f"{heat:.0f} C"] if heat is not None else []),
             *(self.board.throttling or ()),
-            f"recording {self.recording}",
         ]
         return ", ".join(parts)
 

@@ -170,7 +170,7 @@ def test_a_target_ends_the_count(tmp_path: Path) -> None:
         (["demo", "--model", "missing.tflite"], "does not exist"),
         (["demo", "--out", "/dev/full"], "cannot write"),
         (["demo", "--out", "empty/.."], "not empty"),
-        (["demo", "--red-cell-px", "nan"], "red cell"),
+        (["demo", "--red-cell-px", "1e9"], "red cell"),
         (["demo", "--json", "text.jpg/s.json"], "cannot write"),
         (["demo", "--video", "text.mp4"], "has to end in .avi"),
         (["demo", "--keep", "much"], "much"),

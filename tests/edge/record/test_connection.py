@@ -17,7 +17,7 @@ from edgecell.edge.record.store import Store
 from edgecell.edge.record.trail import open_trail
 from edgecell.errors import InputError
 from edgecell.explain.queue import open_queue
-from tests.factories import SESSION
+from tests.factories import SESSION, tracked
 
 STORED = Path(__file__).parent / "sessions"
 EARLIER = range(1, SCHEMA_VERSION)
@@ -97,6 +97,25 @@ def test_a_migrated_session_is_as_a_new_one(earlier: Path, tmp_path: Path) -> No
         {name: sql.split("--")[0] for name, sql in schema.items()} for schema in schemas
     ]
     assert same[0] == same[1]
+
+
+@pytest.mark.parametrize("index", [True, False])
+def test_a_killed_session_on_a_disk_that_takes_nothing(
+    tmp_path: Path, index: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store(tmp_path / "s", SESSION) as store:
+        store.write([tracked(0), tracked(1)])
+        shutil.copytree(tmp_path / "s", tmp_path / "killed")
+    log = tmp_path / "killed" / "session.sqlite-wal"
+    if not index:
+        log.with_name("session.sqlite-shm").unlink()
+    assert log.stat().st_size > 0
+    before = sorted(path.name for path in (tmp_path / "killed").iterdir())
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    with open_session(tmp_path / "killed") as session:
+        assert session.summary().frames == 2
+        if not index:
+            assert sorted(p.name for p in (tmp_path / "killed").iterdir()) == before
 
 
 def test_a_migration_that_fails_changes_nothing(

@@ -121,7 +121,9 @@ def test_systemd_is_told_as_long_as_the_loop_goes_round(
         told = messages(systemd)
         assert told[0] == "READY=1"
         assert told.count("WATCHDOG=1") >= 3
-        assert any(m.startswith("STATUS=Source on, 22.2 frames/s") for m in told)
+        assert any(
+            m.startswith("STATUS=Source on, recording on, 22.2 frames/s") for m in told
+        )
         assert json.loads(file.read_text())["frames_in"] == 100
         now[0] += 21  # the loop hangs
         told_times(2)  # one may have been under way

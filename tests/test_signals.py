@@ -1,0 +1,31 @@
+import os
+import signal
+
+import pytest
+
+from edgecell.signals import on_stop
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_the_first_signal_ends_in_good_order(number: signal.Signals) -> None:
+    before = [signal.getsignal(n) for n in SIGNALS]
+    asked: list[bool] = []
+    with on_stop(lambda: asked.append(True)):
+        os.kill(os.getpid(), number)
+        assert asked == [True]
+        assert signal.getsignal(number) == before[SIGNALS.index(number)], "the next"
+    assert [signal.getsignal(n) for n in SIGNALS] == before
+
+
+def test_under_nohup_a_closed_terminal_ends_nothing() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    asked: list[bool] = []
+    try:
+        with on_stop(lambda: asked.append(True)):
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert asked == []
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
