@@ -22,8 +22,10 @@ from edgecell.benchmarks.labelled_frames import (
     zoomed,
 )
 from edgecell.cli import PoliteCommand
+from edgecell.edge.find.field import field_of
 from edgecell.edge.find.localise import Detection, locate, red_cell_diameter
 from edgecell.files import write_atomically
+from edgecell.image.preprocess import Bgr
 
 _KINDS = {"white": WHITE, "platelet": PLATELET}
 _RED_CELL_TOLERANCE = 0.15
@@ -153,7 +155,7 @@ def match(
 
 def _measure(frame: LabelledFrame) -> _FrameResult:
     start = time.perf_counter()
-    detections = locate(frame.image)
+    detections = locate(field_of(Bgr(frame.image)).image)
     ms = (time.perf_counter() - start) * 1e3
     labelled, detected, found = {}, {}, {}
     errors: tuple[float, ...] = ()
@@ -192,7 +194,7 @@ def _red_cell_error(frame: LabelledFrame) -> float | None:
     ]
     if not sizes:
         return None
-    diameter = red_cell_diameter(frame.image)
+    diameter = red_cell_diameter(field_of(Bgr(frame.image)).image)
     if diameter is None:
         return float("inf")
     return abs(diameter / float(np.median(sizes)) - 1.0)

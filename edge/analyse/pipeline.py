@@ -1,12 +1,13 @@
 """From a frame to classified cells: scale, find, crop, classify, explain."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from edgecell.edge.analyse.scale import ScaleEstimator
+from edgecell.edge.find.field import field_of
 from edgecell.edge.find.localise import Detection, locate
 from edgecell.edge.find.quality import NO_SCALE, cell_gate, frame_gate
 from edgecell.edge.sources.base import Frame
@@ -110,6 +111,8 @@ class FoundFrame:
         cells: its cells, in reading order.
         red_cell_px: red-cell diameter, pixels; None if the frame is gated.
         locate_ms: time spent on finding them, milliseconds.
+        field: the frame's picture without black surrounds and the lamp's bands, uint8
+            BGR (H, W, 3), see `field_of`; None if it is gated.
     """
 
     frame: Frame
@@ -117,6 +120,7 @@ class FoundFrame:
     cells: tuple[FoundCell, ...]
     red_cell_px: float | None
     locate_ms: float
+    field: Bgr | None = None
 
 
 @dataclass(frozen=True)
@@ -154,6 +158,7 @@ class FrameResult:
         locate_ms: time spent on finding the cells, milliseconds; 0 without cells.
         red_cell_px: red-cell diameter that sets the scale, pixels; None if the frame
             is gated.
+        field: the picture that was looked at, see `FoundFrame`.
     """
 
     frame: Frame
@@ -161,6 +166,7 @@ class FrameResult:
     gate: str | None = None
     locate_ms: float = 0.0
     red_cell_px: float | None = None
+    field: Bgr | None = None
 
 
 def check_red_cell_px(red_cell_px: float | None) -> None:
@@ -215,21 +221,26 @@ class FrameAnalyser:
             frame: the frame; those of one video or camera in their order.
         """
         start = time.perf_counter()
-        gate = frame_gate(frame.image)
+        field = field_of(frame.image)
+        gate = frame_gate(field.small)
         if gate is not None:
             return FoundFrame(frame, gate, (), None, 0.0)
-        red_cell_px = self._red_cell_px or self._scale.update(frame)
+        seen = replace(frame, image=field.image)
+        red_cell_px = self._red_cell_px or self._scale.update(seen)
         if red_cell_px is None:
             return FoundFrame(frame, NO_SCALE, (), None, 0.0)
-        detections = locate(frame.image, red_cell_px)
+        detections = [
+            replace(d, cut_by_border=d.cut_by_border or field.cuts(d.box))
+            for d in locate(field.image, red_cell_px)
+        ]
         if not detections:
-            return FoundFrame(frame, None, (), red_cell_px, 0.0)
+            return FoundFrame(frame, None, (), red_cell_px, 0.0, field.image)
         prep = self._classifier.record.preprocessing
-        gains = white_gains(frame.image, prep.white_percentile, prep.white_level)
+        gains = white_gains(field.image, prep.white_percentile, prep.white_level)
         in_order = sorted(detections, key=lambda d: (d.box.y0, d.box.x0))
         locate_ms = (time.perf_counter() - start) * 1e3
-        cells = [self._cut(frame, d, red_cell_px, gains) for d in in_order]
-        return FoundFrame(frame, None, tuple(cells), red_cell_px, locate_ms)
+        cells = tuple(self._cut(seen, d, red_cell_px, gains) for d in in_order)
+        return FoundFrame(frame, None, cells, red_cell_px, locate_ms, field.image)
 
     def _cut(
         self,
@@ -256,6 +267,7 @@ class FrameAnalyser:
             found.gate,
             found.locate_ms,
             found.red_cell_px,
+            found.field,
         )
 
     def _classify(self, frame: Frame, cell: FoundCell) -> CellResult:

@@ -3,7 +3,7 @@
 `slide_map` recognises the cells, `votes` decides on them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
 from edgecell.edge.analyse.pipeline import FrameResult
@@ -80,7 +80,9 @@ class Tracker:
         """
         if result.gate is not None:
             return TrackedFrame(result, (), (), ())
-        found = self._map.match(result.cells, result.frame.image)
+        field = result.frame.image if result.field is None else result.field
+        found = self._map.match(result.cells, field)
+        result = replace(result, field=None)  # it is known, and takes memory
         changed: dict[int, Decision] = {}
         for kept, gone in found.united:
             changed[gone.number] = self._decide(gone, same_as=kept.number)

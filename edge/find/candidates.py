@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from edgecell.edge.find.blobs import Blob, find_blobs, join_blobs, morph, split_blob
 from edgecell.image.red_cells import (
-    RED_CELL_WORK_PX,
     StainMaps,
     shrink,
     stain_maps,
+    working_scale,
 )
 
 # Lengths are in red cell diameters and areas in their squares. All were chosen
@@ -76,38 +76,38 @@ FEATURES = (
 )
 WEIGHTS: dict[str, tuple[float, ...]] = {
     "white": (
-        1.779,
-        -0.327,
-        0.008,
-        -0.498,
-        5.794,
-        3.414,
-        0.359,
-        2.653,
-        -1.461,
-        -10.157,
-        -18.246,
-        3.742,
-        -0.008,
-        -1.132,
-        -2.726,
+        1.812,
+        -0.206,
+        -0.127,
+        -0.740,
+        5.669,
+        3.463,
+        0.372,
+        1.068,
+        -1.817,
+        -10.275,
+        -20.486,
+        4.299,
+        0.370,
+        -0.719,
+        -2.572,
     ),
     "platelet": (
-        1.077,
-        -0.812,
-        -0.120,
-        3.412,
-        8.305,
-        21.109,
-        -0.747,
-        -18.728,
-        -6.702,
-        -14.496,
-        -49.137,
-        4.503,
-        -13.541,
-        -7.507,
-        -5.079,
+        1.163,
+        -0.687,
+        -0.104,
+        3.558,
+        8.294,
+        20.356,
+        -0.265,
+        -17.092,
+        -7.969,
+        -13.841,
+        -48.899,
+        5.264,
+        -12.839,
+        -6.685,
+        -4.853,
     ),
 }
 """Logistic weights of FEATURES and, last, the constant term; fitted on the train
@@ -159,10 +159,10 @@ def open_field(frame: NDArray[np.uint8], red_cell_px: float) -> Field:
         frame: uint8 BGR (H, W, 3).
         red_cell_px: diameter of its red cells, pixels.
     """
-    scale = min(1.0, RED_CELL_WORK_PX / red_cell_px)
+    scale = working_scale(frame.shape, red_cell_px)
     maps = stain_maps(shrink(frame, scale))
     diameter = red_cell_px * scale
-    stain, density = maps.stain[::2, ::2], maps.density[::2, ::2]
+    stain, density = maps.stain[::4, ::4], maps.density[::4, ::4]
     red = stain[(density > 0.12) & (stain < 0.8 * maps.stain_threshold)]
     if red.size == 0:
         return Field(maps, diameter, scale, 0.0, 0.0)
@@ -244,7 +244,7 @@ def describe(blob: Blob, field: Field) -> NDArray[np.float64]:
             field.red_spread,
             maps.stain_threshold,
             float(densities.std()),
-            float(np.median(maps.density[wide])),
+            float(maps.density[wide].mean()),
         ],
         np.float64,
     )

@@ -21,7 +21,6 @@ from edgecell.edge.find.quality import (
     cell_gate,
     focus,
     frame_gate,
-    stain_colours,
 )
 from edgecell.edge.sources.address import SAMPLES
 from edgecell.edge.sources.still import read_image
@@ -49,17 +48,6 @@ def blurred(picture: Picture, sigma: float) -> Picture:
     return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma), np.uint8)
 
 
-def grey(frame: Picture) -> Picture:
-    return np.repeat(frame[..., 1:2], 3, axis=2)
-
-
-def mosaic(frame: Picture) -> Picture:
-    """A raw frame: each pixel has one colour, in Bayer's pattern."""
-    raw = frame[..., 1].copy()
-    raw[::2, ::2], raw[1::2, 1::2] = frame[::2, ::2, 2], frame[1::2, 1::2, 0]
-    return grey(raw[..., np.newaxis].repeat(3, axis=2))
-
-
 def glass(frame: Picture) -> Picture:
     rng = np.random.default_rng(0)
     noise = rng.normal(215, 4, frame.shape)
@@ -77,6 +65,24 @@ def test_real_frames_and_their_cells_pass(path: Path) -> None:
             assert cell_gate(resize(cell, 112)) is None
 
 
+def grey(frame: Picture) -> Picture:
+    """What a monochrome camera gives."""
+    mono = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
+    return np.asarray(cv2.cvtColor(mono, cv2.COLOR_GRAY2BGR), np.uint8)
+
+
+def raw(frame: Picture) -> Picture:
+    """A colour sensor's pixels before they are made colours: RGGB."""
+    mosaic = frame[..., 1].copy()
+    mosaic[0::2, 0::2] = frame[0::2, 0::2, 2]
+    mosaic[1::2, 1::2] = frame[1::2, 1::2, 0]
+    return np.asarray(cv2.cvtColor(mosaic, cv2.COLOR_GRAY2BGR), np.uint8)
+
+
+def swapped(frame: Picture) -> Picture:
+    return np.ascontiguousarray(frame[..., ::-1])
+
+
 @pytest.mark.parametrize("path", FRAMES, ids=lambda p: p.stem)
 @pytest.mark.parametrize(
     ("spoil", "reason"),
@@ -87,21 +93,11 @@ def test_real_frames_and_their_cells_pass(path: Path) -> None:
         (defocused, BLURRED),
         (glass, EMPTY),
         (grey, NO_COLOUR),
-        (mosaic, NO_COLOUR),
+        (raw, NO_COLOUR),
         (lambda frame: np.zeros_like(frame), DARK),
         (lambda frame: np.full_like(frame, 255), BRIGHT),
     ],
-    ids=[
-        "dark",
-        "bright",
-        "cast",
-        "defocused",
-        "glass",
-        "grey",
-        "bayer",
-        "black",
-        "white",
-    ],
+    ids="dark bright cast defocused glass grey raw black white".split(),
 )
 def test_spoilt_frames_are_gated_with_their_reason(
     path: Path, spoil: Callable[[Picture], Picture], reason: str
@@ -110,26 +106,11 @@ def test_spoilt_frames_are_gated_with_their_reason(
     assert reason in REASONS
 
 
-def test_frames_with_red_and_blue_swapped_are_gated_where_it_shows() -> None:
-    """It does where there are nuclei and red cells, in most frames."""
-    gates = [frame_gate(read_image(path)[..., ::-1]) for path in FRAMES]
-    assert set(gates) <= {SWAPPED, None}
-    assert gates.count(SWAPPED) > len(gates) / 2
-
-
-def test_stain_colours_are_as_worked_out_by_hand() -> None:
-    """Three quarters red cells, one quarter nuclei, under a lamp that is yellow."""
-    glass_level = np.array([100.0, 200.0, 200.0])
-    red_cell = glass_level * np.exp([-0.4, -0.5, -0.1])
-    nucleus = glass_level * np.exp([-0.8, -1.6, -1.2])
-    sample = np.full((8, 8, 3), red_cell)
-    sample[:4, :4] = nucleus
-    colour, blueness = stain_colours(np.rint(sample).astype(np.uint8), glass_level)
-    green, red, blue = (
-        0.75 * a + 0.25 * b for a, b in ((0.5, 1.6), (0.1, 1.2), (0.4, 0.8))
-    )
-    assert colour == pytest.approx(green - min(red, blue), abs=0.02)
-    assert blueness == pytest.approx((0.1 - 0.4) - (1.2 - 0.8), abs=0.02)
+def test_swapped_channels_are_told_by_the_nuclei() -> None:
+    gated = [frame_gate(swapped(read_image(path))) for path in FRAMES]
+    assert set(gated) <= {SWAPPED, None}
+    # In one frame the nucleus is too pale to tell.
+    assert gated.count(SWAPPED) >= len(FRAMES) - 1
 
 
 def test_a_cell_out_of_focus_is_gated() -> None:
