@@ -43,7 +43,6 @@ from edgecell.explain.segments import cell_segments
 from edgecell.files import csv_text, write_atomically
 from edgecell.image.preprocess import Rgb
 from edgecell.model.classifier import Classifier
-from edgecell.model.modelfile import resolve
 from edgecell.model.probabilities import softmax
 from edgecell.optional import require
 
@@ -191,7 +190,7 @@ def command(model: str, out: Path, per_class: int, data: tuple[Path, ...]) -> No
     Explains CELLS_PER_CLASS cells of each class from the test split of DATA. Writes
     OUT, a CSV file with a row for each run.
     """
-    classifier = Classifier(resolve(model))
+    classifier = Classifier(model)
     files = [f for f in scan(data) if f.split == "test"]
     files = sample(files, per_class, 0)
     images = load_images(files, classifier.record.preprocessing)

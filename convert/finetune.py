@@ -23,7 +23,6 @@ from edgecell.errors import InputError
 from edgecell.model.modelfile import ModelRecord
 from edgecell.optional import require
 from edgecell.train.config import TrainConfig
-from edgecell.train.networks.network import PRESETS
 
 if TYPE_CHECKING:
     import keras
@@ -87,7 +86,7 @@ def fine_tune(
         MissingPackageError: tensorflow-model-optimization is not installed.
     """
     name = record.network["name"]
-    if name not in PRESETS:
+    if "stages" not in record.network:  # no `NetworkSpec`
         raise InputError(f"fine-tuning is for GRsNet; {name} can't be rebuilt for it")
     chosen = [f for f in files if f.split == "train"]
     if not chosen:

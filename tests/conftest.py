@@ -1,7 +1,6 @@
 """Fixtures that several folders of tests share."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -34,18 +33,27 @@ def drawn_cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture
+def tiny_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiny network can be named in a run."""
+    _add_tiny(monkeypatch)
+
+
 @pytest.fixture(scope="session")
-def tiny_run(
-    drawn_cells: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Path]:
+def tiny_run(drawn_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of the tiny network on the drawn cells."""
     from edgecell.data.audit import audited
     from edgecell.data.dataset import read
-    from edgecell.train.networks.network import PRESETS
     from edgecell.train.run import train
 
     out = tmp_path_factory.mktemp("runs") / "tiny"
-    PRESETS[TINY.name] = TINY
-    train(audited(read([drawn_cells]).files), TINY_CONFIG, out)
-    yield out
-    del PRESETS[TINY.name]
+    with pytest.MonkeyPatch.context() as patch:
+        _add_tiny(patch)
+        train(audited(read([drawn_cells]).files), TINY_CONFIG, out)
+    return out
+
+
+def _add_tiny(patch: pytest.MonkeyPatch) -> None:
+    from edgecell.train.networks.network import PRESETS
+
+    patch.setitem(PRESETS, TINY.name, TINY)

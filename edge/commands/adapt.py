@@ -71,10 +71,9 @@ def command(
     from edgecell.edge.adapt.cells import named_cells
     from edgecell.files import check_writable
     from edgecell.model.classifier import Classifier
-    from edgecell.model.modelfile import resolve
 
     check_writable(out)
-    classifier = Classifier(resolve(model))
+    classifier = Classifier(model)
     named = named_cells(classifier, cells)
     adapted = adapt(classifier, named)
     found = adapted.figures

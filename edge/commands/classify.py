@@ -185,7 +185,6 @@ def command(
 
     from edgecell.edge.analyse.pipeline import check_red_cell_px
     from edgecell.model.classifier import Classifier
-    from edgecell.model.modelfile import resolve
 
     if isinstance(red_cell_px, float):
         check_red_cell_px(red_cell_px)
@@ -193,7 +192,7 @@ def command(
         if file is not None:
             check_writable(file)
     with images_of(images) as found:
-        classifier = Classifier(resolve(model))
+        classifier = Classifier(model)
         bar = tqdm(found, "classifying", unit="image", disable=None, leave=False)
         rows = [row_of(classifier, name, read, red_cell_px) for name, read in bar]
     if csv_file:

@@ -113,10 +113,9 @@ def _try_model(problems: list[str]) -> dict[str, Any]:
     from edgecell.image.preprocess import cell_image
     from edgecell.model import BUNDLED
     from edgecell.model.classifier import Classifier
-    from edgecell.model.modelfile import resolve
 
     try:
-        classifier = Classifier(resolve(BUNDLED))
+        classifier = Classifier(BUNDLED)
     except EdgecellError as e:
         problems.append(str(e))
         return {}

@@ -36,7 +36,6 @@ from edgecell.errors import OutputError
 from edgecell.files import check_writable, write_atomically
 from edgecell.image.preprocess import Image
 from edgecell.model.classifier import Classifier
-from edgecell.model.modelfile import resolve
 
 
 class Observer:
@@ -272,16 +271,13 @@ def open_run(
     Raises:
         EdgecellError: the source or model can't be opened, or a file not written.
     """
-    path = None if classifier else resolve(config.model)
     source = source or open_source(config.source, config.watch)
     if config.video is not None:
         film = Film(config.video)
     for file in (config.video, config.health_file):
         if file is not None:
             check_writable(file)
-    if path is not None:
-        classifier = Classifier(path, config.network_threads)
-    assert classifier is not None
+    classifier = classifier or Classifier(config.model, config.network_threads)
     return Run(config, source, classifier, film)
 
 

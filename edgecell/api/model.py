@@ -16,7 +16,7 @@ from edgecell.edge.sources.base import Frame
 from edgecell.errors import InputError
 from edgecell.model import BUNDLED
 from edgecell.model.classifier import Classifier
-from edgecell.model.modelfile import ModelRecord, resolve
+from edgecell.model.modelfile import ModelRecord
 
 if TYPE_CHECKING:
     from edgecell.explain.methods import Explanation
@@ -170,10 +170,9 @@ def open_model(model: str | os.PathLike[str] = BUNDLED, *, threads: int = 1) -> 
         ModelError: there is no such file, or it is not a model of ours.
         MissingPackageError: no TFLite runtime is installed.
     """
-    path = resolve(os.fspath(model))
-    if path.suffix == ".keras":
+    if Path(model).suffix == ".keras":
         raise InputError(
-            f"{path} is a network as it was trained; edgecell.convert_model makes a "
+            f"{model} is a network as it was trained; edgecell.convert_model makes a "
             "model of it that can be opened"
         )
-    return Model(Classifier(path, threads))
+    return Model(Classifier(model, threads))

@@ -20,6 +20,7 @@ from edgecell.model.modelfile import (
     MAPS,
     ModelRecord,
     read_tflite,
+    resolve,
 )
 from edgecell.model.probabilities import softmax
 from edgecell.model.runtime import Interpreter, open_interpreter
@@ -176,18 +177,18 @@ class Classifier:
         logit_step: quantisation step of the logits; 0 for float outputs.
     """
 
-    def __init__(self, path: Path, threads: int = 1) -> None:
+    def __init__(self, model: str | os.PathLike[str], threads: int = 1) -> None:
         """Opens a model file.
 
         Args:
-            path: a ``.tflite`` that `edgecell convert` wrote.
+            model: a ``.tflite`` that `edgecell convert` wrote, or 'bundled'.
             threads: threads of the interpreter, at least 1.
 
         Raises:
             ModelError: not a model of ours, or damaged.
             MissingPackageError: no runtime takes it.
         """
-        self.path = path
+        self.path = path = resolve(model)
         self.flatbuffer, self.record = read_tflite(path)
         self._interpreter, self.runtime, self.attempts = open_interpreter(
             self.flatbuffer, threads

@@ -14,6 +14,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -229,8 +230,8 @@ def bundled_model() -> Path:
     return Path(str(files("edgecell.edge"))) / "samples" / "grsnet-lite-int8.tflite"
 
 
-def resolve(model: str) -> Path:
-    """The file that a MODEL argument names; 'bundled' is the package's own.
+def resolve(model: str | os.PathLike[str]) -> Path:
+    """The file of a model; 'bundled' names the package's own.
 
     Raises:
         ModelError: there is no such file.

@@ -75,12 +75,11 @@ def command(
     from edgecell.image.decode import read_file
     from edgecell.image.preprocess import cell_image, cell_pixels
     from edgecell.model.classifier import Classifier
-    from edgecell.model.modelfile import resolve
 
     if code is not None and code not in CODES:
         raise click.UsageError(f"no class {code}; there are {', '.join(CODES)}")
     check_writable(out)
-    classifier = Classifier(resolve(model))
+    classifier = Classifier(model)
     images = [p for p in data if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES]
     folders = {p: find_sessions(p) for p in data if p.is_dir()}
     sessions = [session for found in folders.values() for session in found]

@@ -67,6 +67,7 @@ def test_the_bundled_model_is_read_back() -> None:
 
 
 def test_training_goes_on_from_a_converted_network(
+    tiny_network: None,
     converted: dict[str, Path],
     tiny_run: Path,
     drawn_cells: Path,

@@ -14,9 +14,7 @@ from edgecell.model.kerasfile import load_keras
 from edgecell.train.command import make_config
 from edgecell.train.config import PAPER, TrainConfig
 from edgecell.train.history import read_history
-from edgecell.train.networks.network import PRESETS
 from edgecell.train.trainer import plateau_rate
-from tests.tiny import TINY
 
 ROOT = Path(__file__).parents[2]
 CLI = """
@@ -34,13 +32,8 @@ def invoke(*args: object) -> Result:
     return result
 
 
-@pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PRESETS, TINY.name, TINY)
-
-
 def test_ctrl_c_keeps_the_best_weights_and_resume_goes_on(
-    tiny: None, drawn_cells: Path, tmp_path: Path
+    tiny_network: None, drawn_cells: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
     process = subprocess.Popen(
@@ -97,7 +90,7 @@ def logged(out: Path) -> list[int]:
 
 
 def test_bad_requests_end_in_one_line(
-    tiny: None, tiny_run: Path, drawn_cells: Path, tmp_path: Path
+    tiny_network: None, tiny_run: Path, drawn_cells: Path, tmp_path: Path
 ) -> None:
     for args, message in (
         (("--out", tiny_run), "holds a run; add --resume"),
@@ -115,7 +108,7 @@ def test_bad_requests_end_in_one_line(
 
 
 def test_a_run_does_not_resume_on_other_data(
-    tiny: None, tiny_run: Path, drawn_cells: Path
+    tiny_network: None, tiny_run: Path, drawn_cells: Path
 ) -> None:
     for path in (drawn_cells / "BA").iterdir():
         path.rename(path.with_suffix(".hidden"))

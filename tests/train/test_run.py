@@ -18,10 +18,9 @@ from edgecell.model.kerasfile import load_keras
 from edgecell.train import run as module
 from edgecell.train.config import TrainConfig
 from edgecell.train.history import read_history
-from edgecell.train.networks.network import PRESETS
 from edgecell.train.prepare import channel_statistics
 from edgecell.train.run import has_own_split, train
-from tests.tiny import TINY, TINY_CONFIG
+from tests.tiny import TINY_CONFIG
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,7 +69,7 @@ train(audited(read([Path(sys.argv[1])]).files), TINY_CONFIG, Path(sys.argv[2]))
 
 
 def test_a_killed_run_resumes_to_the_same_result(
-    tiny_run: Path, drawn_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_network: None, tiny_run: Path, drawn_cells: Path, tmp_path: Path
 ) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(drawn_cells), str(tmp_path)],
@@ -87,7 +86,6 @@ def test_a_killed_run_resumes_to_the_same_result(
     assert process.wait() == -signal.SIGKILL
     done = len(read_history(tmp_path / "history.csv"))
     assert 1 <= done <= 3
-    monkeypatch.setitem(PRESETS, TINY.name, TINY)
     train(audited(read([drawn_cells]).files), TINY_CONFIG, tmp_path, resume=True)
     again, whole = (read_history(p / "history.csv") for p in (tmp_path, tiny_run))
     # Sums over threads come in any order, so weights agree to rounding alone.
@@ -121,14 +119,11 @@ def test_a_teacher_of_one_size_is_refused_for_small_views(
         train(Selection(tuple(scan([drawn_cells])), ()), cfg, tmp_path)
 
 
-def test_bad_requests(
-    drawn_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bad_requests(tiny_network: None, drawn_cells: Path, tmp_path: Path) -> None:
     files = scan([drawn_cells])
     whole = Selection(tuple(files), ())
     with pytest.raises(InputError, match="no network 'resnet'"):
         train(whole, replace(TINY_CONFIG, model="resnet"), tmp_path)
-    monkeypatch.setitem(PRESETS, TINY.name, TINY)
     only_train = tuple(f for f in files if f.split == "train")
     with pytest.raises(InputError, match="too few"):
         train(Selection(only_train, ()), TINY_CONFIG, tmp_path)

@@ -9,11 +9,13 @@ from typing import Any, cast
 
 import pytest
 
-from edgecell.edge.commands.observers import Screen, draws_over_itself
+from edgecell.edge.commands.observers import ProgressBar, Screen, draws_over_itself
 from edgecell.edge.count.differential import Differential
+from edgecell.edge.count.tracking import TrackedFrame
 from edgecell.edge.loop.run import Run
 from edgecell.edge.show.health import Health
 from tests.edge.show.test_health import some_health
+from tests.factories import tracked
 
 FULL = "cannot write to edgecell-out/camera-0-20261126-150000: database or disk is full"
 COUNTED = Differential(
@@ -109,3 +111,22 @@ def test_a_dumb_terminal_is_not_drawn_over(
     monkeypatch.setenv("TERM", terminal)
     monkeypatch.setattr("sys.stdout", SimpleNamespace(isatty=lambda: True))
     assert draws_over_itself() is can
+
+
+def test_the_bar_keeps_rows_of_what_has_an_end() -> None:
+    run: Any = SimpleNamespace(
+        config=SimpleNamespace(max_frames=None),
+        source=SimpleNamespace(total=5),
+        endless=False,
+    )
+    frames: list[TrackedFrame | None] = [tracked(0), None, tracked(1, gate="too dark")]
+    with ProgressBar(run) as bar:
+        for frame in frames:
+            bar.turn(frame)
+    assert ["SNE" in row for row in bar.rows] == [True, False]
+    assert "not judged: too dark" in bar.rows[1]
+    run.endless = True
+    with ProgressBar(run) as bar:
+        for frame in frames:
+            bar.turn(frame)
+    assert bar.rows == []
