@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgecell.edge.analyse.pipeline import check_red_cell_px
-from edgecell.edge.find.quality import cell_gate
+from edgecell.edge.find.quality import BLURRED, cell_gate, frame_gate
 from edgecell.errors import InputError
 from edgecell.image.preprocess import Rgb, cell_image, to_bgr
 from edgecell.image.red_cells import red_cell_diameter
@@ -88,8 +88,11 @@ def classify_single(
     """
     seen, diameter = view_single(classifier, image, red_cell_px)
     prediction = classifier.classify(seen)
-    gate = cell_gate(seen)
     reasons = review_reasons(prediction.logits, classifier.record)
+    # Exposure and colours are the image's, the focus is the cell's own.
+    gate = frame_gate(to_bgr(image))
+    if gate in (None, BLURRED):
+        gate = cell_gate(seen)
     return SingleCell(
         prediction, reasons if gate is None else (gate, *reasons), diameter, seen
     )

@@ -112,7 +112,7 @@ def test_a_cell_at_another_scale_is_the_same_cell_once_its_scale_is_said(
         ([[1, 2]], {"channels": "RGB"}, "a list is no image"),
         (CELL, {"channels": "RGB"}, "leave channels out"),
         (CELL, {"red_cell_px": "big"}, "pixels or 'measure'"),
-        (CELL, {"red_cell_px": 2}, "a red cell of 2 pixels"),
+        (CELL, {"red_cell_px": 2}, "no red cell is 2 pixels wide"),
         ("nothing.jpg", {}, "nothing.jpg cannot be read"),
         (Path(__file__), {}, "not an image"),
     ],

@@ -6,13 +6,13 @@ import zipfile
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 from edgecell import RESEARCH_USE
 from edgecell.cli import cli
 from edgecell.data.dataset import decode
+from edgecell.edge.sources.still import read_image
 from edgecell.image.preprocess import cell_image
 from edgecell.model.classifier import Classifier
 from edgecell.model.modelfile import bundled_model
@@ -96,11 +96,22 @@ def test_the_scale_sets_the_crop() -> None:
     assert measured["red_cell_px"] > 0
 
 
-def test_a_picture_out_of_focus_is_for_review(tmp_path: Path) -> None:
-    image = cv2.GaussianBlur(np.asarray(cv2.imread(str(CELLS / "LY_1.jpg"))), (0, 0), 9)
-    cv2.imwrite(str(tmp_path / "blurred.png"), image)
-    (row,) = json.loads(invoke(tmp_path, "--json", "-").stdout)["images"]
-    assert row["review"][0] == "out of focus"
+def test_a_poor_picture_is_for_review(tmp_path: Path) -> None:
+    image = read_image(CELLS / "LY_1.jpg")
+    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    cv2.imwrite(str(tmp_path / "1.png"), cv2.GaussianBlur(image, (0, 0), 9))
+    cv2.imwrite(str(tmp_path / "2.png"), grey)
+    cv2.imwrite(str(tmp_path / "3.png"), image[..., ::-1])
+    cv2.imwrite(str(tmp_path / "4.png"), image // 4)
+    cv2.imwrite(str(tmp_path / "5.png"), image)
+    result = json.loads(invoke(tmp_path, "--json", "-").stdout)["images"]
+    assert [row["review"][:1] for row in result] == [
+        ["out of focus"],
+        ["no colour"],
+        ["red and blue swapped"],
+        ["too dark"],
+        [],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -109,8 +120,8 @@ def test_a_picture_out_of_focus_is_for_review(tmp_path: Path) -> None:
         (["nothing.jpg"], 1, "is no image and holds none"),
         (["*.jpg"], 1, "is no image and holds none"),
         (["."], 1, "is no image and holds none"),
-        ([str(CELLS), "--red-cell-px", "1"], 1, "a red cell of 1 pixels"),
-        ([str(CELLS), "--red-cell-px", "nan"], 1, "a red cell of nan pixels"),
+        ([str(CELLS), "--red-cell-px", "1"], 1, "no red cell is 1 pixels wide"),
+        ([str(CELLS), "--red-cell-px", "nan"], 1, "no red cell is nan pixels wide"),
         ([str(CELLS), "--red-cell-px", "big"], 2, "neither a number of pixels"),
         ([str(CELLS), "--model", "none.tflite"], 1, "does not exist"),
         ([str(CELLS), "--csv", "/"], 2, "is a directory"),
