@@ -14,6 +14,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "frame_evaluation": "Red cells and white cells in fields of any size.",
         "lime_speed": "LIME here against the lime package's defaults.",
         "network_choice": "Speed of the forms that GRsNet can take.",
+        "page": "What the page and its viewers cost.",
         "peers": "Parameters and FLOPs of every network.",
         "schemes": "Accuracy and speed of every way to convert.",
         "training_cost": "What the input pipeline costs in training.",

@@ -8,6 +8,7 @@ import click
 
 from edgecell.cli import json_option, refuse, report
 from edgecell.model import BUNDLED
+from edgecell.optional import require
 
 if TYPE_CHECKING:
     from edgecell.benchmarks.budgets import BenchmarkRow
@@ -69,6 +70,11 @@ def _thread_counts(
     show_default=True,
     help="With --loop: frames that the camera sends, 30 a second.",
 )
+@click.option(
+    "--viewers",
+    type=click.IntRange(0, 100),
+    help="With --loop: serve the live page beside it to so many viewers.",
+)
 @json_option
 def command(
     model: str,
@@ -78,6 +84,7 @@ def command(
     layers: bool,
     loop: bool,
     frames: int,
+    viewers: int | None,
     json_file: str | None,
 ) -> None:
     """Measure a model's cost.
@@ -105,12 +112,14 @@ def command(
     if loop:
         refuse(("runs", "budgets_file", "layers"), "is not for --loop")
     else:
-        refuse(("frames",), "is for --loop alone")
+        refuse(("frames", "viewers"), "is for --loop alone")
     path = resolve(model)
     if loop:
         from edgecell.benchmarks.loop import loop_text, measure_loop
 
-        result = measure_loop(path, max(threads), frames)
+        if viewers is not None:
+            require("uvicorn", "page")
+        result = measure_loop(path, max(threads), frames, viewers)
         report(loop_text(result), result.to_dict(), json_file)
         return
     budgets = read_budgets(budgets_file or bundled_budgets())

@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ class LoopRow:
         machine: what it ran on.
         runtime: TFLite runtime with its version.
         threads: threads of the network.
+        viewers: who watched the live page; None if there was none.
         frames_in: frames that the source sent, at 30 a second.
         frames: those that were analysed, drawn with their maps and recorded.
         seconds: wall time.
@@ -62,6 +64,7 @@ class LoopRow:
     machine: Machine
     runtime: str
     threads: int
+    viewers: int | None
     frames_in: int
     frames: int
     seconds: float
@@ -214,13 +217,16 @@ class _Memory(Observer):
             self._run.stop()
 
 
-def measure_loop(model: Path, threads: int, frames: int) -> LoopRow:
+def measure_loop(
+    model: Path, threads: int, frames: int, viewers: int | None = None
+) -> LoopRow:
     """Runs the loop on a paced source with everything on: maps drawn, all recorded.
 
     Args:
         model: a ``.tflite`` that `edgecell convert` wrote.
         threads: threads of the network, at least 1.
         frames: frames that the source sends, at least 30.
+        viewers: browsers' stand-ins that watch the live page; None for no page.
 
     Raises:
         ModelError: not a model of ours, or damaged.
@@ -235,7 +241,14 @@ def measure_loop(model: Path, threads: int, frames: int) -> LoopRow:
         )
         film = _DrawnOnly(out / "none.avi")
         memory = _Memory(source, frames)
-        (session,) = open_run(config, source, classifier, film).go([memory])
+        run = open_run(config, source, classifier, film)
+        with ExitStack() as stack:
+            watching: list[Observer] = [memory]
+            if viewers is not None:
+                from edgecell.benchmarks.page import watched
+
+                watching.append(stack.enter_context(watched(out, viewers)))
+            (session,) = run.go(watching)
     if session.error is not None:
         raise session.error
     tally, health = session.tally, session.health
@@ -244,6 +257,7 @@ def measure_loop(model: Path, threads: int, frames: int) -> LoopRow:
         machine=this_machine(),
         runtime=str(classifier.runtime),
         threads=threads,
+        viewers=viewers,
         frames_in=health.frames_in,
         frames=tally.frames,
         seconds=round(tally.seconds, 2),
@@ -282,7 +296,8 @@ def loop_text(row: LoopRow) -> str:
             f"{row.frames} of {row.frames_in} frames of {WIDTH}x{HEIGHT} at "
             f"{FRAMES_PER_S:.0f} a second, {row.cells_per_frame:.1f} cells a frame",
             *(f"{name:<32}{value:>8}  {asked}".rstrip() for name, value, asked in rows),
-            f"runtime: {row.runtime}, threads: {row.threads}",
+            f"runtime: {row.runtime}, threads: {row.threads}, "
+            f"live viewers: {'no page' if row.viewers is None else row.viewers}",
             f"machine: {m.model}, {m.architecture}, {m.cores} cores",
         ]
     )

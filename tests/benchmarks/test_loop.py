@@ -48,12 +48,20 @@ def test_a_short_run_adds_up(quick: None) -> None:
     assert row.rss_peak_bytes > 30e6
 
 
+def test_viewers_are_served_beside_the_loop(quick: None) -> None:
+    row = measure_loop(bundled_model(), threads=1, frames=45, viewers=2)
+    assert row.viewers == 2
+    assert row.frames > 0
+    assert "live viewers: 2" in loop_text(row)
+
+
 def test_growth_is_of_the_last_fifth_over_the_second() -> None:
     sizes = [100] * 2 + [200, 220] + [0] * 4 + [300, 340]
     row = LoopRow(
         machine=this_machine(),
         runtime="none",
         threads=1,
+        viewers=None,
         frames_in=100,
         frames=90,
         seconds=3.0,

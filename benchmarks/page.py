@@ -1,0 +1,170 @@
+"""What the page costs: time to its first page, and what viewers take from the loop."""
+
+import json
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgecell.benchmarks.latency import this_machine
+from edgecell.cli import PoliteCommand
+from edgecell.edge.page.app import create_app
+from edgecell.edge.page.people.accounts import Person
+from edgecell.edge.page.people.guard import Door
+from edgecell.edge.page.serve import listening, served
+from edgecell.edge.page.watch.live import Live
+from edgecell.files import write_atomically
+from edgecell.model.modelfile import bundled_model
+
+ROUNDS = 3
+FRAMES = 300
+VIEWERS = (0, 1, 4)
+"""Without viewers there is no page either."""
+
+# A viewer is a process of its own, as a browser is: it reads the stream and asks for
+# the state once a second.
+_VIEWER = """
+import http.client, sys, threading, time
+port = int(sys.argv[1])
+def poll():
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    while True:
+        connection.request("GET", "/live/state")
+        connection.getresponse().read()
+        time.sleep(1)
+threading.Thread(target=poll, daemon=True).start()
+connection = http.client.HTTPConnection("127.0.0.1", port)
+connection.request("GET", "/live/stream?show=maps")
+stream = connection.getresponse()
+print("watching", flush=True)
+while stream.read1(65536):
+    pass
+"""
+
+
+@contextmanager
+def watched(root: Path, viewers: int) -> Iterator[Live]:
+    """The page with viewers, beside a loop.
+
+    Args:
+        root: folder of sessions.
+        viewers: processes that watch.
+
+    Yields:
+        An observer for the loop.
+    """
+    live = Live()
+    door = Door("127.0.0.1", 0, everybody=Person("bench", "view"))
+    taken = listening(door)
+    port = str(taken.getsockname()[1])
+    with served(create_app(root, door, None, live), taken, None), ExitStack() as stack:
+        for _ in range(viewers):
+            command = [sys.executable, "-c", _VIEWER, port]
+            process = stack.enter_context(
+                subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            )
+            stack.callback(process.kill)
+            assert process.stdout is not None
+            process.stdout.readline()
+        yield live
+
+
+def seconds_to_first_page(root: Path) -> float:
+    """From the start of 'edgecell page' to the whole list of sessions, seconds."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "edgecell", "page", str(root), "--no-sign-in"]
+    start = time.perf_counter()
+    with subprocess.Popen(
+        [*command, "--port", str(port)], stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            while True:
+                try:
+                    with socket.create_connection(("127.0.0.1", port)) as browser:
+                        browser.sendall(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
+                        answer = b"".join(iter(lambda: browser.recv(65536), b""))
+                        assert b"200 OK" in answer[:20]
+                        return time.perf_counter() - start
+                except ConnectionRefusedError:
+                    time.sleep(0.005)
+        finally:
+            process.terminate()
+
+
+def measure() -> dict[str, Any]:
+    """Runs the loop with and without viewers in turn, each in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        first = [seconds_to_first_page(Path(folder)) for _ in range(5)]
+    rows: dict[int, list[dict[str, Any]]] = {n: [] for n in VIEWERS}
+    for _ in range(ROUNDS):
+        for viewers in VIEWERS:
+            command = [sys.executable, "-m", "edgecell", "bench", str(bundled_model())]
+            command += ["--loop", "--threads", "1", "--frames", str(FRAMES)]
+            command += ["--viewers", str(viewers)] if viewers else []
+            command += ["--json", "-"]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            rows[viewers].append(json.loads(done.stdout))
+    bare = rows[0]
+    return {
+        "machine": asdict(this_machine()),
+        "first_page_s": [round(s, 3) for s in first],
+        "first_page_median_s": round(statistics.median(first), 3),
+        "rounds": ROUNDS,
+        "frames": FRAMES,
+        "viewers": [
+            {
+                "viewers": n,
+                "fps": [row["fps"] for row in rows[n]],
+                "frame_ms": [row["frame_ms"] for row in rows[n]],
+                "rss_peak_bytes": [row["rss_peak_bytes"] for row in rows[n]],
+                "fps_lost": _lost(bare, rows[n]),
+                "rss_more_bytes": _median(rows[n], "rss_peak_bytes")
+                - _median(bare, "rss_peak_bytes"),
+            }
+            for n in VIEWERS
+        ],
+    }
+
+
+def _median(rows: list[dict[str, Any]], figure: str) -> float:
+    return float(statistics.median(row[figure] for row in rows))
+
+
+def _lost(bare: list[dict[str, Any]], rows: list[dict[str, Any]]) -> float:
+    """Median over the rounds of the share of frames a second that are lost."""
+    pairs = zip(bare, rows, strict=True)
+    lost = statistics.median(1 - b["fps"] / a["fps"] for a, b in pairs)
+    return float(round(lost, 4))
+
+
+@click.command("page", cls=PoliteCommand, no_args_is_help=True)
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+def command(out: Path) -> None:
+    """Time the first page, and the loop with 0, 1 and 4 live viewers.
+
+    The viewers are processes on this machine and take some of its time themselves.
+    Writes OUT, a JSON file.
+    """
+    result = measure()
+    write_atomically(out, json.dumps(result, indent=1) + "\n")
+    click.echo(f"first page after {result['first_page_median_s']} s")
+    for row in result["viewers"]:
+        click.echo(
+            f"{row['viewers']} viewers: {statistics.median(row['fps']):.1f} frames/s "
+            f"({-row['fps_lost']:+.1%}), {row['rss_more_bytes'] / 1e6:+.0f} MB"
+        )
+
+
+if __name__ == "__main__":
+    command()
