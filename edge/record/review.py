@@ -308,6 +308,11 @@ class Review:
         ).fetchone()
         return int(waiting)
 
+    def last_captured(self) -> float:
+        """When the last frame was taken, seconds since 1970, UTC; 0 without frames."""
+        (last,) = self._db.execute("SELECT max(captured) FROM frames").fetchone()
+        return float(last or 0)
+
     def newest(self) -> int:
         """Grows with each naming and question, so that others see that there is one."""
         (last,) = self._db.execute(

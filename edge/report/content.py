@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +15,9 @@ from edgecell.files import csv_text
 
 ORDER = ("SNE", "BNE", "BNE+SNE", "MMY", "MY", "PMY", "MYE", "BA", "EO", "LY", "MO")
 """Classes in the order of a laboratory's report: granulocytes from ripe to unripe."""
+
+_BROKEN_OFF_S = 60.0
+"""A session without an end whose last frame is older was broken off, by a power cut."""
 
 OUTSIDE = (ERYTHROBLAST, PLATELET)
 
@@ -33,7 +37,7 @@ class Content:
         cells: of each cell number, machine's class, whether the machine accepts it,
             and the label that people gave it.
         waiting: cells that nobody has decided on.
-        running: whether the session still grows.
+        running: whether the session still grows; one that was broken off does not.
     """
 
     session: dict[str, Any]
@@ -243,5 +247,6 @@ def content_of(review: Review, sample: str, comment: str) -> Content:
         people=dict(sorted(people.items())),
         cells=tuple((k.cell, k.code, not k.reasons, k.label) for k in looks),
         waiting=sum(look.waits for look in looks),
-        running=summary.ended is None,
+        running=summary.ended is None
+        and abs(time.time() - review.last_captured()) < _BROKEN_OFF_S,
     )

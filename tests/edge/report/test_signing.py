@@ -3,6 +3,7 @@ import hashlib
 import io
 import json
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,6 +93,18 @@ def test_a_running_session_is_not_signed(tmp_path: Path) -> None:
             name_all(reports)
             with pytest.raises(InputError, match="running"):
                 reports.sign("ann", reports.draft().sha256)
+
+
+def test_a_session_that_was_broken_off_can_be_signed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store(tmp_path / "s", SESSION) as store:
+        store.write([tracked(0)])
+    later = time.time() + 3600
+    monkeypatch.setattr("edgecell.edge.report.content.time.time", lambda: later)
+    with reporting(tmp_path / "s") as reports:
+        signed = reports.sign("ann", reports.draft().sha256)
+    assert signed.content["session"]["ended"] is None
 
 
 def test_the_hash_is_that_of_what_is_stored_and_rows_stay(folder: Path) -> None:
