@@ -51,6 +51,7 @@ class LoopRow:
         frames: those that were analysed, drawn with their maps and recorded.
         seconds: wall time.
         fps: analysed frames a second.
+        cpu_s: processor time of the whole process meanwhile.
         cells_per_frame: cells classified in a frame, mean.
         frame_ms: the loop's work on a frame, mean, without waiting for the next.
         inference_ms: the part of it spent in the classifier.
@@ -69,6 +70,7 @@ class LoopRow:
     frames: int
     seconds: float
     fps: float
+    cpu_s: float
     cells_per_frame: float
     frame_ms: float
     inference_ms: float
@@ -248,7 +250,9 @@ def measure_loop(
                 from edgecell.benchmarks.page import watched
 
                 watching.append(stack.enter_context(watched(out, viewers)))
+            before_s = time.process_time()
             (session,) = run.go(watching)
+            cpu_s = time.process_time() - before_s
     if session.error is not None:
         raise session.error
     tally, health = session.tally, session.health
@@ -262,6 +266,7 @@ def measure_loop(
         frames=tally.frames,
         seconds=round(tally.seconds, 2),
         fps=round(tally.frames / tally.seconds, 2),
+        cpu_s=round(cpu_s, 2),
         cells_per_frame=round(tally.classified / tally.frames, 2),
         frame_ms=round(1e3 * busy_s / tally.frames, 2),
         inference_ms=round(1e3 * classifier.busy_s / tally.frames, 2),

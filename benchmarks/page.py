@@ -1,6 +1,8 @@
 """What the page costs: time to its first page, and what viewers take from the loop."""
 
 import json
+import os
+import resource
 import socket
 import statistics
 import subprocess
@@ -78,8 +80,20 @@ def watched(root: Path, viewers: int) -> Iterator[Live]:
         yield live
 
 
-def seconds_to_first_page(root: Path) -> float:
-    """From the start of 'edgecell page' to the whole list of sessions, seconds."""
+def first_page(root: Path) -> dict[str, float]:
+    """From the start of 'edgecell page' to the whole list of sessions.
+
+    Returns:
+        ``seconds`` by the clock, and ``cpu_s``, the process's own time until its end.
+    """
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = _seconds_to_first_page(root)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"seconds": round(seconds, 3), "cpu_s": round(cpu_s, 3)}
+
+
+def _seconds_to_first_page(root: Path) -> float:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -105,7 +119,7 @@ def seconds_to_first_page(root: Path) -> float:
 def measure() -> dict[str, Any]:
     """Runs the loop with and without viewers in turn, each in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        first = [seconds_to_first_page(Path(folder)) for _ in range(5)]
+        first = [first_page(Path(folder)) for _ in range(5)]
     rows: dict[int, list[dict[str, Any]]] = {n: [] for n in VIEWERS}
     for _ in range(ROUNDS):
         for viewers in VIEWERS:
@@ -118,8 +132,8 @@ def measure() -> dict[str, Any]:
     bare = rows[0]
     return {
         "machine": asdict(this_machine()),
-        "first_page_s": [round(s, 3) for s in first],
-        "first_page_median_s": round(statistics.median(first), 3),
+        "load_average": round(os.getloadavg()[0], 1),
+        "first_page": first,
         "rounds": ROUNDS,
         "frames": FRAMES,
         "viewers": [
@@ -129,6 +143,7 @@ def measure() -> dict[str, Any]:
                 "frame_ms": [row["frame_ms"] for row in rows[n]],
                 "rss_peak_bytes": [row["rss_peak_bytes"] for row in rows[n]],
                 "fps_lost": _lost(bare, rows[n]),
+                "page_cpu_share": _page_share(bare, rows[n]),
                 "rss_more_bytes": _median(rows[n], "rss_peak_bytes")
                 - _median(bare, "rss_peak_bytes"),
             }
@@ -148,6 +163,19 @@ def _lost(bare: list[dict[str, Any]], rows: list[dict[str, Any]]) -> float:
     return float(round(lost, 4))
 
 
+def _page_share(bare: list[dict[str, Any]], rows: list[dict[str, Any]]) -> float:
+    """Processor time that the page takes, as a share of one core, median.
+
+    It is what the process used beyond as much a frame as without a page, and hardly
+    depends on what else the machine does.
+    """
+    shares = []
+    for a, b in zip(bare, rows, strict=True):
+        more_s = b["cpu_s"] - a["cpu_s"] / a["frames"] * b["frames"]
+        shares.append(more_s / b["seconds"])
+    return float(round(statistics.median(shares), 4))
+
+
 @click.command("page", cls=PoliteCommand, no_args_is_help=True)
 @click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
 def command(out: Path) -> None:
@@ -158,11 +186,17 @@ def command(out: Path) -> None:
     """
     result = measure()
     write_atomically(out, json.dumps(result, indent=1) + "\n")
-    click.echo(f"first page after {result['first_page_median_s']} s")
+    first = result["first_page"]
+    seconds, cpu_s = (
+        statistics.median(row[key] for row in first) for key in ("seconds", "cpu_s")
+    )
+    click.echo(f"first page after {seconds:.2f} s, {cpu_s:.2f} s of processor time")
     for row in result["viewers"]:
         click.echo(
             f"{row['viewers']} viewers: {statistics.median(row['fps']):.1f} frames/s "
-            f"({-row['fps_lost']:+.1%}), {row['rss_more_bytes'] / 1e6:+.0f} MB"
+            f"({-row['fps_lost']:+.1%}), "
+            f"page {row['page_cpu_share']:.1%} of a core, "
+            f"{row['rss_more_bytes'] / 1e6:+.0f} MB"
         )
 
 

@@ -1,6 +1,7 @@
 """The page as an ASGI application."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -19,8 +20,10 @@ from edgecell.edge.page.people.accounts import Accounts
 from edgecell.edge.page.people.guard import Door, Guard, person_with
 from edgecell.edge.page.people.pace import Pace
 from edgecell.edge.page.watch import status, stream
-from edgecell.edge.page.watch.live import Live
 from edgecell.errors import InputError, OutputError
+
+if TYPE_CHECKING:
+    from edgecell.edge.page.watch.live import Live
 
 
 def sessions(request: Request) -> Response:
@@ -55,7 +58,7 @@ def _not_written(request: Request, error: Exception) -> Response:
 
 
 def create_app(
-    root: Path, door: Door, accounts: Accounts | None, live: Live | None = None
+    root: Path, door: Door, accounts: Accounts | None, live: "Live | None" = None
 ) -> Starlette:
     """Makes the application.
 

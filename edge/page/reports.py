@@ -11,7 +11,6 @@ from edgecell.edge.page.library import review_of, shown_name
 from edgecell.edge.page.people.accounts import Person
 from edgecell.edge.page.people.guard import person_with
 from edgecell.edge.report.content import Content, report_csv
-from edgecell.edge.report.pdf import report_pdf
 from edgecell.edge.report.signing import MOST_SIGNATURES, Note, Reports, Signed
 from edgecell.edge.report.texts import text
 
@@ -68,6 +67,8 @@ def _cannot(draft: Content, last: Signed | None, person: Person) -> str:
 
 def pdf(request: Request) -> Response:
     """The report as PDF."""
+    from edgecell.edge.report.pdf import report_pdf  # fpdf2 takes long to import
+
     person_with(request, "view")
     with review_of(request) as review:
         data = report_pdf(Reports(review).shown(_version(request)))

@@ -46,6 +46,7 @@ def test_a_short_run_adds_up(quick: None) -> None:
     assert row.fps == pytest.approx(row.frames / row.seconds, rel=0.01)
     assert row.frames * row.frame_ms / 1e3 <= row.seconds * 1.01
     assert row.rss_peak_bytes > 30e6
+    assert row.cpu_s >= row.frames * row.inference_ms / 1e3 / 2
 
 
 def test_viewers_are_served_beside_the_loop(quick: None) -> None:
@@ -66,6 +67,7 @@ def test_growth_is_of_the_last_fifth_over_the_second() -> None:
         frames=90,
         seconds=3.0,
         fps=30.0,
+        cpu_s=4.0,
         cells_per_frame=5.0,
         frame_ms=30.0,
         inference_ms=20.0,

@@ -23,10 +23,6 @@ from edgecell.image.preprocess import Bgr
 
 logger = logging.getLogger(__name__)
 
-MODES = ("maps", "boxes", "clean")
-PICTURES_PER_S = 8.0
-"""What a viewer is sent at most: the eye follows, and the loop keeps its time."""
-
 _WIDEST = 1280
 """Wider pictures are made smaller before they are sent."""
 
@@ -129,7 +125,7 @@ class Live(Observer):
         """JPEG of the newest frame; None before the first one.
 
         Args:
-            mode: one of `MODES`.
+            mode: one of `stream.MODES`.
         """
         newest = self._newest
         if newest is None:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -16,11 +16,18 @@ from edgecell.edge.page.forms import Form, posted
 from edgecell.edge.page.html import render
 from edgecell.edge.page.library import key_of
 from edgecell.edge.page.people.guard import person_with
-from edgecell.edge.page.watch.live import MODES, PICTURES_PER_S, Live
 from edgecell.edge.report.texts import text
 
+if TYPE_CHECKING:  # it brings the whole loop, which a page without one doesn't need
+    from edgecell.edge.page.watch.live import Live
+
+MODES = ("maps", "boxes", "clean")
+
+_PICTURES_PER_S = 8.0
+"""What a viewer is sent at most: the eye follows, and the loop keeps its time."""
+
+_LOOK_S = 0.04
 _BOUNDARY = "edgecell-frame"
-_LOOK_S = 0.02
 _REPEAT_S = 2.0
 """How often a picture is sent again while none comes: a proxy or browser would
 otherwise hold the stream for dead."""
@@ -28,12 +35,11 @@ otherwise hold the stream for dead."""
 _MOST_SAMPLE = 60
 
 
-def _live(request: Request) -> Live:
+def _live(request: Request) -> "Live":
     live = request.app.state.live
     if live is None:
         raise HTTPException(404, text("live.none"))
-    assert isinstance(live, Live)
-    return live
+    return cast("Live", live)
 
 
 def show(request: Request) -> Response:
@@ -48,7 +54,7 @@ def show(request: Request) -> Response:
     )
 
 
-def _state(live: Live) -> dict[str, Any]:
+def _state(live: "Live") -> dict[str, Any]:
     """What the live page names."""
     run, state = live.run, live.state()
     return {
@@ -112,7 +118,7 @@ async def stream(request: Request) -> Response:
     return StreamingResponse(_parts(_live(request), mode), media_type=kind)
 
 
-async def _parts(live: Live, mode: str) -> AsyncIterator[bytes]:
+async def _parts(live: "Live", mode: str) -> AsyncIterator[bytes]:
     """Parts of the stream; each is the newest picture when the viewer is ready."""
     boundary = f"\r\n--{_BOUNDARY}\r\n".encode()
     sent, sent_s = -2, 0.0
@@ -122,7 +128,7 @@ async def _parts(live: Live, mode: str) -> AsyncIterator[bytes]:
         if live.number == sent and now - sent_s < _REPEAT_S:
             await asyncio.sleep(_LOOK_S)
             continue
-        await asyncio.sleep(max(0.0, sent_s + 1 / PICTURES_PER_S - now))
+        await asyncio.sleep(max(0.0, sent_s + 1 / _PICTURES_PER_S - now))
         sent, sent_s = live.number, time.monotonic()
         picture = await run_in_threadpool(live.picture, mode)
         if picture is not None:

@@ -19,7 +19,8 @@ from edgecell.edge.page.app import create_app
 from edgecell.edge.page.people.accounts import Accounts, Person
 from edgecell.edge.page.people.guard import Door
 from edgecell.edge.page.serve import listening, served
-from edgecell.edge.page.watch.live import MODES, Live
+from edgecell.edge.page.watch.live import Live
+from edgecell.edge.page.watch.stream import MODES
 from edgecell.edge.record.connection import open_database
 from edgecell.edge.record.review import Review
 from edgecell.edge.report.signing import Reports
