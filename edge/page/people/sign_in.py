@@ -55,7 +55,9 @@ def sign_in(request: Request, form: Form) -> Response:
     accounts = _accounts(request)
     name, to = form.get("name", "").strip(), _inside(form.get("next", "/"))
     pace, address = request.app.state.pace, request.client
-    tries = (f"name {name.lower()}", f"from {address.host if address else ''}")
+    tries = [f"name {name.lower()}"]
+    if request.app.state.door.origin is None:  # behind a proxy all have its address
+        tries.append(f"from {address.host if address else ''}")
     wait = pace.wait_s(*tries)
     if wait > 0:
         error = text("sign_in.wait", seconds=math.ceil(wait))
