@@ -14,7 +14,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "frame_evaluation": "Red cells and white cells in fields of any size.",
         "lime_speed": "LIME here against the lime package's defaults.",
         "network_choice": "Speed of the forms that GRsNet can take.",
-        "page": "What the page and its viewers cost.",
         "peers": "Parameters and FLOPs of every network.",
         "schemes": "Accuracy and speed of every way to convert.",
         "training_cost": "What the input pipeline costs in training.",
@@ -23,6 +22,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "make_samples": "Make the bundled samples.",
     }.items()
 } | {
+    "page": (
+        "edgecell.benchmarks.page.measure",
+        "What the page and its viewers cost.",
+    ),
     "scanning": (
         "edgecell.benchmarks.stage.scanning",
         "A scan of 400 known cells by a simulated microscope.",

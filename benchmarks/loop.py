@@ -247,7 +247,7 @@ def measure_loop(
         with ExitStack() as stack:
             watching: list[Observer] = [memory]
             if viewers is not None:
-                from edgecell.benchmarks.page import watched
+                from edgecell.benchmarks.page.viewers import watched
 
                 watching.append(stack.enter_context(watched(out, viewers)))
             before_s = time.process_time()

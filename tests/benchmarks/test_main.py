@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def test_every_measurement_is_listed() -> None:
-    files = (ROOT / "benchmarks").glob("*.py")
+    files = (ROOT / "benchmarks").rglob("*.py")
     mains = {p.stem for p in files if "    command()\n" in p.read_text()}
     assert {module.rpartition(".")[2] for module, _ in COMMANDS.values()} == mains
     assert CliRunner().invoke(cli, ["--help"]).exit_code == 0
