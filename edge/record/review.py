@@ -198,8 +198,15 @@ class Review:
         rows = self._db.execute("SELECT cell FROM seen WHERE person = ?", (person,))
         return {cell for (cell,) in rows}
 
-    def accept(self, person: str, cells: Sequence[int]) -> list[Naming]:
+    def accept(
+        self, person: str, cells: Sequence[int], comment: str = ""
+    ) -> list[Naming]:
         """Names each cell as the machine does.
+
+        Args:
+            person: who accepts.
+            cells: their numbers.
+            comment: in the person's words.
 
         Raises:
             InputError: the machine gave one of them no class.
@@ -210,7 +217,7 @@ class Review:
         unnamed = [cell for cell, code in labels.items() if code not in CODES]
         if unnamed:
             raise InputError(f"the machine gave cell {unnamed[0]} no class; name it")
-        return self.trail.name_each(person, labels)
+        return self.trail.name_each(person, labels, comment)
 
     def ask(self, person: str, cells: Sequence[int]) -> None:
         """Asks for a second opinion on cells.

@@ -170,7 +170,7 @@ def name(request: Request, form: Form) -> Response:
     with review_of(request, "rw") as review:
         label, comment = form.get("label", ""), form.get("comment", "")
         if label == "=":
-            rows = review.accept(person.name, cells)
+            rows = review.accept(person.name, cells, comment)
         else:
             rows = review.trail.name(person.name, cells, label or None, comment)
         said = text("review.saved", n=len(rows), label=gallery.short(label))

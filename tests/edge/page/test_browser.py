@@ -175,8 +175,8 @@ def test_a_screen_reader_hears_what_stands_there(page: Page, folder: Path) -> No
     assert "SNE" in (option.get_attribute("aria-label") or "")
     unnamed = page.evaluate(
         "() => [...document.querySelectorAll('button, a, input:not([type=hidden]), "
-        "select, img')].filter(e => !(e.innerText || e.ariaLabel || e.title || "
-        "e.labels?.length || e.hasAttribute('alt')))"
+        "select, img')].filter(e => !(e.hidden || e.innerText || e.ariaLabel || "
+        "e.title || e.labels?.length || e.hasAttribute('alt')))"
         ".map(e => e.outerHTML)"
     )
     assert unnamed == []

@@ -109,7 +109,8 @@ def test_a_named_cell_is_kept_beside_the_machines_decision(
     page = client.get(f"{base}/cell/1").text
     assert "SNE → LY" in page
     assert "sure &lt;b&gt;" in page
-    name(client, base, "1", "=")
+    name(client, base, "1", "=", "as it says")
+    assert "as it says" in client.get(f"{base}/cell/1").text
     assert labels(folder) == {1: "SNE", 2: "LY"}
     client.post(f"{base}/undo", data={"x": "1"})
     assert labels(folder) == {1: "LY", 2: "LY"}
