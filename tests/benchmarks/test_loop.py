@@ -46,7 +46,7 @@ def test_a_short_run_adds_up(quick: None) -> None:
     assert row.fps == pytest.approx(row.frames / row.seconds, rel=0.01)
     assert row.frames * row.frame_ms / 1e3 <= row.seconds * 1.01
     assert row.rss_peak_bytes > 30e6
-    assert row.cpu_s >= row.frames * row.inference_ms / 1e3 / 2
+    assert 0 < row.cpu_s <= 1.1 * row.seconds * row.machine.cores
 
 
 def test_viewers_are_served_beside_the_loop(quick: None) -> None:
