@@ -279,8 +279,9 @@ def as_frame(raw: npt.NDArray[Any], width: int, height: int) -> Bgr | str:
         image = (image >> 8).astype(np.uint8)
     if image.ndim == 2:
         image = image[..., np.newaxis]
-    is_yuv = image.ndim == 3 and height and image.shape[0] * 2 == height * 3
-    if image.dtype == np.uint8 and image.ndim == 3 and image.size and not is_yuv:
+    rows = image.shape[0] if image.ndim == 3 else 0
+    is_packed = height > 1 and (rows == 1 or rows * 2 == height * 3)
+    if image.dtype == np.uint8 and rows and image.size and not is_packed:
         channels = image.shape[2]
         if channels == 1:
             return Bgr(np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), np.uint8))

@@ -154,11 +154,15 @@ class MjpegServer(Server):
         connection.recv(4096)
         head = f"HTTP/1.0 {self.status}\r\nContent-Type: {self.kind}\r\n\r\n"
         connection.sendall(head.encode())
+        self.stream(connection, self.sizes)
+
+    def stream(self: Server, connection: socket.socket, sizes: bool = True) -> None:
+        """Sends pictures without end, behind the answer's head."""
         for picture in self._stream():
             data = self.send(jpeg(picture))
             if not data:
                 continue
-            size = f"Content-Length: {len(data)}\r\n" if self.sizes else ""
+            size = f"Content-Length: {len(data)}\r\n" if sizes else ""
             part = f"--frame\r\nContent-Type: image/jpeg\r\n{size}\r\n".encode()
             connection.sendall(part + data + b"\r\n")
 

@@ -93,6 +93,26 @@ def test_a_file_is_not_read_far_ahead() -> None:
     assert source.closed == 1
 
 
+def test_large_frames_of_a_file_are_read_ahead_by_their_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(capture, "_FILE_BYTES_AHEAD", 2 * PICTURE.nbytes)
+    decoded = 0
+
+    def life() -> Iterator[Frame]:
+        nonlocal decoded
+        for frame in frames(10):
+            decoded += 1
+            yield frame
+
+    with Capture(Scripted(life, live=False)) as reader:
+        for taken in range(9):
+            wait_for(lambda n=taken: decoded == min(10, n + 2))  # type: ignore[misc]
+            time.sleep(0.02)
+            assert decoded == min(10, taken + 2), "nor is one more held in hand"
+            assert reader.next(1) is not None
+
+
 def test_of_a_live_source_the_newest_frame_is_given_and_the_rest_counted() -> None:
     def life() -> Iterator[Frame]:
         yield from frames(50, 0.004)
@@ -283,6 +303,20 @@ def test_a_server_that_stops_stalls_slows_and_sends_rubbish(kind: type[Server]) 
         assert reader.state().lost is None
         assert reader.state().reconnects >= 2
     assert worst_ms < STALL_S * 1000
+
+
+def test_frames_that_the_source_left_out_are_counted_as_dropped() -> None:
+    def life() -> Iterator[Frame]:
+        for index in (0, 3, 4, 9):
+            yield Frame(index, None, PICTURE, "scripted")
+        time.sleep(0.5)
+
+    with Capture(Scripted(life, live=True)) as reader:
+        wait_for(lambda: reader.state().frames_in == 10)
+        frame = reader.next(0)
+        assert frame is not None
+        assert frame.index == 9
+        assert reader.state().dropped == 9
 
 
 def test_the_samples_end_cleanly() -> None:

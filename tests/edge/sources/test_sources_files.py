@@ -10,7 +10,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import Image as PillowImage
 
+from edgecell.edge.sources import video as sources_video
 from edgecell.edge.sources import watch as sources_watch
 from edgecell.edge.sources.address import SAMPLES, open_source
 from edgecell.edge.sources.still import Listing, listed, natural_key, read_image
@@ -239,3 +241,138 @@ def test_only_folders_and_globs_are_watched(folder: Path) -> None:
             open_source(address, watch=True)
     with pytest.raises(SourceError, match="no image is like"):
         open_source(f"{folder}/z*.png")
+
+
+def test_frames_after_a_damaged_one_are_read_and_it_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_video(tmp_path / "v.avi", 24)
+    data = bytearray(path.read_bytes())
+    at = len(data) // 4
+    for _ in range(3):
+        at = data.index(b"00dc", at + 4)
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        data[at + 8 : at + 8 + size] = bytes(size)
+    path.write_bytes(data)
+    with caplog.at_level(logging.WARNING), VideoFile(path) as source:
+        frames = take(source, None)
+    assert len(frames) == 21
+    times = [frame.time_s or 0.0 for frame in frames]
+    assert times == sorted(set(times))
+    assert source.skipped.count == 3
+    assert list(source.skipped.names) == ["v.avi"]
+    assert "3 damaged frames are left out, 21 are read" in caplog.text
+
+
+def latin1(path: Path, name: bytes, content: bytes) -> Path:
+    """A file whose name is not UTF-8, as an older Windows wrote them."""
+    file = Path(os.fsdecode(os.fsencode(path) + b"/" + name))
+    try:
+        file.write_bytes(content)
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    return file
+
+
+def test_names_that_are_no_utf_8_are_read_and_can_be_written_down(
+    tmp_path: Path,
+) -> None:
+    video = latin1(tmp_path, b"v\xe4.avi", (SAMPLES / "clip.avi").read_bytes())
+    image = latin1(
+        tmp_path, b"z\xe4hler.jpg", (SAMPLES / "frames" / "bccd_1.jpg").read_bytes()
+    )
+    for address in (video, image, tmp_path):
+        with open_source(str(address)) as source:
+            (frame,) = take(source, 1)
+        for name in (source.name, frame.name):
+            assert name.encode()
+    assert frame.name == "z\\udce4hler.jpg"
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "http", "gst"])
+def test_an_address_that_is_no_utf_8_is_refused(scheme: str) -> None:
+    """Some releases of OpenCV crash on one."""
+    with pytest.raises(InputError, match="not valid UTF-8"):
+        open_source(os.fsdecode(scheme.encode() + b"://127.0.0.1/\xe4"))
+
+
+def test_pictures_of_other_kinds_are_counted_and_named_once(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    others = ["a.heic", "b.HEIC", "c.gif", "d.mp4", "e.svs"]
+    for name in (*others, "notes.txt", "._f2.png", ".f3.png"):
+        (folder / name).write_bytes(b"x")
+    (folder / ".Trash-1000").mkdir()
+    (folder / ".Trash-1000" / "f4.png").write_bytes((folder / "f2.png").read_bytes())
+    for address in (folder, folder / "*", folder / "*" / "*"):
+        with caplog.at_level(logging.WARNING):
+            try:
+                with open_source(str(address)) as source:
+                    frames = take(source, None)
+            except SourceError:
+                assert address == folder / "*" / "*"
+                continue
+        assert [f.name for f in frames] == ["f2.png", "f10.png"]
+        assert list(source.skipped.names) == others
+        assert "not read: 1 .gif, 2 .heic, 1 .mp4, 1 .svs" in caplog.text
+
+
+def test_a_watched_folder_names_each_other_picture_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources_watch, "_POLL_S", 0.01)
+    (folder / "a.heic").write_bytes(b"x")
+    (folder / "._f2.png").write_bytes(b"x")
+    source = open_source(str(folder), watch=True)
+    stream = iter(source)
+    with source:
+        for _ in range(5):
+            next(stream)
+        (folder / "b.heic").write_bytes(b"x")
+        for _ in range(3):
+            next(stream)
+    assert list(source.skipped.names) == ["a.heic", "b.heic"]
+
+
+def test_pages_of_a_tiff_that_are_not_read_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pages = [PillowImage.new("RGB", (30, 20)) for _ in range(4)]
+    pages[0].save(tmp_path / "x.tif", save_all=True, append_images=pages[1:])
+    with (
+        caplog.at_level(logging.WARNING),
+        open_source(str(tmp_path / "x.tif")) as source,
+    ):
+        assert len(take(source, None)) == 1
+    assert source.skipped.count == 3
+    assert list(source.skipped.names) == ["x.tif (pages 2 to 4)"]
+    assert "3 more pages are not read" in caplog.text
+
+
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
+    for name in ("x.jpg", "x.avi"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(InputError, match="not a regular file"):
+            open_source(str(tmp_path / name))
+    with pytest.raises(SourceError, match="holds no image"):
+        open_source(str(tmp_path))
+
+
+def test_a_name_that_is_too_long_is_one_error() -> None:
+    with pytest.raises(SourceError, match="File name too long"):
+        open_source("x" * 5000)
+    for watch in (True, False):
+        with pytest.raises(EdgecellError):
+            open_source("y" * 300 + "/*.jpg", watch)
+
+
+def test_a_video_of_huge_frames_is_refused_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_video(tmp_path / "v.avi", 2)
+    monkeypatch.setattr(sources_video, "LARGEST_PIXELS", 160 * 120 - 1)
+    with (
+        pytest.raises(SourceError, match="frames of 160 x 120 pixels, too many"),
+        VideoFile(path),
+    ):
+        pass

@@ -8,18 +8,23 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
 
+from edgecell.edge.sources import base, camera
 from edgecell.edge.sources.address import open_source
-from edgecell.edge.sources.base import STALL_S
+from edgecell.edge.sources.base import STALL_S, Pace
 from edgecell.edge.sources.camera import as_frame, v4l_camera
 from edgecell.errors import InputError, MissingPackageError, SourceError
 from tests.edge.sources.servers import (
     MjpegServer,
     RtspServer,
     Server,
+    milliseconds,
+    stamp,
+    stamp_of,
 )
-from tests.edge.sources.stand_ins import Device, picamera2
+from tests.edge.sources.stand_ins import Device, picamera2, video_capture
 from tests.edge.sources.test_sources import PICTURE, take
 
 
@@ -116,10 +121,130 @@ def test_a_camera_is_looked_up_by_its_link_at_every_opening(
     assert tried == [0, 12]
 
 
-def test_a_flat_camera_frame_gets_its_shape_back() -> None:
-    image = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
-    assert np.array_equal(as_frame(image.reshape(1, -1), 3, 2), image)
-    assert np.array_equal(as_frame(image, 3, 2), image)
+COLOURS = np.arange(2 * 4 * 3, dtype=np.uint8).reshape(2, 4, 3)
+GREY = COLOURS[..., 1]
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (COLOURS, COLOURS),
+        (COLOURS.reshape(1, -1), COLOURS),
+        (np.dstack([COLOURS, GREY]), COLOURS),
+        (COLOURS.astype(np.uint16) * 257, COLOURS),
+        (GREY, np.dstack([GREY] * 3)),
+        (GREY.reshape(1, -1), np.dstack([GREY] * 3)),
+        (GREY[..., np.newaxis], np.dstack([GREY] * 3)),
+        (GREY.astype(np.uint16) * 257, np.dstack([GREY] * 3)),
+        (np.zeros((3, 4), np.uint8), None),
+        (np.zeros((2, 4, 2), np.uint8), None),
+        (np.zeros((2, 4, 3), np.float32), None),
+        (np.zeros((0, 0, 3), np.uint8), None),
+        (np.zeros((1, 77), np.uint8), None),
+        (np.array(None), None),
+    ],
+    ids=[
+        *("BGR", "flat", "BGRx", "16 bits", "grey", "flat grey", "grey in 3D"),
+        *("grey, 16 bits", "NV12", "YUYV", "float", "empty", "compressed", "none"),
+    ],
+)
+def test_frames_of_any_form_become_bgr_or_say_why_not(
+    raw: npt.NDArray[Any], expected: npt.NDArray[np.uint8] | None
+) -> None:
+    frame = as_frame(raw, 4, 2)
+    if expected is None:
+        assert isinstance(frame, str)
+        assert "format=BGR" in frame
+    else:
+        assert np.array_equal(frame, expected)
+
+
+def test_frames_of_another_form_are_lost_frames_with_their_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    device = Device(PICTURE)
+    monkeypatch.setattr(base, "STALL_S", 0.1)
+    monkeypatch.setattr(cv2.videoio_registry, "hasBackend", lambda _: True)
+    monkeypatch.setattr(cv2, "VideoCapture", video_capture(device))
+    monkeypatch.setattr(device, "look", lambda: np.zeros((96, 256), np.uint8))
+    with (
+        open_source("gst://v4l2src ! video/x-raw ! appsink") as source,
+        pytest.raises(SourceError, match=r"no whole frame any more: .*\(1, 24576\)"),
+    ):
+        take(source, 1)
+
+
+def test_a_stream_s_timestamps_tell_how_long_its_frames_waited() -> None:
+    pace = Pace()
+    live = [pace.captured_s(100 + i / 10, 7 + i / 10) for i in range(20)]
+    assert live == pytest.approx([100 + i / 10 for i in range(20)])
+    # Stopped for three seconds; then what waited comes at once.
+    late = [pace.captured_s(105 + i / 100, 9 + i / 10) for i in range(20)]
+    assert late == pytest.approx([102 + i / 10 for i in range(20)], abs=0.01)
+
+
+def test_a_backlog_at_the_beginning_is_known_once_it_is_read() -> None:
+    pace = Pace()
+    first = pace.captured_s(100, 5)
+    assert first == 100, "nothing tells yet"
+    for i in range(1, 11):
+        pace.captured_s(100 + i / 100, 5 + i / 10)
+    assert pace.captured_s(102, 6.1) == pytest.approx(100.2, abs=0.01)
+
+
+def test_clocks_that_drift_apart_make_no_frame_old() -> None:
+    pace = Pace()
+    for minute in range(600):
+        came = 60.0 * minute
+        for second in range(3):
+            now = came + second
+            age = now - pace.captured_s(now, now * (1 - 1e-4))
+            assert age < 0.02
+
+
+@pytest.mark.parametrize("stamps", [[0] * 9, [5, 9, 4, 8, 3, 7], [1, 50, 99, 148]])
+def test_timestamps_that_make_no_sense_are_left_alone(stamps: list[float]) -> None:
+    pace = Pace()
+    for i, stamped in enumerate(stamps):
+        came = pace.captured_s(i, stamped)
+    assert came == len(stamps) - 1
+
+
+@pytest.mark.parametrize("address", ["0", "gst://v4l2src"])
+def test_a_stream_that_falls_behind_is_opened_anew(
+    address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A driver's queue: frames come as late again as their grabbing takes."""
+    device, opened = Device(PICTURE), []
+    kind = video_capture(device)
+
+    class Slow(kind):  # type: ignore[misc, valid-type]
+        def __init__(self, *_: Any) -> None:
+            opened.append(self)
+            self.taken_ms = milliseconds()
+
+        def grab(self) -> bool:
+            time.sleep(0.04)
+            self.taken_ms += 10
+            return True
+
+        def get(self, key: int) -> float:
+            if key == cv2.CAP_PROP_POS_MSEC:
+                return float(self.taken_ms)
+            return float(super().get(key))
+
+        def retrieve(self) -> tuple[bool, np.ndarray]:
+            return True, stamp(PICTURE, round(self.taken_ms))
+
+    monkeypatch.setattr(camera, "_BEHIND_S", 0.2)
+    monkeypatch.setattr(cv2.videoio_registry, "hasBackend", lambda _: True)
+    monkeypatch.setattr(cv2, "VideoCapture", Slow)
+    with caplog.at_level("WARNING"), open_source(address) as source:
+        frames = take(source, 40)
+    assert len(opened) > 2
+    assert sum("more than this machine decodes" in m for m in caplog.messages) == 1
+    for frame in frames:
+        assert abs(frame.captured_s * 1000 - stamp_of(frame.image)) < 100
 
 
 def test_gstreamer_is_refused_where_opencv_lacks_it_and_gets_a_sink(
