@@ -1,1 +1,1 @@
-"""Learns a microscope on the device, and shows whether to trust what it learned."""
+"""Learns a microscope on the device from cells that a person named."""

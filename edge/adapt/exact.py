@@ -83,16 +83,3 @@ def chance_of_gain(gains: npt.NDArray[np.floating]) -> float:
     # A hair below, for sums of the same numbers in another order.
     least = float(gains.sum()) - 1e-9
     return float(((signs @ gains >= least).sum() + found) / (len(signs) + found))
-
-
-def needed(threshold: float, error: float = 0.05) -> int:
-    """Cells that have to be right, all of them, for a lower bound above a threshold.
-
-    With k of k right the lower bound of `clopper_pearson` is (error / 2) ** (1 / k).
-
-    Args:
-        threshold: 0..1, exclusive.
-        error: see `clopper_pearson`.
-    """
-    k = math.ceil(math.log(error / 2) / math.log(threshold))
-    return k + 1 if (error / 2) ** (1 / k) <= threshold else k

@@ -136,6 +136,8 @@ class CellResult:
         heat: float32 (h, w) in [0, 1]: Grad-CAM of the most probable class; None if
             the cell wasn't classified.
         logits: float32 (C,), the network's own, likewise.
+        pooled: float32 (K,), pooled features, likewise; None too if the model's record
+            describes no microscope to compare them with.
     """
 
     record: CellRecord
@@ -144,6 +146,7 @@ class CellResult:
     seen: Rgb
     heat: npt.NDArray[np.float32] | None
     logits: npt.NDArray[np.float32] | None
+    pooled: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -274,8 +277,13 @@ class FrameAnalyser:
         """Classifies one cell, unless its picture is too poor."""
         detection, gate = cell.detection, cell.gate
         bias = self._classifier.record.head_bias
+        tells = bool(self._classifier.record.microscopes)
         start = time.perf_counter()
-        prediction = self._classifier.classify(cell.seen) if gate is None else None
+        prediction = (
+            self._classifier.classify(cell.seen, features=tells)
+            if gate is None
+            else None
+        )
         residual = map_residual(prediction, bias) if prediction else 0.0
         if prediction is not None:
             box = detection.box
@@ -296,7 +304,13 @@ class FrameAnalyser:
             return CellResult(record, cell.crop, cell.pixels, cell.seen, None, None)
         heat = class_activation(prediction.maps, prediction.index)
         return CellResult(
-            record, cell.crop, cell.pixels, cell.seen, heat, prediction.logits
+            record,
+            cell.crop,
+            cell.pixels,
+            cell.seen,
+            heat,
+            prediction.logits,
+            prediction.pooled if tells else None,
         )
 
 

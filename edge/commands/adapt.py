@@ -86,8 +86,8 @@ def command(
         *(
             [
                 f"The new rule would accept {found.accepted} of {found.cells}, "
-                f"{found.accepted_right} of them rightly; 'edgecell trust' shows "
-                "whether that holds for other cells.",
+                f"{found.accepted_right} of them rightly. 'edgecell run' still flags "
+                "every cell of this microscope for review.",
                 f"Written: {out}",
             ]
             if found.improves

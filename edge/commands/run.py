@@ -60,6 +60,16 @@ def goal_lines(goals: Sequence["Goal"], differential: "Differential") -> list[st
     return lines
 
 
+def _advice(microscope: str) -> str:
+    """What to do about a microscope that the model does not know."""
+    if "unknown" not in microscope:
+        return ""
+    return (
+        "; cells of a microscope that the model does not know are all for review. "
+        "Name 25 or more, and 'edgecell adapt' learns it"
+    )
+
+
 def _ending(run: "Run", last: "SessionResult") -> list[str]:
     """What became of the frames, and where the results are."""
     tally, classifier = last.tally, run.classifier
@@ -67,6 +77,7 @@ def _ending(run: "Run", last: "SessionResult") -> list[str]:
         *_skipped_line(run.source.skipped),
         *gated_line(tally.gated),
         *scale_line(tally.red_cell_px),
+        f"Microscope: {last.microscope}{_advice(last.microscope)}",
         f"Frames: {tally.frames} in {tally.seconds:.1f} s, dropped "
         f"{last.health.dropped}, model {classifier.path.name} on {classifier.runtime}; "
         f"ended: {tally.ended}",

@@ -150,7 +150,7 @@ def _head(summary: "Summary") -> list[str]:
     lines = [
         f"{summary.source}, {_time(summary.started)}{ended} ({_end(summary)})",
         f"Frames: {summary.frames}{f', too poor ({poor})' if poor else ''}; "
-        f"model {summary.model_sha256[:12]}",
+        f"model {summary.model_sha256[:12]}; microscope: {summary.microscope}",
     ]
     if summary.left_out:
         lines.append(

@@ -11,6 +11,22 @@ from edgecell.edge.count.fields import MappedCell
 from edgecell.edge.count.slide_map import MOST_FIELDS, SlideMap
 from edgecell.edge.count.votes import Rule, Votes
 from edgecell.model.decision import Decision
+from edgecell.model.microscope import Verdict
+
+
+@dataclass(frozen=True)
+class Told:
+    """The microscope of all frames of one size.
+
+    Attributes:
+        width: of the frames, pixels.
+        height: likewise.
+        verdict: which microscope it is.
+    """
+
+    width: int
+    height: int
+    verdict: Verdict
 
 
 @dataclass(frozen=True)
@@ -26,6 +42,7 @@ class TrackedFrame:
         changed: decisions that this frame made or changed.
         to_review: places of those of its cells that, by what is known so far, a
             person has to look at.
+        told: the microscope, in the frame in which it is told.
     """
 
     result: FrameResult
@@ -33,6 +50,7 @@ class TrackedFrame:
     votes: tuple[bool, ...]
     changed: tuple[Decision, ...]
     to_review: frozenset[int] = frozenset()
+    told: tuple[Told, ...] = ()
 
     def evidence(self) -> list[int]:
         """Places of the sightings that a decision rests on, whose pixels are kept.

@@ -12,6 +12,7 @@ from typing import Any
 
 from edgecell.edge.analyse.pipeline import FrameAnalyser
 from edgecell.edge.count.differential import Differential
+from edgecell.edge.count.microscopes import MicroscopeGate
 from edgecell.edge.count.tracking import TrackedFrame, Tracker
 from edgecell.edge.count.votes import Rule
 from edgecell.edge.loop.config import LoopConfig
@@ -67,6 +68,7 @@ class SessionResult:
         recorded: frames written.
         pictures: annotated frames written.
         error: why something could not be written; None if all was.
+        microscope: which one the cells come from, in one line.
     """
 
     out: Path
@@ -76,12 +78,14 @@ class SessionResult:
     recorded: int
     pictures: int
     error: OutputError | None
+    microscope: str
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
         return {
             "out": str(self.out),
             "pictures": self.pictures,
+            "microscope": self.microscope,
             **self.tally.to_dict(),
             "differential": self.differential.to_dict(),
             "health": self.health.to_dict(),
@@ -165,6 +169,7 @@ class Run:
                 recorder,
                 Limits(config.max_frames, config.target, config.goals),
                 self._controls,
+                MicroscopeGate(record.microscopes),
             )
             self._loop = loop
             for observer in observers:
@@ -182,7 +187,8 @@ class Run:
                         observer.turn(tracked)
 
                 loop.run(turn)
-                recorder.end(loop.tally.ended, hurried=loop.tally.ended == STOPPED)
+                hurried = loop.tally.ended == STOPPED
+                recorder.end(loop.tally.ended, hurried, loop.settle())
             health = loop.health()
         error = recorder.error or recorder.picture_error
         try:
@@ -197,6 +203,7 @@ class Run:
             recorder.frames,
             recorder.pictures,
             error,
+            loop.microscope,
         )
 
     def _next_slide(self) -> None:

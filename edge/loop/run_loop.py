@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from statistics import median
@@ -11,12 +11,14 @@ from typing import Any
 
 from edgecell.edge.analyse.pipeline import FoundFrame, FrameAnalyser, FrameResult
 from edgecell.edge.count.differential import CellCount
+from edgecell.edge.count.microscopes import MicroscopeGate, Settled
 from edgecell.edge.count.sequential import Goal
 from edgecell.edge.count.tracking import TrackedFrame, Tracker
 from edgecell.edge.record.recorder import Recorder
 from edgecell.edge.show.health import Health
 from edgecell.edge.sources.base import STALL_S, Frame
 from edgecell.edge.sources.capture import Capture
+from edgecell.model.decision import Decision
 
 logger = logging.getLogger(__name__)
 
@@ -196,6 +198,7 @@ class Loop:
         recorder: Recorder,
         limits: Limits,
         controls: Controls,
+        gate: MicroscopeGate,
     ) -> None:
         """Ties the parts together; whoever calls `run` enters reader and recorder."""
         self.tally = Tally()
@@ -208,6 +211,7 @@ class Loop:
         self._recorder = recorder
         self._limits = limits
         self._controls = controls
+        self._gate = gate
         self._rule = PictureRule()
         self._start_s = time.monotonic()
         self._told_stale = False
@@ -277,14 +281,28 @@ class Loop:
 
     def _count(self, result: FrameResult) -> TrackedFrame:
         """Follows and counts the cells of a frame, and has them recorded."""
-        tracked = self._tracker.update(result)
-        if tracked.changed:
-            self.count.put(tracked.changed)
-            self.differential = self.count.differential()
+        tracked = self._gate.admit(self._tracker.update(result))
+        self._put(tracked.changed)
         self._recorder.put(tracked, self._rule.takes(result))
         self.tally.add(result)
         self.newest = tracked
         return tracked
+
+    def _put(self, changed: Sequence[Decision]) -> None:
+        if changed:
+            self.count.put(changed)
+            self.differential = self.count.differential()
+
+    def settle(self) -> Settled:
+        """Decides, after the last frame, what hung on frames to come."""
+        settled = self._gate.settle()
+        self._put(settled.decisions)
+        return settled
+
+    @property
+    def microscope(self) -> str:
+        """Which microscope the cells come from, in one line."""
+        return self._gate.summary()
 
     def _end(self, idle: bool) -> str:
         """Why to end now; '' to go on."""
@@ -324,6 +342,7 @@ class Loop:
             overflowed=recorder.overflowed,
             undrawn=recorder.undrawn,
             uptime_s=round(time.monotonic() - self._start_s, 1),
+            microscope=self.microscope,
         )
 
 

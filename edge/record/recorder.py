@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
+from edgecell.edge.count.microscopes import NOTHING, Settled
 from edgecell.edge.count.tracking import TrackedFrame
 from edgecell.edge.record.connection import HeldError
 from edgecell.edge.record.store import Store
@@ -86,6 +87,7 @@ class Recorder:
         self._left_out: Job | None = None
         self._opened = threading.Event()
         self._reason: str | None = None
+        self._settled = NOTHING
         self._give_up_s = float("inf")
         self._hurried = False
         self._hindered_s: float | None = None
@@ -126,7 +128,8 @@ class Recorder:
         before = self._left_out
         earlier = before.tracked.changed if before else ()
         decisions = {d.cell: d for d in (*earlier, *tracked.changed)}
-        tracked = replace(tracked, changed=tuple(decisions.values()))
+        told = (*(before.tracked.told if before else ()), *tracked.told)
+        tracked = replace(tracked, changed=tuple(decisions.values()), told=told)
         job = Job(
             tracked if draw else without_image(tracked),
             picture and draw,
@@ -169,14 +172,16 @@ class Recorder:
     def _why(self) -> str:
         return str(self.error or TOO_SLOW)
 
-    def end(self, reason: str, hurried: bool) -> None:
+    def end(self, reason: str, hurried: bool, settled: Settled = NOTHING) -> None:
         """Writes what is waiting, and closes the store.
 
         Args:
             reason: why the session ends, for its record.
             hurried: whether to leave out pictures that are not drawn yet, and to give
                 up on a disk that hangs.
+            settled: what could be decided at the end alone.
         """
+        self._settled = settled
         self._reason, self._hurried = reason, hurried
         self._finish(_HURRY_S if hurried else None)
         if self._fault is not None:
@@ -237,7 +242,7 @@ class Recorder:
             self._jobs.let_go(jobs)
         if self._reason is None:
             raise _BrokenOffError
-        end = partial(self._store.end, self._reason)
+        end = partial(self._store.end, self._reason, self._settled)
         if lost := self._jobs.lose(self._why()):
             self.overflowed += lost.frames
             with suppress(OutputError):

@@ -243,6 +243,20 @@ _GAPS = (
     )
     """,
 )
+_MICROSCOPES = (
+    """
+    CREATE TABLE {at}.microscopes (     -- told from cells; see count/microscopes.py
+        width INTEGER NOT NULL,         -- of the frames that it made, pixels
+        height INTEGER NOT NULL,
+        kind TEXT NOT NULL,             -- 'known', 'calibrated' or 'unknown'
+        name TEXT,                      -- of an unknown one the nearest
+        cells INTEGER NOT NULL,         -- that tell it
+        score REAL NOT NULL,            -- their mean; 0 is usual
+        usual REAL NOT NULL,            -- the highest one that is
+        PRIMARY KEY (width, height)
+    )
+    """,
+)
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _RECORD,
     _QUEUE,
@@ -250,6 +264,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _PAGE,
     _OUTBOX,
     _GAPS,
+    _MICROSCOPES,
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecell.edge.count.differential import CellCount, Differential
+from edgecell.edge.count.microscopes import summary
 from edgecell.edge.count.readings import Readings, readings
 from edgecell.edge.record.connection import DATABASE, open_database, unpack
 from edgecell.edge.record.damage import damage_told
@@ -20,6 +21,7 @@ from edgecell.edge.record.trail import Trail
 from edgecell.errors import InputError
 from edgecell.image.records import Box
 from edgecell.model.decision import Decision
+from edgecell.model.microscope import Verdict
 from edgecell.model.modelfile import ModelRecord
 from edgecell.model.probabilities import only, possible_classes, softmax
 
@@ -39,6 +41,7 @@ class Summary:
         gated: of these, those too poor to be looked at, by reason.
         cells: different cells.
         white_cells: the differential's denominator.
+        microscope: which one the cells come from, in one line.
         version: of edgecell.
         model_sha256: hash of the model.
         settings: all else that the figures depend on.
@@ -55,6 +58,7 @@ class Summary:
     gated: dict[str, int]
     cells: int
     white_cells: int
+    microscope: str
     version: str
     model_sha256: str
     settings: dict[str, Any]
@@ -164,11 +168,19 @@ class RecordedSession:
             gated=dict(gated.fetchall()),
             cells=self._one("SELECT count(*) FROM cells WHERE same_as IS NULL")[0],
             white_cells=self.differential().white_cells,
+            microscope=summary(self.told()),
             version=version,
             model_sha256=sha256,
             settings=json.loads(settings),
             bytes=disk_use(self.folder),
         )
+
+    def told(self) -> dict[tuple[int, int], Verdict]:
+        """The microscopes, by (width, height) of their frames; empty until told."""
+        rows = self._db.execute(
+            "SELECT width, height, kind, name, cells, score, usual FROM microscopes"
+        )
+        return {(w, h): Verdict(*verdict) for w, h, *verdict in rows}
 
     def decisions(self) -> list[Decision]:
         """The decision on each cell, by number; merged cells once."""

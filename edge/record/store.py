@@ -25,7 +25,8 @@ import numpy as np
 
 from edgecell import __version__
 from edgecell.edge.analyse.pipeline import CellResult
-from edgecell.edge.count.tracking import TrackedFrame
+from edgecell.edge.count.microscopes import NOTHING, Settled
+from edgecell.edge.count.tracking import Told, TrackedFrame
 from edgecell.edge.record.connection import (
     DATABASE,
     connect,
@@ -271,6 +272,7 @@ class Store:
         )
         for decision in tracked.changed:
             self._write_decision(frame.index, decision)
+        self._write_told(tracked.told)
         for i, (seen, pixels) in kept.items():
             row = (frame.index, tracked.cells[i], *_sighting(result.cells[i]))
             places = ", ".join("?" * (len(row)))
@@ -288,6 +290,14 @@ class Store:
         if self._policy.which != "none":
             for decision in tracked.changed:
                 keep_queue(self._db, self._policy, decision)
+
+    def _write_told(self, told: Sequence[Told]) -> None:
+        for each in told:
+            v = each.verdict
+            self._db.execute(
+                "INSERT OR REPLACE INTO microscopes VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (each.width, each.height, v.kind, v.name, v.cells, v.score, v.limit),
+            )
 
     def _write_decision(self, frame: int, decision: Decision) -> None:
         cell = decision.cell
@@ -339,14 +349,26 @@ class Store:
         self._keep_bound()
         return path
 
-    def end(self, reason: str) -> None:
+    def end(self, reason: str, settled: Settled = NOTHING) -> None:
         """Records that and why the session ended.
+
+        Args:
+            reason: why.
+            settled: what could be decided at the end alone.
 
         Raises:
             OutputError: the disk doesn't take it.
         """
         self.check()
         with self._telling(), transaction(self._db):
+            for decision in settled.decisions:
+                self._db.execute(
+                    "UPDATE decisions SET reasons = ? WHERE cell = ?",
+                    (json.dumps(decision.reasons), decision.cell),
+                )
+                if self._policy.which != "none":
+                    keep_queue(self._db, self._policy, decision)
+            self._write_told(settled.told)
             self._db.execute(
                 "UPDATE session SET ended = ?, end_reason = ?", (_now(), reason)
             )

@@ -117,6 +117,7 @@ class Health:
         overflowed: frames that were not recorded because the disk was too slow.
         undrawn: pictures left out for the same reason.
         uptime_s: seconds since the loop started.
+        microscope: 'known (...)', 'calibrated (...)', 'unknown' or 'not told yet'.
         at: when this was found out, UTC, ISO 8601.
         board: see `Board`.
     """
@@ -136,6 +137,7 @@ class Health:
     overflowed: int
     undrawn: int
     uptime_s: float
+    microscope: str = "not told yet"
     at: str = field(
         default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds")
     )

@@ -19,11 +19,13 @@ from edgecell.cli import cli
 from edgecell.edge.analyse.pipeline import CellResult, FrameResult
 from edgecell.edge.commands.observers import row, rows_table
 from edgecell.edge.loop.run_loop import PictureRule
+from edgecell.edge.record.sessions import open_session
 from edgecell.edge.show.overlay import caption
 from edgecell.edge.sources.address import SAMPLES, Frame
 from edgecell.edge.sources.still import read_image
 from edgecell.image.preprocess import Bgr
 from edgecell.image.records import Box
+from edgecell.model.modelfile import bundled_model
 from tests.edge.sources.servers import MjpegServer
 from tests.factories import cell_record, cell_result, rows
 
@@ -151,11 +153,31 @@ def test_max_frames_ends_early(tmp_path: Path) -> None:
 
 def test_a_target_ends_the_count(tmp_path: Path) -> None:
     out = tmp_path / "o"
-    result = invoke("demo", "--out", out, "--target", "3", "--json", "-")
+    cells = bundled_model().parent / "cells"
+    result = invoke(cells, "--out", out, "--target", "3", "--json", "-")
     summary = json.loads(result.stdout)
+    assert summary["microscope"] == "known (pbc)"
     assert summary["ended"] == "target reached"
     assert summary["differential"]["white_cells"] >= 3
-    assert summary["frames"] < 60
+    assert summary["frames"] < 24
+
+
+def test_the_demo_tells_which_microscopes_the_model_knows(tmp_path: Path) -> None:
+    """PBC's frames come from a microscope that it has learned, all others do not."""
+    out = tmp_path / "o"
+    assert "Microscope: " in invoke("demo", "--out", out).stdout
+    with open_session(out) as session:
+        told, decisions = session.told(), session.decisions()
+        (accepted,) = ({d.cell for d in decisions if not d.reasons},)
+        sizes = {
+            d.cell: {s.name.partition("_")[0] for s in session.sightings(d.cell)}
+            for d in decisions
+        }
+    kinds = {size: verdict.kind for size, verdict in told.items()}
+    assert kinds.pop((360, 363), "known") == "known"
+    assert accepted
+    assert all(sizes[cell] == {"pbc"} for cell in accepted)
+    assert {"unknown"} <= set(kinds.values())
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from edgecell.edge.analyse.pipeline import FrameResult
+from edgecell.edge.count.microscopes import MicroscopeGate
 from edgecell.edge.count.sequential import parse_goal
 from edgecell.edge.loop.run_loop import Controls, Limits, Loop
 from edgecell.edge.sources import base
@@ -16,6 +17,7 @@ from edgecell.image.preprocess import Bgr
 from edgecell.model.decision import Decision
 
 IMAGE = Bgr(np.zeros((4, 4, 3), np.uint8))
+OPEN = MicroscopeGate(())
 
 
 class Camera:
@@ -75,7 +77,7 @@ def test_it_finds_in_one_frame_while_it_classifies_the_one_before() -> None:
     )
     reader: Any = camera
     worker: Any = analyser
-    loop = Loop(reader, worker, none, none, Limits(frames=6), Controls())
+    loop = Loop(reader, worker, none, none, Limits(frames=6), Controls(), OPEN)
     loop.run(lambda _: None)
     assert loop.tally.frames == 6
     assert analyser.overlaps == [True] * 6
@@ -100,7 +102,7 @@ def test_it_counts_on_until_the_goals_are_decided() -> None:
     )
     recorder: Any = SimpleNamespace(put=lambda *_: None)
     limits = Limits(goals=(parse_goal("MYE<5%"),))
-    loop = Loop(reader, worker, tracker, recorder, limits, Controls())
+    loop = Loop(reader, worker, tracker, recorder, limits, Controls(), OPEN)
     loop.run(lambda _: None)
     assert loop.tally.ended == "goals decided"
     # (n + 1) 0.95^n falls below 0.05 at n = 158.
@@ -166,7 +168,7 @@ def test_what_grows_stale_while_it_is_worked_on_is_not_counted(
     )
     worker: Any = SimpleNamespace(find=find, classify=classify)
     controls = Controls()
-    loop = Loop(reader, worker, tracker, recorder, Limits(), controls)
+    loop = Loop(reader, worker, tracker, recorder, Limits(), controls, OPEN)
     turns = iter(range(10))
     loop.run(lambda _: controls.end("stopped") if next(turns) == 7 else None)
     assert recorded == counted

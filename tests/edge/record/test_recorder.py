@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from edgecell.edge.analyse.pipeline import FrameResult
+from edgecell.edge.count.microscopes import Settled
 from edgecell.edge.count.tracking import TrackedFrame
 from edgecell.edge.record import recorder as module
 from edgecell.edge.record.connection import HeldError
@@ -68,8 +69,8 @@ class FakeStore:
 
     def write_picture(self, frame: int, picture: np.ndarray) -> None: ...
 
-    def end(self, reason: str) -> None:
-        self.reason = reason
+    def end(self, reason: str, settled: Settled) -> None:
+        self.reason, self.settled = reason, settled
 
 
 @pytest.fixture

@@ -1,0 +1,172 @@
+"""Holds acceptance back until it is known which microscope the cells come from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecell.edge.count.tracking import Told, TrackedFrame
+from edgecell.model.decision import Decision
+from edgecell.model.microscope import CELLS, Microscope, Verdict, judge
+
+NOT_TOLD = "microscope not told yet"
+UNKNOWN = "unknown microscope"
+NOT_SHOWN = "not yet shown to be right on this microscope"
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What is still to be recorded when a session ends.
+
+    Attributes:
+        decisions: held ones, as they stand now.
+        told: microscopes that are told from the few cells that there were.
+    """
+
+    decisions: tuple[Decision, ...] = ()
+    told: tuple[Told, ...] = ()
+
+
+NOTHING = Settled()
+
+
+class _View:
+    """Frames of one size, which one microscope made."""
+
+    def __init__(self) -> None:
+        self.features: dict[int, npt.NDArray[np.float32]] = {}
+        self.verdict: Verdict | None = None
+        self.held: dict[int, Decision] = {}
+
+
+class MicroscopeGate:
+    """Tells the microscope from the first white cells, and flags all if it is unknown.
+
+    A camera's frames have one size. Still images of several sizes may come from
+    several microscopes, so each size is judged by itself.
+    """
+
+    def __init__(
+        self,
+        microscopes: Sequence[Microscope],
+    ) -> None:
+        """Knows nothing of the cells yet.
+
+        Args:
+            microscopes: those of the model's record; without any, nothing is held.
+        """
+        self._microscopes = microscopes
+        self._views: dict[tuple[int, int], _View] = {}
+
+    @property
+    def told(self) -> Mapping[tuple[int, int], Verdict]:
+        """The verdicts so far, by (width, height) of the frames."""
+        found = {size: view.verdict for size, view in self._views.items()}
+        return {size: verdict for size, verdict in found.items() if verdict}
+
+    def summary(self) -> str:
+        """The verdicts in one line, see `summary`."""
+        if not self._microscopes:
+            return "not told: the model file describes none"
+        return summary(self.told)
+
+    def admit(self, tracked: TrackedFrame) -> TrackedFrame:
+        """Adds what the microscope says to a frame's decisions.
+
+        Args:
+            tracked: the tracker's, with its image.
+
+        Returns:
+            The same frame. Decisions that were held back so far are among the changed
+            ones as soon as the verdict stands.
+        """
+        if not self._microscopes or not tracked.cells:
+            return tracked
+        height, width = tracked.result.frame.image.shape[:2]
+        view = self._views.setdefault((width, height), _View())
+        told: tuple[Told, ...] = ()
+        if view.verdict is None:
+            self._look(view, tracked)
+            if len(view.features) >= CELLS:
+                told = (Told(width, height, self._judge(view)),)
+        reason = self._reason(view)
+        changed = self._released(view) if told else {}
+        for decision in tracked.changed:
+            if view.verdict is None:
+                view.held.pop(decision.cell, None)
+                if decision.code is not None and decision.same_as is None:
+                    view.held[decision.cell] = decision
+            changed[decision.cell] = _with(decision, reason)
+        to_review = tracked.to_review
+        if reason:
+            to_review = frozenset(i for i, c in enumerate(tracked.cells) if c)
+        return replace(
+            tracked,
+            changed=tuple(changed.values()),
+            to_review=to_review,
+            told=told,
+        )
+
+    def settle(self) -> Settled:
+        """Judges from what there was, at the end of a session."""
+        decisions: dict[int, Decision] = {}
+        told = []
+        for (width, height), view in self._views.items():
+            if view.verdict is None:
+                told.append(Told(width, height, self._judge(view)))
+                decisions |= self._released(view)
+        return Settled(tuple(decisions.values()), tuple(told))
+
+    def _look(self, view: _View, tracked: TrackedFrame) -> None:
+        """Takes in the features of white cells, of each cell once."""
+        for number, cell in zip(tracked.cells, tracked.result.cells, strict=True):
+            record = cell.record
+            if (
+                number is not None
+                and cell.pooled is not None
+                and record.kind == "white"
+                and not record.cut_by_border
+                and len(view.features) < CELLS
+            ):
+                view.features.setdefault(number, cell.pooled)
+
+    def _judge(self, view: _View) -> Verdict:
+        view.verdict = Verdict("unknown", None, 0)
+        if view.features:
+            features = np.stack(list(view.features.values()))
+            view.verdict = judge(features, self._microscopes)
+        return view.verdict
+
+    def _reason(self, view: _View) -> str:
+        """Why no cell of these frames is accepted; '' if they are."""
+        verdict = view.verdict
+        if verdict is None:
+            return NOT_TOLD
+        if verdict.kind == "known":
+            return ""
+        return UNKNOWN if verdict.kind == "unknown" else NOT_SHOWN
+
+    def _released(self, view: _View) -> dict[int, Decision]:
+        reason = self._reason(view)
+        held, view.held = view.held, {}
+        return {cell: _with(decision, reason) for cell, decision in held.items()}
+
+
+def _with(decision: Decision, reason: str) -> Decision:
+    """The decision with one more reason; one that is no class needs none."""
+    if not reason or decision.code is None or decision.same_as is not None:
+        return decision
+    return replace(decision, reasons=(*decision.reasons, reason))
+
+
+def summary(told: Mapping[tuple[int, int], Verdict]) -> str:
+    """Verdicts in one line: 'known (pbc)', or '360x363: known (pbc), 575x575: unknown'.
+
+    Args:
+        told: by (width, height) of the frames.
+    """
+    if len({str(verdict) for verdict in told.values()}) == 1:
+        return str(next(iter(told.values())))
+    each = [f"{w}x{h}: {verdict}" for (w, h), verdict in sorted(told.items())]
+    return ", ".join(each) or "not told yet"
