@@ -1,5 +1,6 @@
 """``edgecell service``."""
 
+import math
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -43,8 +44,9 @@ RestartSec=5
 WatchdogSec=30
 TimeoutStopSec=10
 
-MemoryHigh=400M
-MemoryMax=600M
+# Enough for frames of {megapixels} megapixels.
+MemoryHigh={memory}M
+MemoryMax={most_memory}M
 TasksMax=64
 LimitNOFILE=1024
 
@@ -95,6 +97,12 @@ SUBSYSTEM=="video4linux", {match}, GROUP="video", MODE="0660", TAG+="systemd", \
 ENV{{SYSTEMD_WANTS}}+="{unit}"
 """
 
+_BASE_MB = 200
+_MB_PER_MEGAPIXEL = 36
+_MEGAPIXELS = 24
+"""The most memory that the loop takes is below base + size of a frame x the second; see
+docs/sources.md. A limit below what a camera's frames need would kill each session."""
+
 _DEVICE = re.compile(r"/dev/((?:[\w#+.:=@-]+/)*[\w#+.:=@-]+)", re.ASCII)
 """What udev leaves in the name of a device or link; it replaces all else."""
 
@@ -121,6 +129,11 @@ def quoted(argument: str, expands: bool = True) -> str:
 def _escaped(character: str) -> str:
     data = character.encode("utf-8", "surrogateescape")
     return "".join(f"\\x{byte:02x}" for byte in data)
+
+
+def memory_mb(megapixels: float) -> int:
+    """What the loop takes at most on frames of a size, MB; an upper bound, measured."""
+    return round(_BASE_MB + _MB_PER_MEGAPIXEL * megapixels)
 
 
 def unit_text(
@@ -160,6 +173,9 @@ def unit_text(
         command=" ".join((*words, "--health", "%t/edgecell/health.json")),
         credential="".join(texts),
         research_use=RESEARCH_USE,
+        megapixels=_MEGAPIXELS,
+        memory=memory_mb(_MEGAPIXELS),
+        most_memory=math.ceil(1.15 * memory_mb(_MEGAPIXELS)),
     )
     return unit, secrets
 

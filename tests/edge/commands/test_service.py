@@ -4,9 +4,12 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
@@ -14,9 +17,17 @@ from hypothesis import strategies as st
 
 from edgecell import RESEARCH_USE
 from edgecell.cli import cli
-from edgecell.edge.commands.service import quoted, rule_text, unit_text
+from edgecell.edge.commands.service import (
+    memory_mb,
+    quoted,
+    rule_text,
+    unit_text,
+)
 from edgecell.edge.sources.secrets import read_address
 from edgecell.errors import InputError
+from tests.factories import SAMPLES
+
+ROOT = Path(__file__).parents[3]
 
 BY_ID = "/dev/v4l/by-id/usb-046d_HD_Microscope_5A2F-video-index0"
 
@@ -278,3 +289,50 @@ def test_bad_input_is_refused_now_and_not_by_systemd(
     assert result.exit_code == status
     assert "Traceback" not in result.output
     assert result.stdout == ""
+
+
+MEASURE = """
+import resource, subprocess, sys
+done = subprocess.run([sys.executable, "-m", "edgecell", "run", *sys.argv[1:]],
+                      capture_output=True)
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+print(done.returncode, peak // 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "height"), [(640, 480), (6000, 4000)])
+def test_the_unit_has_room_for_large_frames(
+    tmp_path: Path, width: int, height: int
+) -> None:
+    """One field in the corner of each frame; docs/sources.md has full ones."""
+    field = np.asarray(cv2.imread(str(SAMPLES / "frames" / "bccd_1.jpg")))
+    picture = np.full((height, width, 3), 215, np.uint8)
+    picture[: field.shape[0], : field.shape[1]] = field
+    (tmp_path / "in").mkdir()
+    for n in range(3):
+        cv2.imwrite(str(tmp_path / "in" / f"{n}.jpg"), np.roll(picture, 40 * n, 1))
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            MEASURE,
+            str(tmp_path / "in"),
+            "--out",
+            str(tmp_path / "o"),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    status, peak_mb = map(int, done.stdout.split())
+    assert status == 0
+    assert peak_mb < memory_mb(width * height / 1e6)
+
+
+def test_the_units_limits_follow_from_what_was_measured(tmp_path: Path) -> None:
+    service("0", "--into", tmp_path)
+    unit = unit_of(tmp_path)["Service"]
+    high, most = (int(unit[name].rstrip("M")) for name in ("MemoryHigh", "MemoryMax"))
+    assert memory_mb(24) == high < most
