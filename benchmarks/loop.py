@@ -17,7 +17,7 @@ from edgecell.edge.find.localise import locate
 from edgecell.edge.loop.config import LoopConfig
 from edgecell.edge.loop.run import Observer, Run, open_run
 from edgecell.edge.show.film import Film
-from edgecell.edge.sources.address import SAMPLES
+from edgecell.edge.sources import SAMPLES
 from edgecell.edge.sources.base import Frame, Skipped
 from edgecell.edge.sources.still import read_image
 from edgecell.image.preprocess import Bgr, Image, Rgb

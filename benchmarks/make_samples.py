@@ -15,7 +15,7 @@ import numpy as np
 from edgecell.classes import CLASSES
 from edgecell.cli import PoliteCommand
 from edgecell.data.dataset import CellFile, scan
-from edgecell.edge.sources.address import SAMPLES
+from edgecell.edge.sources import SAMPLES
 from edgecell.files import write_atomically
 
 CELLS_PER_CLASS = 2

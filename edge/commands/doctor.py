@@ -109,7 +109,7 @@ def _try_model(problems: list[str]) -> dict[str, Any]:
     from time import perf_counter
 
     from edgecell.data.dataset import decode
-    from edgecell.edge.sources.address import SAMPLES
+    from edgecell.edge.sources import SAMPLES
     from edgecell.image.preprocess import cell_image
     from edgecell.model import BUNDLED
     from edgecell.model.classifier import Classifier

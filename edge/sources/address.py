@@ -2,11 +2,11 @@
 
 from functools import partial
 from glob import glob, has_magic
-from importlib.resources import files
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from edgecell.data.dataset import IMAGE_SUFFIXES
+from edgecell.edge.sources import SAMPLES
 from edgecell.edge.sources.base import Frame, FrameSource
 from edgecell.edge.sources.camera import gstreamer_stream, rtsp_stream, v4l_camera
 from edgecell.edge.sources.csi import CsiCamera
@@ -25,10 +25,9 @@ from edgecell.edge.sources.watch import WatchedFiles
 from edgecell.errors import InputError, SourceError
 from edgecell.files import printable
 
-__all__ = ["DEMO", "SAMPLES", "Frame", "FrameSource", "open_source"]
+__all__ = ["DEMO", "Frame", "FrameSource", "open_source"]
 
 DEMO = "demo"
-SAMPLES = Path(str(files("edgecell.edge"))) / "samples"
 
 
 def open_source(address: str, watch: bool = False) -> FrameSource:

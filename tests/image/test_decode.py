@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
-from edgecell.edge.sources.address import SAMPLES
+from edgecell.edge.sources import SAMPLES
 from edgecell.errors import InputError
 from edgecell.image import decode as decoding
 from edgecell.image.decode import decode, page_count, read_file

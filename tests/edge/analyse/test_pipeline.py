@@ -13,7 +13,8 @@ from edgecell.edge.analyse.pipeline import (
 from edgecell.edge.find import localise
 from edgecell.edge.find.localise import Detection
 from edgecell.edge.find.quality import NO_SCALE
-from edgecell.edge.sources.address import SAMPLES, Frame
+from edgecell.edge.sources import SAMPLES
+from edgecell.edge.sources.address import Frame
 from edgecell.edge.sources.still import read_image
 from edgecell.errors import InputError
 from edgecell.image.preprocess import (

@@ -21,7 +21,8 @@ from edgecell.edge.commands.observers import row, rows_table
 from edgecell.edge.loop.run_loop import PictureRule
 from edgecell.edge.record.sessions import open_session
 from edgecell.edge.show.overlay import caption
-from edgecell.edge.sources.address import SAMPLES, Frame
+from edgecell.edge.sources import SAMPLES
+from edgecell.edge.sources.address import Frame
 from edgecell.edge.sources.still import read_image
 from edgecell.image.preprocess import Bgr
 from edgecell.image.records import Box

@@ -22,7 +22,7 @@ from edgecell.edge.record.sessions import open_session
 from edgecell.edge.record.store import Session, Store
 from edgecell.edge.record.trail import open_trail
 from edgecell.edge.record.waiting import LeftOut
-from edgecell.edge.sources.address import SAMPLES
+from edgecell.edge.sources import SAMPLES
 from edgecell.edge.sources.base import Frame
 from edgecell.edge.sources.still import read_image
 from edgecell.image.preprocess import Bgr, to_rgb

@@ -9,7 +9,7 @@ from edgecell.edge.count.registration import (
     miniature,
     register,
 )
-from edgecell.edge.sources.address import SAMPLES
+from edgecell.edge.sources import SAMPLES
 from edgecell.edge.sources.still import read_image
 from edgecell.image.preprocess import Image
 

@@ -13,7 +13,7 @@ from edgecell.edge.analyse.pipeline import CellResult, FrameResult
 from edgecell.edge.count.differential import CellCount, Differential
 from edgecell.edge.count.tracking import TrackedFrame, Tracker
 from edgecell.edge.count.votes import MOST_VOTES, Rule
-from edgecell.edge.sources.address import SAMPLES
+from edgecell.edge.sources import SAMPLES
 from edgecell.edge.sources.base import Frame
 from edgecell.edge.sources.still import read_image
 from edgecell.image.preprocess import Bgr, Image, crop_square

@@ -22,7 +22,7 @@ from edgecell.edge.find.quality import (
     focus,
     frame_gate,
 )
-from edgecell.edge.sources.address import SAMPLES
+from edgecell.edge.sources import SAMPLES
 from edgecell.edge.sources.still import read_image
 from edgecell.image.preprocess import resize
 

@@ -11,7 +11,7 @@ from edgecell.edge.count.tracking import TrackedFrame
 from edgecell.edge.loop.config import LoopConfig
 from edgecell.edge.loop.run import Observer, Run, open_run
 from edgecell.edge.show.health import Health
-from edgecell.edge.sources.address import SAMPLES
+from edgecell.edge.sources import SAMPLES
 from edgecell.edge.sources.base import Frame, Skipped
 from edgecell.edge.sources.still import read_image
 from edgecell.errors import InputError, OutputError

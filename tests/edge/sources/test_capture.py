@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from edgecell.edge.sources import capture
-from edgecell.edge.sources.address import SAMPLES, open_source
+from edgecell.edge.sources import SAMPLES, capture
+from edgecell.edge.sources.address import open_source
 from edgecell.edge.sources.base import STALL_S, Frame, Skipped
 from edgecell.edge.sources.capture import Capture
 from edgecell.errors import SourceError

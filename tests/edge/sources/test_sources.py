@@ -14,8 +14,9 @@ import cv2
 import numpy as np
 import pytest
 
+from edgecell.edge.sources import SAMPLES
 from edgecell.edge.sources import watch as sources_watch
-from edgecell.edge.sources.address import SAMPLES, open_source
+from edgecell.edge.sources.address import open_source
 from edgecell.edge.sources.base import STALL_S, Frame, FrameSource
 from edgecell.edge.sources.capture import Capture
 from edgecell.errors import SourceError

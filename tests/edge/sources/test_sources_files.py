@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
+from edgecell.edge.sources import SAMPLES
 from edgecell.edge.sources import video as sources_video
 from edgecell.edge.sources import watch as sources_watch
-from edgecell.edge.sources.address import SAMPLES, open_source
+from edgecell.edge.sources.address import open_source
 from edgecell.edge.sources.still import Listing, listed, natural_key, read_image
 from edgecell.edge.sources.video import VideoFile
 from edgecell.errors import EdgecellError, InputError, SourceError

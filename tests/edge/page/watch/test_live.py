@@ -24,7 +24,7 @@ from edgecell.edge.page.watch.stream import MODES
 from edgecell.edge.record.connection import open_database
 from edgecell.edge.record.review import Review
 from edgecell.edge.report.signing import Reports
-from edgecell.edge.sources.address import SAMPLES
+from edgecell.edge.sources import SAMPLES
 from edgecell.edge.sources.base import Frame, Skipped
 from edgecell.edge.sources.still import read_image
 from edgecell.model.classifier import Classifier
