@@ -9,7 +9,7 @@ import pytest
 from edgecell.edge.analyse.pipeline import FrameAnalyser
 from edgecell.edge.count.tracking import Tracker
 from edgecell.edge.count.votes import Rule
-from edgecell.edge.sources.address import SAMPLES
+from edgecell.edge.sources import SAMPLES
 from edgecell.edge.sources.base import Frame
 from edgecell.image.preprocess import Bgr
 from edgecell.model.classifier import Classifier

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from edgecell.edge.find.field import field_of
 from edgecell.edge.find.localise import locate
 from edgecell.edge.find.quality import frame_gate
-from edgecell.edge.sources.address import SAMPLES
+from edgecell.edge.sources import SAMPLES
 from edgecell.edge.sources.still import read_image
 from edgecell.image.preprocess import Bgr
 from edgecell.image.records import Box
