@@ -94,12 +94,21 @@ class Reading:
         """Names and counts the folders whose images are left out, in one line."""
         folders = Counter(re.split("[/:]", name)[-2] for name in self.unlabelled)
         if folders:
-            each = ", ".join(f"{folder} ({n})" for folder, n in sorted(folders.items()))
+            each = ", ".join(
+                f"{folder} ({n}{_advice(folder)})"
+                for folder, n in sorted(folders.items())
+            )
             logger.warning(
                 "left out: %d images in folders that name no known class: %s",
                 len(self.unlabelled),
                 each,
             )
+
+
+def _advice(folder: str) -> str:
+    """How to name a folder whose name is that of a group of classes."""
+    label = label_of(folder)
+    return f"; name it {label} if it holds these" if label else ""
 
 
 def split_of(sha256: str) -> Split:
@@ -151,8 +160,10 @@ def _label(path: PurePath) -> tuple[str | None, str]:
         if not below_split:
             above.append(folder)
     elif told in label.split(SEPARATOR):
-        # In a folder of a group, such as 'ig', file names may tell the class.
+        # In a folder of a group, such as IG, file names may tell the class.
         label = told
+    elif SEPARATOR in label and folder != folder.upper():
+        label = None  # 'neutrophil' may be a data set's name for SNE: ask for a code
     names = (name for name in reversed(above) if name.lower() not in SPLIT_FOLDERS)
     return label, next(names, folder)
 
@@ -162,8 +173,8 @@ def read(roots: Sequence[Path]) -> Reading:
 
     Args:
         roots: folders, or zip files. The directory above an image names its class
-            or set of classes (see `label_of`); where it doesn't, a file name such as
-            BA_12.jpg does (see `FILE_PREFIXES`).
+            or, by codes in capitals, set of classes (see `label_of`); where it
+            doesn't, a file name such as BA_12.jpg does (see `FILE_PREFIXES`).
 
     Returns:
         All labelled images, duplicates and damaged ones too, and the names of those
