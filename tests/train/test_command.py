@@ -99,7 +99,7 @@ def test_bad_requests_end_in_one_line(
         (("--out", tmp_path, "--model", "alexnet"), "no network 'alexnet'"),
         (("--out", tmp_path, "--model", "vit-b16", "--small-epochs", 1), "one size"),
         (("--out", tmp_path, "--strategy", "multiworker"), "needs TF_CONFIG"),
-        (("--out", tmp_path, "--epochs", 0), "must be positive"),
+        (("--out", tmp_path, "--epochs", 0), "not in the range"),
     ):
         result = invoke(drawn_cells, *args)
         assert result.exit_code != 0
