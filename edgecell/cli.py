@@ -19,6 +19,7 @@ from click.core import ParameterSource
 from edgecell import RESEARCH_USE, __version__
 from edgecell.errors import EdgecellError
 from edgecell.files import printable, write_atomically
+from edgecell.optional import DEVICE, missing
 
 # name -> (module, short help). The help stands here so that `edgecell --help`
 # imports nothing heavy; a test compares it with the commands' own.
@@ -71,6 +72,10 @@ class PoliteCommand(click.Command):
             return super().invoke(ctx)
         except EdgecellError as e:
             raise click.ClickException(_line(str(e))) from e
+        except ModuleNotFoundError as e:  # with the core install alone
+            if e.name not in DEVICE:
+                raise
+            raise click.ClickException(_line(str(missing(e.name, "edge", e)))) from e
         except OSError as e:
             if e.errno == errno.EPIPE:  # `edgecell ... | head`, which click knows
                 raise

@@ -7,6 +7,23 @@ from types import ModuleType
 from edgecell.errors import MissingPackageError
 from edgecell.quiet import quiet_stderr
 
+DEVICE = ("cv2", "numpy", "PIL", "simplejpeg", "systemd_watchdog", "tflite", "tqdm")
+"""Modules of the device install (``edge``), without which little but help works."""
+
+
+def missing(module: str, extra: str, error: ImportError) -> MissingPackageError:
+    """The error that says how to install what a command needs.
+
+    Args:
+        module: name of the module.
+        extra: the extra of ours that installs it.
+        error: what its import raised.
+    """
+    return MissingPackageError(
+        f"this command needs {module}, which does not import here ({error}); "
+        f'install it with: pip install "edgecell[{extra}]"'
+    )
+
 
 def require(module: str, extra: str) -> ModuleType:
     """Imports a package of an optional install.
@@ -28,7 +45,4 @@ def require(module: str, extra: str) -> ModuleType:
             importlib.import_module("tensorflow").config.list_physical_devices()
             return importlib.import_module(module)
     except ImportError as e:
-        raise MissingPackageError(
-            f"this command needs {module}, which does not import here ({e}); "
-            f'install it with: pip install "edgecell[{extra}]"'
-        ) from e
+        raise missing(module, extra, e) from e

@@ -215,3 +215,40 @@ def test_with_the_core_install_alone_every_command_has_help() -> None:
     *failures, done = shown.splitlines()
     assert failures == []
     assert int(done) >= 22, "the group, its commands and theirs"
+
+
+CALL = """
+import sys
+for name in ("numpy", "cv2"):
+    sys.modules[name] = None
+from edgecell.cli import cli
+cli(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("info", "bundled"),
+        ("run", "demo"),
+        ("run", "demo", "--keep", "5GB"),
+        ("classify", "cell.jpg"),
+        ("session", "list"),
+        ("explain", "status", "."),
+        ("bench", "bundled"),
+        ("data", "audit", "."),
+    ],
+)
+def test_with_the_core_install_alone_a_command_says_what_to_install(
+    arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CALL, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert 'pip install "edgecell[edge]"' in done.stderr
