@@ -26,6 +26,9 @@ MODES = ("maps", "boxes", "clean")
 _PICTURES_PER_S = 8.0
 """What a viewer is sent at most: the eye follows, and the loop keeps its time."""
 
+_TRUSTED = ("known", "calibrated")
+"""How the verdict on a microscope begins that the network may be trusted with."""
+
 _LOOK_S = 0.04
 _BOUNDARY = "edgecell-frame"
 _REPEAT_S = 2.0
@@ -76,6 +79,7 @@ def _lamps(state: dict[str, Any]) -> tuple[tuple[str, str, bool], ...]:
         return what, word, gate not in faults
 
     recording = state["health"]["recording"]
+    microscope = str(state["health"].get("microscope", text("live.unknown")))
     camera = text("live.is_lost") if old else state["source"]
     return (
         (text("live.camera"), camera, not old),
@@ -87,6 +91,7 @@ def _lamps(state: dict[str, Any]) -> tuple[tuple[str, str, bool], ...]:
             text("live.good") if recording == "on" else recording,
             recording == "on",
         ),
+        (text("report.microscope"), microscope, microscope.startswith(_TRUSTED)),
     )
 
 
