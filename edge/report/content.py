@@ -240,7 +240,7 @@ def content_of(review: Review, sample: str, comment: str) -> Content:
             "sha256": summary.model_sha256,
             "version": summary.version,
         },
-        microscope=str(summary.to_dict().get("microscope") or ""),
+        microscope=summary.microscope,
         sample=sample,
         comment=comment,
         readings=readings.to_dict(),

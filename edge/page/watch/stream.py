@@ -79,7 +79,7 @@ def _lamps(state: dict[str, Any]) -> tuple[tuple[str, str, bool], ...]:
         return what, word, gate not in faults
 
     recording = state["health"]["recording"]
-    microscope = str(state["health"].get("microscope", text("live.unknown")))
+    microscope = state["health"]["microscope"]
     camera = text("live.is_lost") if old else state["source"]
     return (
         (text("live.camera"), camera, not old),
