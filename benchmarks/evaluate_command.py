@@ -120,12 +120,12 @@ def frames_table(report: "FrameReport") -> str:
 @click.argument("data", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--split",
-    type=click.Choice(["all", "train", "val", "test"]),
-    default="all",
+    type=click.Choice(["unseen", "all", "train", "val", "test"]),
+    default="unseen",
     show_default=True,
-    help="Which part of DATA; every cell image belongs to one by its content. On the "
-    "data that a model was trained on, only 'test' is honest. With --frames: the "
-    "folder of that name.",
+    help="Which part of DATA: every cell image belongs to one split by its content. "
+    "'unseen' is the test split of sources that MODEL was trained on, and all of other "
+    "sources. With --frames: the folder of that name, or all.",
 )
 @click.option(
     "--frames",
@@ -168,13 +168,14 @@ def command(
         refuse(("manifest", "robustness", "pictures"), "is not for --frames")
         from edgecell.benchmarks.frame_evaluation import evaluate_frames
 
-        of_frames = evaluate_frames(frames, None if split == "all" else split)
+        part = None if split in ("unseen", "all") else split
+        of_frames = evaluate_frames(frames, part)
         report(frames_table(of_frames), of_frames.to_dict(), json_file)
         return
     if not model or not data:
         raise click.UsageError("give a MODEL and DATA to measure it on, or --frames")
     from edgecell.benchmarks.evaluation import draw, evaluate
-    from edgecell.data.manifest import check_split, scan_split
+    from edgecell.data.manifest import check_split, scan_split, unseen
     from edgecell.files import check_writable
     from edgecell.model.modelfile import resolve
     from edgecell.model.predict import read_record
@@ -183,9 +184,13 @@ def command(
     if pictures:
         check_writable(pictures / "confusion.png")
     found = scan_split(data, manifest)
-    if split != "all":
-        check_split(read_record(path), found)
-    files = [f for f in found if split in ("all", f.split)]
+    record = read_record(path)
+    if split == "unseen":
+        files = unseen(record, found)
+    else:
+        if split != "all":
+            check_split(record, found)
+        files = [f for f in found if split in ("all", f.split)]
     answers = evaluate(path, files)
     texts = [f"{path.name}, split {split}\n{table(answers.figures)}"]
     result = answers.figures.to_dict()

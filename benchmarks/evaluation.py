@@ -128,7 +128,7 @@ def figures(
         codes: C class codes.
         reasons: what `review_reasons` says of each cell; None without a rule.
     """
-    metrics = require("sklearn.metrics", "train")
+    metrics = require("sklearn.metrics", "evaluate")
     predicted = probabilities.argmax(1)
     every = list(range(len(codes)))
     confusion = metrics.confusion_matrix(y, predicted, labels=every)
@@ -231,8 +231,8 @@ def draw(answers: Answers, folder: Path) -> None:
     Args:
         answers: of a model.
         folder: gets ``confusion.png``, ``roc.png`` and, if there are any,
-            ``misclassified.png``: the wrong answers that were surest of themselves,
-            under true class, answer and confidence.
+            ``misclassified.png``: the wrong answers with the highest confidence,
+            under the truth and what the model calls them.
 
     Raises:
         OutputError: the folder can't be written.
@@ -243,6 +243,9 @@ def draw(answers: Answers, folder: Path) -> None:
     called, sure = answers.probabilities.argmax(1), answers.probabilities.max(1)
     wrong = np.flatnonzero(called != answers.y)
     worst = wrong[np.argsort(-sure[wrong], kind="stable")][:SHEET_CELLS]
-    titles = [f"{codes[answers.y[i]]}: {codes[called[i]]} {sure[i]:.0%}" for i in worst]
+    titles = [
+        f"truth {codes[answers.y[i]]}\ncalled {codes[called[i]]} {sure[i]:.0%}"
+        for i in worst
+    ]
     if len(worst):
         cell_sheet(answers.images[worst], titles, folder / "misclassified.png")

@@ -19,7 +19,7 @@ _SHEET_COLUMNS = 8
 
 def figure(width: float, height: float) -> "Figure":
     """An empty figure, inches at 100 pixels each."""
-    module = require("matplotlib.figure", "train")
+    module = require("matplotlib.figure", "evaluate")
     made: Figure = module.Figure((width, height), layout="constrained")
     return made
 
@@ -110,10 +110,10 @@ def roc_curves(
         codes: C class codes.
         path: the PNG to write.
     """
-    metrics = require("sklearn.metrics", "train")
+    metrics = require("sklearn.metrics", "evaluate")
     fig = figure(7, 5)
     axes = fig.subplots()
-    colours = require("matplotlib", "train").colormaps["tab20"].colors
+    colours = require("matplotlib", "evaluate").colormaps["tab20"].colors
     for c, code in enumerate(codes):
         if not 0 < np.count_nonzero(y == c) < len(y):
             continue
@@ -141,7 +141,7 @@ def cell_sheet(
         path: the PNG to write.
     """
     rows = -(-len(images) // _SHEET_COLUMNS)
-    fig = figure(1.3 * _SHEET_COLUMNS, 1.5 * rows)
+    fig = figure(1.3 * _SHEET_COLUMNS, 1.6 * rows)
     grid = np.ravel(fig.subplots(rows, _SHEET_COLUMNS))
     for axes in grid:
         axes.set_axis_off()

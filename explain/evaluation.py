@@ -1,5 +1,6 @@
 """How far each method can be believed: all of them on the same cells, and controls."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -27,8 +28,13 @@ from edgecell.image.preprocess import Rgb
 from edgecell.model import cam
 from edgecell.model.classifier import Classifier
 
+logger = logging.getLogger(__name__)
+
 _NOISE = 3.0
 """Deviation of the noise that a map must not follow, in levels of 255."""
+
+_TOLD = 10
+"""How often progress is logged where no bar can be drawn."""
 
 _OTHER_SEED = 1_000_003
 _MAP_SIDE = 7
@@ -196,16 +202,17 @@ def evaluate(
         "random_head": randomised(classifier, True, seed),
         "random_weights": randomised(classifier, False, seed),
     }
-    work = tqdm(
-        [(n, image, None) for n, image in enumerate(images)]
-        + [(n, cell.seen, cell) for n, cell in enumerate(masked)],
-        "explaining",
-        disable=None,
-        leave=False,
-    )
-    for number, seen, masks in work:
-        index = classifier.classify(seen).index
-        for name, report in reports.items():
+    cells: list[tuple[int, Rgb, MaskedCell | None]] = [
+        *((n, image, None) for n, image in enumerate(images)),
+        *((n, cell.seen, cell) for n, cell in enumerate(masked)),
+    ]
+    # One step a method and a cell: a cell alone takes seconds.
+    work = [(*cell, *named) for cell in cells for named in reports.items()]
+    with tqdm(work, "explaining", unit="map", disable=None, leave=False) as bar:
+        for done, (number, seen, masks, name, report) in enumerate(bar):
+            if bar.disable and done and not done % -(-len(work) // _TOLD):
+                logger.info("%d of %d explanations measured", done, len(work))
+            index = classifier.classify(seen).index
             found = _heat(name, classifier, seen, index, (seed, number))
             if masks is not None:
                 if not found.empty:

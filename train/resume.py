@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgecell.errors import InputError
+from edgecell.files import write_atomically
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -26,6 +27,18 @@ def checkpoints(folder: Path) -> list[str]:
     found = [p.with_suffix("") for p in folder.glob("ckpt-*.index")]
     numbered = {int(p.name[5:]): str(p) for p in found if p.name[5:].isdecimal()}
     return [path for _, path in sorted(numbered.items(), reverse=True)]
+
+
+def list_again(folder: Path) -> None:
+    """Writes TensorFlow's list of checkpoints anew: it refuses one that was emptied.
+
+    Args:
+        folder: the run's ``checkpoints/``, with at least one.
+    """
+    names = [Path(path).name for path in checkpoints(folder)]
+    lines = [f'model_checkpoint_path: "{names[0]}"']
+    lines += [f'all_model_checkpoint_paths: "{name}"' for name in reversed(names)]
+    write_atomically(folder / "checkpoint", "\n".join(lines) + "\n")
 
 
 def restore_last(checkpoint: "tf.train.Checkpoint", folder: Path) -> None:

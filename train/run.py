@@ -25,7 +25,7 @@ from edgecell.train.keep import Keeper, best_epoch
 from edgecell.train.kept import keep_for_conversion
 from edgecell.train.networks.models import FIXED_SIZE, model_names
 from edgecell.train.prepare import Prepared, by_split, prepare
-from edgecell.train.resume import checkpoints, restore_last
+from edgecell.train.resume import checkpoints, list_again, restore_last
 from edgecell.train.trainer import Trainer
 from edgecell.train.weights import first_record
 
@@ -101,6 +101,8 @@ def train(
     )
     trainer = Trainer(cfg, data.prep, data.y, strategy or tf.distribute.get_strategy())
     history: list[EpochResult] = []
+    if resume and writes:
+        list_again(out / "checkpoints")
     with tempfile.TemporaryDirectory() as elsewhere:
         # All workers take part in saving, as some variables live on each; what
         # the others write is of no use.

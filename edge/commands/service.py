@@ -295,7 +295,8 @@ def _say_what_is_left_to_do(secrets: Iterable[str]) -> None:
     if sys.executable.startswith(("/home/", "/root/")):
         click.echo(
             f"Note: {sys.executable} lies in a home folder, which the service's user "
-            "may not be able to read; install edgecell in /opt/edgecell.",
+            "may not be able to read; install edgecell in /opt/edgecell, with "
+            "requirements/device.txt (see docs/sources.md).",
             err=True,
         )
 

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,8 @@ from edgecell.data.dataset import CellFile, Split, scan, split_of
 from edgecell.errors import InputError
 from edgecell.files import csv_text, write_atomically
 from edgecell.model.modelfile import ModelRecord
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = ("sha256", "class", "source", "split", "name", "reason")
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -139,3 +142,32 @@ def check_split(record: ModelRecord, files: Sequence[CellFile]) -> None:
             "another, in which its training images may be called test; leave out "
             "--manifest"
         )
+
+
+def unseen(record: ModelRecord, files: Sequence[CellFile]) -> list[CellFile]:
+    """The images that a model was not trained or fitted on, as far as can be known.
+
+    Of sources that it was trained on, by their names, these are the test split; of
+    other sources all.
+
+    Args:
+        record: the model's.
+        files: images, in splits.
+
+    Raises:
+        InputError: the model was trained on such a source in another split.
+    """
+    trained = record.training.get("sources", ())
+    known = [f for f in files if f.source in trained]
+    if not known:
+        return list(files)
+    check_split(record, files)
+    used = [f for f in files if f.source not in trained or f.split == "test"]
+    logger.warning(
+        "the model was trained on %s: of that only the test split is used, %d of %d "
+        "images",
+        ", ".join(sorted({f.source for f in known})),
+        len(used) - len(files) + len(known),
+        len(known),
+    )
+    return used

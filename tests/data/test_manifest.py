@@ -11,6 +11,7 @@ from edgecell.data.manifest import (
     check_split,
     manifest_rows,
     split_hash,
+    unseen,
     write_manifest,
 )
 from edgecell.errors import InputError
@@ -93,3 +94,20 @@ def test_a_model_with_the_split_by_content_takes_no_other() -> None:
     other = replace(FILES[0], assigned="val" if seen == "test" else "test")
     with pytest.raises(InputError, match="leave out --manifest"):
         check_split(record, [other, *same[1:]])
+
+
+def test_what_a_model_has_not_seen(caplog: pytest.LogCaptureFixture) -> None:
+    record = ModelRecord(CLASSES, PREP, {"name": "x"}, (0.0,) * 12)
+    assert unseen(record, FILES) == list(FILES)
+    assert not caplog.records
+    (source,) = {f.source for f in FILES}
+    record = replace(record, training={"sources": [source]})
+    other = replace(FILES[0], source="elsewhere", assigned="train")
+    test = [f for f in FILES if f.split == "test"]
+    assert 0 < len(test) < len(FILES)
+    assert unseen(record, [*FILES, replace(other, assigned=None)]) == [
+        *test,
+        replace(other, assigned=None),
+    ]
+    assert f"trained on {source}: of that only the test split" in caplog.text
+    assert f"{len(test)} of {len(FILES)} images" in caplog.text

@@ -6,7 +6,7 @@ import pytest
 
 from edgecell.errors import InputError
 from edgecell.train.history import read_history
-from edgecell.train.resume import checkpoints, restore_last
+from edgecell.train.resume import checkpoints, list_again, restore_last
 
 tf = pytest.importorskip("tensorflow")
 
@@ -50,6 +50,15 @@ def test_the_last_one_is_found_without_tensorflows_list(folder: Path) -> None:
     assert restored(folder) == 11
     emptied(folder / "checkpoint")
     assert restored(folder) == 11
+    list_again(folder)
+    assert tf.train.latest_checkpoint(str(folder)) == str(folder / "ckpt-11")
+    value = tf.Variable(tf.zeros(1000))
+    manager = tf.train.CheckpointManager(
+        tf.train.Checkpoint(value=value), str(folder), max_to_keep=3
+    )
+    assert [Path(path).name for path in manager.checkpoints] == [
+        *("ckpt-9", "ckpt-10", "ckpt-11")
+    ]
 
 
 @pytest.mark.parametrize("damage", [emptied, cut, flipped, Path.unlink])
