@@ -4,6 +4,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 _lock = threading.Lock()
 
@@ -23,3 +24,14 @@ def quiet_stderr() -> Iterator[None]:
         finally:
             os.dup2(saved, 2)
             os.close(saved)
+
+
+def quiet_opencv() -> None:
+    """Keeps OpenCV's and FFmpeg's own messages off stderr: ours say more."""
+    import cv2
+
+    # FFmpeg's level is read once, when OpenCV first opens a video.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    # OpenCV 4 has this function in a module of its own, OpenCV 5 at its top.
+    opencv_log: Any = getattr(cv2.utils, "logging", cv2)
+    opencv_log.setLogLevel(0)

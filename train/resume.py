@@ -35,9 +35,14 @@ def list_again(folder: Path) -> None:
     Args:
         folder: the run's ``checkpoints/``, with at least one.
     """
-    names = [Path(path).name for path in checkpoints(folder)]
-    lines = [f'model_checkpoint_path: "{names[0]}"']
-    lines += [f'all_model_checkpoint_paths: "{name}"' for name in reversed(names)]
+    found = [Path(path) for path in reversed(checkpoints(folder))]
+    lines = [f'model_checkpoint_path: "{found[-1].name}"']
+    for path in found:
+        saved = path.with_suffix(".index").stat().st_mtime
+        lines += [
+            f'all_model_checkpoint_paths: "{path.name}"',
+            f"all_model_checkpoint_timestamps: {saved}",
+        ]
     write_atomically(folder / "checkpoint", "\n".join(lines) + "\n")
 
 

@@ -21,10 +21,11 @@ from edgecell.edge.sources.base import (
     now_s,
 )
 from edgecell.edge.sources.secrets import stream_name
-from edgecell.edge.sources.video import check_frame_size, quiet_opencv
+from edgecell.edge.sources.video import check_frame_size
 from edgecell.errors import SourceError
 from edgecell.files import printable
 from edgecell.image.preprocess import Bgr
+from edgecell.quiet import quiet_opencv
 
 logger = logging.getLogger(__name__)
 

@@ -1,12 +1,10 @@
 """A video file as a frame source, through OpenCV."""
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import cv2
 import numpy as np
@@ -16,6 +14,7 @@ from edgecell.errors import SourceError
 from edgecell.files import printable
 from edgecell.image.decode import LARGEST_PIXELS
 from edgecell.image.preprocess import Bgr
+from edgecell.quiet import quiet_opencv
 
 logger = logging.getLogger(__name__)
 
@@ -27,15 +26,6 @@ _MOST_FAILURES = 10_000
 
 _FAILURES_AT_END = 30
 """How often to try beyond the last frame where the header doesn't tell how many."""
-
-
-def quiet_opencv() -> None:
-    """Keeps OpenCV's and FFmpeg's own messages off stderr: ours say more."""
-    # FFmpeg's level is read once, when OpenCV first opens a video.
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    # OpenCV 4 has this function in a module of its own, OpenCV 5 at its top.
-    opencv_log: Any = getattr(cv2.utils, "logging", cv2)
-    opencv_log.setLogLevel(0)
 
 
 def check_frame_size(capture: cv2.VideoCapture, name: str) -> None:

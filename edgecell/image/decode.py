@@ -18,6 +18,7 @@ from PIL import Image as PillowImage
 
 from edgecell.errors import InputError
 from edgecell.image.preprocess import Bgr
+from edgecell.quiet import quiet_opencv
 
 LARGEST_BYTES = 256 << 20
 """A 16-bit TIFF of 40 megapixels, not compressed, is smaller."""
@@ -49,6 +50,7 @@ _RESTART_INTERVAL = re.compile(rb"\xff\xdd\x00\x04(..)", re.DOTALL)
 _BLOCK = {"422": (16, 8), "420": (16, 16), "440": (8, 16), "411": (32, 8)}
 """Width and height of what a restart interval counts, by chroma subsampling."""
 
+quiet_opencv()
 # Damaged metadata is no reason to bother the user, and pixels are counted here.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 warnings.filterwarnings("ignore", category=PillowImage.DecompressionBombWarning)
