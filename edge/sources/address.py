@@ -11,6 +11,7 @@ from edgecell.edge.sources.base import Frame, FrameSource
 from edgecell.edge.sources.camera import gstreamer_stream, rtsp_stream, v4l_camera
 from edgecell.edge.sources.csi import CsiCamera
 from edgecell.edge.sources.mjpeg import MjpegStream
+from edgecell.edge.sources.secrets import public_address
 from edgecell.edge.sources.still import (
     VIDEO_SUFFIXES,
     Chain,
@@ -47,7 +48,8 @@ def open_source(address: str, watch: bool = False) -> FrameSource:
     try:
         return _watched(address) if watch else _opened(address)
     except OSError as e:
-        raise SourceError(f"{address} cannot be read ({e.strerror})") from e
+        shown = public_address(address)
+        raise SourceError(f"{shown} cannot be read ({e.strerror})") from e
 
 
 def _opened(address: str) -> FrameSource:
@@ -72,7 +74,7 @@ def _file(path: Path) -> FrameSource:
     """The image or video of that name."""
     if not path.exists():
         raise SourceError(
-            f"{path} does not exist; name an image, a folder of images, a video, "
+            f"{public_address(str(path))} does not exist; name an image, a folder of "
             f"a camera's number such as 0, a stream's address, or '{DEMO}'"
         )
     if not path.is_file():
@@ -126,7 +128,8 @@ def _watched(address: str) -> FrameSource:
         return WatchedFiles(
             _folder_name(path.parent), lambda: listed(map(Path, files()))
         )
-    raise InputError(f"only a folder or a glob can be watched; {address} is neither")
+    shown = public_address(address)
+    raise InputError(f"only a folder or a glob can be watched; {shown} is neither")
 
 
 def _folder_name(folder: Path) -> str:

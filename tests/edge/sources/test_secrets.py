@@ -13,7 +13,7 @@ from edgecell.edge.sources.secrets import (
     read_address,
     stream_name,
 )
-from edgecell.errors import InputError
+from edgecell.errors import EdgecellError, InputError
 
 SECRET = "s3cret-Pw"
 ADDRESSES = [
@@ -112,6 +112,14 @@ def test_the_source_has_no_password_in_its_name() -> None:
     for address in ADDRESSES[4:]:
         if not address.startswith("gst"):
             assert SECRET not in open_source(address.format(SECRET)).name
+
+
+@pytest.mark.parametrize("watch", [True, False])
+def test_no_message_about_a_mistyped_address_has_a_password(watch: bool) -> None:
+    address = f"rtsp:/anna:{SECRET}@10.0.0.7/live"
+    with pytest.raises(EdgecellError) as caught:
+        open_source(address, watch)
+    assert SECRET not in str(caught.value)
 
 
 def test_an_address_in_a_file_of_ones_own(tmp_path: Path) -> None:
