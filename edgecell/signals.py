@@ -13,8 +13,9 @@ _SIGNALS = [int(getattr(signal, name)) for name in _NAMES if hasattr(signal, nam
 def on_stop(stop: Callable[[], object]) -> Iterator[None]:
     """Calls a function at the first Ctrl-C, SIGTERM or SIGHUP; the next breaks off.
 
-    SIGHUP comes when the terminal or the connection to it is closed. A signal that is
-    ignored, as SIGHUP is under nohup, stays so.
+    SIGHUP comes when the terminal or the connection to it is closed; under nohup it is
+    ignored, and stays so. Shells also ignore SIGINT for what a script starts in the
+    background, but there it is sent on purpose.
 
     Args:
         stop: called on the main thread between two instructions; it may raise.
@@ -26,7 +27,8 @@ def on_stop(stop: Callable[[], object]) -> Iterator[None]:
         stop()
 
     for number in _SIGNALS:
-        if signal.getsignal(number) != signal.SIG_IGN:
+        hangs_up = number == getattr(signal, "SIGHUP", None)
+        if not (hangs_up and signal.getsignal(number) == signal.SIG_IGN):
             before[number] = signal.signal(number, handle)
     try:
         yield

@@ -29,3 +29,15 @@ def test_under_nohup_a_closed_terminal_ends_nothing() -> None:
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_what_a_script_starts_in_the_background_ends_on_sigint() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    asked: list[bool] = []
+    try:
+        with on_stop(lambda: asked.append(True)):
+            os.kill(os.getpid(), signal.SIGINT)
+        assert asked == [True]
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -75,7 +75,8 @@ def _file(path: Path) -> FrameSource:
     if not path.exists():
         raise SourceError(
             f"{public_address(str(path))} does not exist; name an image, a folder of "
-            f"a camera's number such as 0, a stream's address, or '{DEMO}'"
+            "images, a video, a camera's number such as 0, a stream's address, or "
+            f"'{DEMO}'"
         )
     if not path.is_file():
         raise InputError(f"{path} is not a regular file; name an image or a video")
