@@ -175,8 +175,14 @@ def _too_many_pixels(name: str) -> InputError:
 
 
 def _decode_by_opencv(data: bytes, name: str) -> Bgr:
+    encoded = np.frombuffer(data, np.uint8)
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        if image is not None and image.dtype == np.uint16:
+            # OpenCV rounds a TIFF's 16 bits and cuts off a PNG's: cut off both.
+            image = np.asarray(image, np.uint16) >> 8
+        elif image is not None and image.dtype != np.uint8:
+            image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
     except cv2.error:
         image = None
     if image is None:

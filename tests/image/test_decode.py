@@ -229,3 +229,11 @@ def test_any_bytes_are_an_image_or_one_error(
         assert (image.dtype, image.shape[2:]) == (np.dtype(np.uint8), (3,))
         assert image.size <= 3 * decoding.LARGEST_PIXELS
     assert page_count(harmed) >= 1
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_of_16_bits_the_upper_8_are_kept(suffix: str) -> None:
+    eight = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    low = np.random.default_rng(1).integers(0, 256, eight.shape).astype(np.uint16)
+    data = cv2.imencode(suffix, eight.astype(np.uint16) * 256 + low)[1].tobytes()
+    assert np.array_equal(decode(data, f"x{suffix}"), eight)
