@@ -202,6 +202,12 @@ def _size(_: click.Context, __: click.Parameter, text: str | None) -> int | None
     "--max-frames", type=click.IntRange(1, 10**9), help="End after so many frames."
 )
 @click.option(
+    "--maps/--no-maps",
+    default=True,
+    show_default=True,
+    help="Draw where the network looked into the pictures.",
+)
+@click.option(
     "--video",
     type=click.Path(path_type=Path),
     help="Draw the frames into this .avi, too, 15 a second; not together with --keep.",
@@ -260,6 +266,7 @@ def command(
     red_cell_px: float | None,
     threads: int | None,
     max_frames: int | None,
+    maps: bool,
     video: Path | None,
     which: str,
     methods: tuple[str, ...],
@@ -281,7 +288,8 @@ def command(
 
     The results folder gets session.sqlite (see 'edgecell session'), differential.json
     and .csv, and frames/, pictures with each cell's class and Grad-CAM heat map: one
-    of each still image, and of a video or camera at most one a second.
+    of each still image, and of a video or camera at most one a second, with a copy
+    on which nothing is drawn.
     """
     require("cv2", "edge")
     from edgecell.edge.commands.observers import (
@@ -308,6 +316,7 @@ def command(
         target=target,
         until=until,
         keep_bytes=keep,
+        maps=maps,
         video=video,
         explain=which,
         explain_by=methods,

@@ -55,8 +55,10 @@ _WIDE = 0.25
 red cells."""
 
 _FAINT_SHARE = 0.45
+_CYTOPLASM_SHARE = 0.35
 _FAINT_FLOOR = 0.1
-"""Stain of cytoplasm and platelets, as a share of the nuclear threshold."""
+"""Stain of platelets and of cytoplasm, as a share of the nuclear threshold, and the
+least that counts."""
 
 FEATURES = (
     "log_area",
@@ -93,21 +95,21 @@ WEIGHTS: dict[str, tuple[float, ...]] = {
         -2.572,
     ),
     "platelet": (
-        1.163,
-        -0.687,
-        -0.104,
-        3.558,
-        8.294,
-        20.356,
-        -0.265,
-        -17.092,
-        -7.969,
-        -13.841,
-        -48.899,
-        5.264,
-        -12.839,
-        -6.685,
-        -4.853,
+        1.181,
+        -0.682,
+        -0.101,
+        3.611,
+        8.635,
+        19.595,
+        -0.268,
+        -20.321,
+        -8.128,
+        -13.352,
+        -48.612,
+        6.083,
+        -12.409,
+        -7.028,
+        -4.989,
     ),
 }
 """Logistic weights of FEATURES and, last, the constant term; fitted on the train
@@ -134,8 +136,13 @@ class Field:
 
     @property
     def faint_threshold(self) -> float:
-        """Stain above which a pixel may be cytoplasm or platelet."""
+        """Stain above which a pixel may be platelet."""
         return max(_FAINT_FLOOR, _FAINT_SHARE * self.maps.stain_threshold)
+
+    @property
+    def cytoplasm_threshold(self) -> float:
+        """Stain above which a pixel that touches a nucleus is its cell's."""
+        return max(_FAINT_FLOOR, _CYTOPLASM_SHARE * self.maps.stain_threshold)
 
 
 @dataclass(frozen=True)

@@ -187,7 +187,7 @@ def whole_cell(nucleus: Blob, nuclei: Sequence[Blob], field: Field) -> Blob:
     """Nucleus and the stained cytoplasm that hangs together with it."""
     around = nucleus.window_with(round(_REACH * field.diameter))
     top, left = around[0].start, around[1].start
-    free = field.maps.stain > field.faint_threshold
+    free = field.maps.stain > field.cytoplasm_threshold
     for other in nuclei:
         free[other.window] &= ~other.mask
     faint = free[around].astype(np.uint8)

@@ -33,6 +33,7 @@ class LoopConfig:
         until: end once all of these are decided, such as 'MYE<5%'; see `parse_goal`.
         keep_bytes: bound on the disk use of this session and those beside it; None
             for no bound.
+        maps: draw where the network looked into the pictures.
         video: .avi file that the annotated frames are drawn into; None for none.
         explain: cells to put on the queue of explanations: 'none', 'flagged', 'all',
             or 'sample:N' for N of each class.
@@ -53,6 +54,7 @@ class LoopConfig:
     target: int | None = None
     until: tuple[str, ...] = ()
     keep_bytes: int | None = None
+    maps: bool = True
     video: Path | None = None
     explain: str = "none"
     explain_by: tuple[str, ...] = DEFERRED[:1]

@@ -28,7 +28,7 @@ from edgecell.edge.record.recorder import Recorder
 from edgecell.edge.record.store import Session, Store, default_folder
 from edgecell.edge.show.film import Film
 from edgecell.edge.show.health import Health, Monitor
-from edgecell.edge.show.overlay import annotate, caption
+from edgecell.edge.show.overlay import annotate
 from edgecell.edge.sources.address import open_source
 from edgecell.edge.sources.base import FrameSource
 from edgecell.edge.sources.capture import Capture
@@ -160,7 +160,9 @@ class Run:
             config.policy,
             numbered=config.out is None or self._slides > 1,
         )
-        with Recorder(store, self._film, not self.source.live) as recorder:
+        with Recorder(
+            store, self._film, not self.source.live, self.config.maps
+        ) as recorder:
             self.out = store.folder
             loop = Loop(
                 reader,
@@ -247,8 +249,9 @@ class Run:
         tracked = self.newest
         if tracked is None:
             return None
-        result, flagged = tracked.result, tracked.to_review
-        return annotate(result.frame.image, result.cells, caption(result), flagged)
+        return annotate(
+            tracked.result, tracked.cells, tracked.to_review, self.config.maps
+        )
 
     @property
     def differential(self) -> Differential:

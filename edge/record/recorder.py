@@ -15,7 +15,7 @@ from edgecell.edge.record.connection import HeldError
 from edgecell.edge.record.store import Store
 from edgecell.edge.record.waiting import Job, Waiting, without_image
 from edgecell.edge.show.film import Film
-from edgecell.edge.show.overlay import annotate, caption
+from edgecell.edge.show.overlay import annotate
 from edgecell.errors import OutputError
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,9 @@ class Recorder:
             the record goes on without.
     """
 
-    def __init__(self, store: Store, film: Film | None, patient: bool) -> None:
+    def __init__(
+        self, store: Store, film: Film | None, patient: bool, maps: bool = True
+    ) -> None:
         """Prepares the thread; entering it makes the session's folder.
 
         Args:
@@ -76,6 +78,7 @@ class Recorder:
             film: where each frame is to be drawn; None for nowhere.
             patient: whether `put` waits for room in the queue (a file's frames can
                 wait) instead of leaving a frame out.
+            maps: whether to draw where the network looked.
         """
         self.frames = self.pictures = self.overflowed = self.undrawn = 0
         self.error: OutputError | None = None
@@ -83,6 +86,7 @@ class Recorder:
         self._store = store
         self._film = film
         self._patient = patient
+        self._maps = maps
         self._jobs = Waiting(_FRAMES_WAITING, _BYTES_WAITING, _IMAGE_BYTES_WAITING)
         self._left_out: Job | None = None
         self._opened = threading.Event()
@@ -285,12 +289,16 @@ class Recorder:
         return not held or time.monotonic() > self._give_up_s
 
     def _draw(self, job: Job) -> None:
-        result, flagged = job.tracked.result, job.tracked.to_review
-        frame, film = result.frame, self._film
-        picture = annotate(frame.image, result.cells, caption(result), flagged)
+        tracked, film = job.tracked, self._film
+        frame = tracked.result.frame
+        picture = annotate(tracked.result, tracked.cells, tracked.to_review, self._maps)
         if job.keep:
             self.pictures += self._written(
                 lambda: self._store.write_picture(frame.index, picture)
             )
+            if frame.time_s is not None:  # of a still image there is one already
+                self._written(
+                    lambda: self._store.write_picture(frame.index, frame.image, True)
+                )
         if film and not self._written(lambda: film.show(picture, frame.time_s)):
             self._end_film()

@@ -104,7 +104,8 @@ def _trim_session(session: Path, database: sqlite3.Connection, excess: int) -> i
 def _drop_oldest(session: Path, database: sqlite3.Connection) -> bool:
     """Drops the oldest pictures and crops; False if it had better not go on."""
     pictures = sorted(
-        (session / PICTURES).glob("*.jpg"), key=lambda path: (len(path.name), path)
+        (session / PICTURES).glob("*.jpg"),
+        key=lambda path: (len(path.name.split(".")[0]), path),
     )
     # What a kill left of a picture that was being written; nobody else looks for it.
     for path in (session / PICTURES).glob(".*.jpg.*"):

@@ -319,12 +319,13 @@ class Store:
             ),
         )
 
-    def write_picture(self, frame: int, picture: Image) -> Path:
-        """Writes an annotated frame beside the database.
+    def write_picture(self, frame: int, picture: Image, clean: bool = False) -> Path:
+        """Writes a frame's picture beside the database.
 
         Args:
             frame: the frame's number, which names the file.
             picture: uint8 BGR (H, W, 3).
+            clean: whether nothing is drawn on it, which the file's name says.
 
         Returns:
             The file.
@@ -332,7 +333,7 @@ class Store:
         Raises:
             OutputError: the disk doesn't take it.
         """
-        path = self.folder / PICTURES / f"{frame:06d}.jpg"
+        path = self.folder / PICTURES / f"{frame:06d}{'.clean' if clean else ''}.jpg"
         quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
         encoded = None
         with suppress(cv2.error):  # OpenCV 4 throws where OpenCV 5 returns False

@@ -1,15 +1,23 @@
-"""Draws what was found on a frame: heat maps, boxes, classes, the caveat."""
+"""Draws what was found on a frame: boxes, classes, where the network looked, scale.
 
+The frame's own pixels keep their places, so that a record's box is found in them.
+No mark hides what it speaks of: maps are lines within the cell, and labels lie beside
+the cells. What has no room beside them stands in the strip below the picture.
+"""
+
+import math
 from collections.abc import Container, Sequence
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edgecell import RESEARCH_USE
 from edgecell.edge.analyse.pipeline import CellResult, FrameResult
-from edgecell.image.preprocess import Image
+from edgecell.edge.show.places import place_labels
+from edgecell.edge.show.strip import Entry, Style, add_strip, text_size, write
+from edgecell.image.preprocess import Bgr, Image
 from edgecell.image.records import Box
+from edgecell.image.regions import cell_mask
 
 Colour = tuple[int, int, int]
 """B, G, R."""
@@ -19,53 +27,73 @@ WHITE_CELL: Colour = (0, 159, 230)
 PLATELET: Colour = (233, 180, 86)
 CUT: Colour = (190, 190, 190)
 """Also of cells that could not be judged."""
+HEAT: Colour = (66, 228, 240)
+"""Okabe and Ito's yellow, which no stain has."""
 _INK: Colour = (20, 20, 20)
-_PAPER: Colour = (245, 245, 245)
 
-_BAND = 256
-"""Rows that are blended at a time: all at once take 150 MB at 12 megapixels."""
+LEVELS = (1 / 3, 2 / 3)
+"""Shares of a map's largest value that are drawn as lines."""
 
-_HEAT_OPACITY = 0.45
-"""Of the hottest place, so that the cell under it can still be judged."""
+_REACH, _PLATELET_REACH = 0.25, 0.1
+"""How far beyond its box a cell may be seen to reach, by its longer side: cytoplasm is
+paler than the finder's threshold; beside a platelet lies another cell."""
 
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
-_PAD = 3
+_LEAST_FILLED = 0.3
+"""Share of a cell's box that its colours fill; a disc fills 0.79."""
+
+_LETTERS_PER_RED_CELL = 0.011
+_STEP = 1.25
+"""Scale of the letters for each pixel of a red cell: they are a quarter as high. It
+changes in steps and not with each measurement."""
 
 
 def annotate(
-    frame: Image,
-    cells: Sequence[CellResult],
-    caption: str,
+    result: FrameResult,
+    numbers: Sequence[int | None] = (),
     to_review: Container[int] = (),
-) -> Image:
-    """Draws the cells on a copy of a frame.
-
-    The frame's own pixels keep their places, so that a record's box is found in the
-    picture; the caption stands in a strip below them.
+    maps: bool = True,
+) -> Bgr:
+    """Draws the cells of a frame on a copy of it.
 
     Args:
-        frame: uint8 BGR (H, W, 3).
-        cells: what was found in it.
-        caption: what to write below, ASCII; the research-use line is added.
-        to_review: places in `cells` of those that a person has to look at.
+        result: the frame and what was found in it.
+        numbers: the number of each cell within the session; None for none.
+        to_review: places in the result's cells of those that a person has to look at.
+        maps: whether to draw where the network looked.
 
     Returns:
         uint8 BGR (H + strip, W, 3).
     """
-    picture = blend_heat(frame, cells)
-    thickness = max(2, round(min(frame.shape[:2]) / 240))
-    for cell in cells:
-        box = cell.record.box
-        corners = (box.x0, box.y0), (box.x1 - 1, box.y1 - 1)
-        cv2.rectangle(picture, *corners, _INK, thickness + 2)
-        cv2.rectangle(picture, *corners, colour_of(cell), thickness)
-    scale = _font_scale(frame)
-    texts = [label_of(cell, i in to_review) for i, cell in enumerate(cells)]
-    sizes = [_text_box_size(text, scale) for text in texts]
-    places = place_labels([c.record.box for c in cells], sizes, frame.shape[:2])
+    frame, cells = result.frame.image, result.cells
+    picture = Bgr(frame.copy())
+    style = _style(frame, result.red_cell_px)
+    boxes = [cell.record.box for cell in cells]
+    where = [cell_in_crop(cell) for cell in cells]
+    if maps:
+        for cell, inside in zip(cells, where, strict=True):
+            _draw_map(picture, cell, inside, style.line)
+    for cell, box in zip(cells, boxes, strict=True):
+        _draw_corners(picture, box, colour_of(cell), style.line)
+    numbered = [*numbers, *[None] * (len(cells) - len(numbers))]
+    texts = [
+        label_of(cell, numbered[i], i in to_review) for i, cell in enumerate(cells)
+    ]
+    sizes = [text_size(text, style) for text in texts]
+    extents = [_extent(*pair) for pair in zip(cells, where, strict=True)]
+    places = place_labels(extents, sizes, frame.shape[:2])
+    without_room = []
     for cell, text, place in zip(cells, texts, places, strict=True):
-        _write(picture, text, place, scale, colour_of(cell))
-    return _with_caption(picture, caption, scale)
+        if place is None:
+            x, y = cell.record.box.centre
+            without_room.append(f"{text} at {x:.0f},{y:.0f}")
+            continue
+        _lead(picture, cell.record.box, place, colour_of(cell), style.line)
+        write(picture, text, place, style, colour_of(cell))
+    if result.frame.time_s is not None:
+        without_room = []  # the pictures of a film have one size
+    return add_strip(
+        picture, caption(result), _legend(maps), without_room, result.red_cell_px, style
+    )
 
 
 def caption(result: FrameResult) -> str:
@@ -77,14 +105,18 @@ def caption(result: FrameResult) -> str:
     return text.encode("ascii", "replace").decode()
 
 
-def label_of(cell: CellResult, to_review: bool = False) -> str:
-    """'SNE 97%', with 'cut' if the border cuts the cell, and a question mark if a
+def label_of(
+    cell: CellResult, number: int | None = None, to_review: bool = False
+) -> str:
+    """'12 SNE 97%', with 'cut' if the border cuts the cell, and a question mark if a
     person has to look at it; or why it has no class."""
+    first = "" if number is None else f"{number} "
     cut = " cut" if cell.record.cut_by_border else ""
     if cell.record.gate is not None:
-        return f"{cell.record.gate}{cut}"
+        return f"{first}{cell.record.gate}{cut}"
     best = cell.record.top[0]
-    return f"{best.code} {best.probability:.0%}{cut}{' ?' if to_review else ''}"
+    doubt = " ?" if to_review else ""
+    return f"{first}{best.code} {best.probability:.0%}{cut}{doubt}"
 
 
 def colour_of(cell: CellResult) -> Colour:
@@ -94,146 +126,105 @@ def colour_of(cell: CellResult) -> Colour:
     return PLATELET if cell.record.kind == "platelet" else WHITE_CELL
 
 
-def blend_heat(frame: Image, cells: Sequence[CellResult]) -> Image:
-    """Lays the heat maps over a copy of a frame, each within its crop.
-
-    Viridis is perceptually uniform, and its hot end, yellow, is no stain's colour.
-    Opacity grows with the heat, so cold places show the cell alone.
+def cell_in_crop(cell: CellResult) -> npt.NDArray[np.bool_]:
+    """Where the cell lies in its crop: what its colours say, near its box.
 
     Args:
-        frame: uint8 BGR (H, W, 3).
-        cells: what was found in it.
+        cell: a cell that was found.
 
     Returns:
-        uint8 BGR (H, W, 3).
+        bool (n, n), in the pixels of the cell's crop.
     """
-    layer = heat_layer(frame.shape[:2], cells)
-    picture = np.empty_like(frame)
-    for top in range(0, len(frame), _BAND):
-        heat = layer[top : top + _BAND]
-        levels = cv2.convertScaleAbs(heat, alpha=255)
-        colours = cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS)
-        opacity = heat * np.float32(_HEAT_OPACITY)
-        picture[top : top + _BAND] = cv2.blendLinear(
-            frame[top : top + _BAND], colours, 1 - opacity, opacity
-        )
-    return picture
+    crop, box = cell.crop, cell.record.box
+    side = crop.width, crop.height
+    mask = cv2.resize(cell_mask(cell.seen), side, interpolation=cv2.INTER_LINEAR) > 0.5
+    share = _PLATELET_REACH if cell.record.kind == "platelet" else _REACH
+    reach = round(share * max(box.width, box.height))
+    x0, y0 = box.x0 - crop.x0, box.y0 - crop.y0
+    x1, y1 = x0 + box.width, y0 + box.height
+    near = np.zeros(mask.shape, np.uint8)
+    low = max(0, x0 - reach), max(0, y0 - reach)
+    cv2.rectangle(near, low, (x1 + reach - 1, y1 + reach - 1), 1, -1)
+    mask &= near > 0
+    if mask[max(0, y0) : y1, max(0, x0) : x1].mean() >= _LEAST_FILLED:
+        return np.asarray(mask)
+    # Another thing is more like a cell than what was found: its box has to do.
+    oval = np.zeros(mask.shape, np.uint8)
+    middle, axes = ((x0 + x1) // 2, (y0 + y1) // 2), (box.width // 2, box.height // 2)
+    cv2.ellipse(oval, middle, axes, 0, 0, 360, 1, -1)
+    return np.asarray(oval > 0)
 
 
-def heat_layer(
-    shape: tuple[int, int], cells: Sequence[CellResult]
-) -> npt.NDArray[np.float32]:
-    """All heat maps in one layer; where crops overlap, the hotter one counts.
-
-    Args:
-        shape: (H, W) of the frame.
-        cells: what was found in it.
-
-    Returns:
-        float32 (H, W) in [0, 1].
-    """
-    height, width = shape
-    layer = np.zeros(shape, np.float32)
-    for cell in cells:
-        if cell.heat is None:
-            continue
-        crop = cell.crop
-        side = (crop.width, crop.height)
-        heat = cv2.resize(cell.heat, side, interpolation=cv2.INTER_LINEAR)
-        x0, y0 = max(0, crop.x0), max(0, crop.y0)
-        x1, y1 = min(width, crop.x1), min(height, crop.y1)
-        inside = heat[y0 - crop.y0 : y1 - crop.y0, x0 - crop.x0 : x1 - crop.x0]
-        layer[y0:y1, x0:x1] = np.maximum(layer[y0:y1, x0:x1], inside)
-    return layer
-
-
-def place_labels(
-    boxes: Sequence[Box], sizes: Sequence[tuple[int, int]], shape: tuple[int, int]
-) -> list[Box]:
-    """Finds a place for each label: in the frame, off the others if it can be.
-
-    Args:
-        boxes: the cells.
-        sizes: (width, height) of each cell's label.
-        shape: (H, W) of the frame.
-
-    Returns:
-        One rectangle a label: the first of some places around its cell that covers
-        no other label, or else the one that covers the least.
-    """
-    placed: list[Box] = []
-    for index, (box, (w, h)) in enumerate(zip(boxes, sizes, strict=True)):
-        others = [b for i, b in enumerate(boxes) if i != index]
-        right = box.x1 - w
-        spots = [
-            (box.x0, box.y0 - h),
-            (box.x0, box.y1),
-            (right, box.y0 - h),
-            (right, box.y1),
-            (box.x1, box.y0),
-            (box.x0 - w, box.y0),
-            (box.x0, box.y0),
-            (box.x0, box.y1 - h),
-        ]
-        candidates = [_shifted_inside(x, y, w, h, shape) for x, y in spots]
-        # Another label is worse to cover than another cell.
-        placed.append(
-            min(
-                candidates,
-                key=lambda c: (
-                    sum(_overlap(c, p) for p in placed),
-                    sum(_overlap(c, o) for o in others),
-                ),
-            )
-        )
-    return placed
-
-
-def _shifted_inside(x: int, y: int, w: int, h: int, shape: tuple[int, int]) -> Box:
-    x = max(0, min(x, shape[1] - w))
-    y = max(0, min(y, shape[0] - h))
-    return Box(x, y, x + w, y + h)
-
-
-def _overlap(a: Box, b: Box) -> int:
-    across = min(a.x1, b.x1) - max(a.x0, b.x0)
-    down = min(a.y1, b.y1) - max(a.y0, b.y0)
-    return max(0, across) * max(0, down)
-
-
-def _font_scale(frame: Image) -> float:
-    """Letters of a thirtieth of the frame's width, but never too small to read."""
-    return max(0.45, float(frame.shape[1]) / 1300)
-
-
-def _text_box_size(text: str, scale: float) -> tuple[int, int]:
-    (width, height), baseline = cv2.getTextSize(text, _FONT, scale, 1)
-    return width + 2 * _PAD, height + baseline + 2 * _PAD
-
-
-def _write(
-    picture: Image, text: str, place: Box, scale: float, background: Colour
-) -> None:
-    """Dark letters on a filled rectangle."""
-    cv2.rectangle(
-        picture, (place.x0, place.y0), (place.x1 - 1, place.y1 - 1), background, -1
+def _extent(cell: CellResult, where: npt.NDArray[np.bool_]) -> Box:
+    """The box of a cell and of all that its colours say is part of it."""
+    box, crop = cell.record.box, cell.crop
+    x, y, w, h = cv2.boundingRect(where.astype(np.uint8))
+    return Box(
+        min(box.x0, crop.x0 + x),
+        min(box.y0, crop.y0 + y),
+        max(box.x1, crop.x0 + x + w),
+        max(box.y1, crop.y0 + y + h),
     )
-    _, baseline = cv2.getTextSize(text, _FONT, scale, 1)
-    at = (place.x0 + _PAD, place.y1 - _PAD - baseline)
-    cv2.putText(picture, text, at, _FONT, scale, _INK, 1, cv2.LINE_AA)
 
 
-def _with_caption(picture: Image, caption: str, scale: float) -> Image:
-    """Adds a strip below: one line if both texts fit side by side, else two."""
-    width = picture.shape[1]
-    lines = [f"{RESEARCH_USE}  {caption}"]
-    if _text_box_size(lines[0], scale)[0] > width:
-        lines = [RESEARCH_USE, caption]
-    widest = max(_text_box_size(line, scale)[0] for line in lines)
-    scale = min(scale, scale * width / widest)
-    line_height = _text_box_size(RESEARCH_USE, scale)[1]
-    strip = np.full((line_height * len(lines), width, 3), _PAPER, np.uint8)
-    for row, line in enumerate(lines):
-        place = Box(0, row * line_height, width, (row + 1) * line_height)
-        _write(strip, line, place, scale, _PAPER)
-    return np.vstack([picture, strip])
+def _draw_map(
+    picture: Bgr, cell: CellResult, where: npt.NDArray[np.bool_], line: int
+) -> None:
+    """Lines of equal heat within the cell: the chromatin between them stays visible."""
+    if cell.heat is None:
+        return
+    side = cell.crop.width, cell.crop.height
+    heat = cv2.resize(cell.heat, side, interpolation=cv2.INTER_CUBIC)
+    for level, thickness in zip(LEVELS, (max(1, line - 1), line), strict=True):
+        inside = ((heat >= level) & where).astype(np.uint8)
+        lines, _ = cv2.findContours(
+            inside,
+            cv2.RETR_EXTERNAL,
+            cv2.CHAIN_APPROX_NONE,
+            offset=(cell.crop.x0, cell.crop.y0),
+        )
+        cv2.polylines(picture, list(lines), True, HEAT, thickness, cv2.LINE_AA)
+
+
+def _draw_corners(picture: Bgr, box: Box, colour: Colour, line: int) -> None:
+    """The corners of a box: less of the neighbours is hidden than by a frame."""
+    arm = max(3, round(0.22 * min(box.width, box.height)))
+    for x, across in ((box.x0, 1), (box.x1 - 1, -1)):
+        for y, down in ((box.y0, 1), (box.y1 - 1, -1)):
+            ends = ((x + across * arm, y), (x, y), (x, y + down * arm))
+            path = [np.array(ends, np.int32)]
+            cv2.polylines(picture, path, False, _INK, line + 2, cv2.LINE_AA)
+            cv2.polylines(picture, path, False, colour, line, cv2.LINE_AA)
+
+
+def _lead(picture: Bgr, box: Box, place: Box, colour: Colour, line: int) -> None:
+    """A line from a label to its cell, if they don't touch."""
+    x = min(max(place.x0, (box.x0 + box.x1) // 2), place.x1 - 1)
+    y = min(max(place.y0, (box.y0 + box.y1) // 2), place.y1 - 1)
+    end = min(max(x, box.x0), box.x1 - 1), min(max(y, box.y0), box.y1 - 1)
+    if max(abs(x - end[0]), abs(y - end[1])) > 2 * line:
+        cv2.line(picture, (x, y), end, _INK, line + 2, cv2.LINE_AA)
+        cv2.line(picture, (x, y), end, colour, line, cv2.LINE_AA)
+
+
+def _style(frame: Image, red_cell_px: float | None) -> Style:
+    """Letters and lines that suit the cells and can be read in the whole picture."""
+    width = frame.shape[1]
+    least, most = max(0.4, width / 3600), max(0.45, width / 1300)
+    wanted = most if red_cell_px is None else _LETTERS_PER_RED_CELL * red_cell_px
+    stepped = _STEP ** round(math.log(wanted, _STEP))
+    scale = min(max(stepped, least), most)
+    return Style(scale, max(1, round(1.3 * scale)), max(1, round(2.2 * scale)))
+
+
+def _legend(maps: bool) -> list[Entry]:
+    """What the marks in a picture mean."""
+    entries = [
+        Entry("white cell", box=WHITE_CELL),
+        Entry("platelet", box=PLATELET),
+        Entry("cut or not judged", box=CUT),
+        Entry("? to be reviewed"),
+    ]
+    if maps:
+        entries.append(Entry("Grad-CAM, 1/3 and 2/3 of its peak", ring=HEAT))
+    return entries

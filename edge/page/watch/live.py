@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -16,7 +16,7 @@ from edgecell.edge.loop.run import Observer, Run
 from edgecell.edge.record.connection import open_database
 from edgecell.edge.record.review import Review
 from edgecell.edge.report.signing import Note, Reports
-from edgecell.edge.show.overlay import annotate, caption
+from edgecell.edge.show.overlay import annotate
 from edgecell.edge.sources.base import STALL_S
 from edgecell.errors import EdgecellError
 from edgecell.image.preprocess import Bgr
@@ -165,14 +165,11 @@ class Live(Observer):
 
 
 def _draw(tracked: TrackedFrame, mode: str) -> Bgr:
-    result = tracked.result
     if mode == "clean":
-        return Bgr(result.frame.image)
-    cells = result.cells
-    if mode == "boxes":
-        cells = tuple(replace(cell, heat=None) for cell in cells)
-    picture = annotate(result.frame.image, cells, caption(result), tracked.to_review)
-    return Bgr(picture)
+        return tracked.result.frame.image
+    return annotate(
+        tracked.result, tracked.cells, tracked.to_review, maps=mode != "boxes"
+    )
 
 
 def _smaller(picture: Bgr) -> Bgr:

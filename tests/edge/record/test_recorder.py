@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import cv2
 import numpy as np
 import pytest
 
@@ -67,7 +68,9 @@ class FakeStore:
         self.cells += [d.cell for t in frames for d in t.changed]
         self.frames += [t.result.frame for t in frames]
 
-    def write_picture(self, frame: int, picture: np.ndarray) -> None: ...
+    def write_picture(
+        self, frame: int, picture: np.ndarray, clean: bool = False
+    ) -> None: ...
 
     def end(self, reason: str, settled: Settled) -> None:
         self.reason, self.settled = reason, settled
@@ -103,7 +106,12 @@ def test_everything_is_written_in_order(tmp_path: Path) -> None:
         reasons = db.execute("SELECT end_reason FROM session").fetchall()
     assert frames == list(range(300))
     assert reasons == [("end of source",)]
-    assert len(list((tmp_path / "o" / "frames").iterdir())) == 3
+    names = sorted(path.name for path in (tmp_path / "o" / "frames").iterdir())
+    assert names[:2] == ["000000.clean.jpg", "000000.jpg"]
+    assert len(names) == 6
+    clean = cv2.imread(str(tmp_path / "o" / "frames" / names[0]))
+    assert clean is not None
+    assert clean.shape == tracked(0).result.frame.image.shape, "nothing drawn below"
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_at_once(tmp_path: Path) -> None:

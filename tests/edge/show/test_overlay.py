@@ -4,40 +4,53 @@ import cv2
 import numpy as np
 import pytest
 
-from edgecell.edge.analyse.pipeline import CellResult, ClassScore
-from edgecell.edge.show.overlay import (
-    annotate,
-    blend_heat,
-    colour_of,
-    heat_layer,
-    label_of,
-    place_labels,
+from edgecell.edge.analyse.pipeline import (
+    CellResult,
+    ClassScore,
+    FrameAnalyser,
+    FrameResult,
 )
+from edgecell.edge.show.overlay import annotate, cell_in_crop, colour_of, label_of
+from edgecell.edge.sources import SAMPLES
+from edgecell.edge.sources.base import Frame
+from edgecell.edge.sources.still import read_image
+from edgecell.image.preprocess import Bgr
 from edgecell.image.records import Box
+from edgecell.model.classifier import Classifier
+from edgecell.model.modelfile import bundled_model
 from tests.factories import cell_result
 
-GREY = np.full((240, 320, 3), 180, np.uint8)
+GREY = Bgr(np.full((240, 320, 3), 180, np.uint8))
 
 
-def cell(
-    box: Box, crop: Box | None = None, heat: float = 1.0, **changes: Any
-) -> CellResult:
-    return cell_result(box, crop, heat=heat, **changes)
+def cell(box: Box, heat: float | None = 1.0, **changes: Any) -> CellResult:
+    return cell_result(box, heat=heat, **changes)
+
+
+def shown(
+    *cells: CellResult,
+    frame: Bgr = GREY,
+    name: str = "f.jpg",
+    time_s: float | None = None,
+    red_cell_px: float | None = 40.0,
+) -> Bgr:
+    moment = Frame(0, time_s, frame, name)
+    return annotate(FrameResult(moment, cells, red_cell_px=red_cell_px))
 
 
 def test_the_frame_keeps_its_pixels_outside_of_what_is_drawn() -> None:
-    picture = annotate(GREY, [cell(Box(100, 100, 160, 150))], "f.jpg, frame 0")
+    picture = shown(cell(Box(100, 100, 160, 150)))
     assert picture.dtype == np.uint8
     assert picture.shape[1] == 320
-    assert picture.shape[0] > 240, "the caption has a strip of its own"
+    assert picture.shape[0] > 240, "legend and caption have a strip of their own"
     assert (picture[:70, :] == 180).all()
     assert (picture[160:240, :] == 180).all()
     assert (picture[70:160, 90:180] != 180).any()
     assert (GREY == 180).all(), "the frame itself is left alone"
 
 
-def test_a_frame_without_cells_has_the_caption_alone() -> None:
-    picture = annotate(GREY, [], "f.jpg")
+def test_a_frame_without_cells_is_left_as_it_was() -> None:
+    picture = shown()
     assert np.array_equal(picture[:240], GREY)
     assert picture[240:].min() < 100, "dark letters"
 
@@ -54,80 +67,71 @@ def test_a_frame_without_cells_has_the_caption_alone() -> None:
 def test_frames_of_any_shape_can_be_annotated(
     shape: tuple[int, int], boxes: list[Box]
 ) -> None:
-    frame = np.full((*shape, 3), 200, np.uint8)
-    picture = annotate(frame, [cell(box) for box in boxes], "n" * 80)
-    assert picture.shape[1] == shape[1]
-    assert picture.shape[0] > shape[0]
+    frame = Bgr(np.full((*shape, 3), 200, np.uint8))
+    for red_cell_px in (None, 5.0, 700.0):
+        cells = [cell(box) for box in boxes]
+        picture = shown(*cells, frame=frame, name="n" * 80, red_cell_px=red_cell_px)
+        assert picture.shape[1] == shape[1]
+        assert picture.shape[0] > shape[0]
 
 
-def test_heat_stays_in_its_crop_and_within_the_frame() -> None:
-    crop = Box(-20, 200, 40, 260)
-    layer = heat_layer((240, 320), [cell(Box(0, 210, 30, 240), crop, 0.5)])
-    assert layer.shape == (240, 320)
-    assert np.allclose(layer[200:, :40], 0.5)
-    assert layer[:200].max() == 0
-    assert layer[:, 40:].max() == 0
+@pytest.fixture(scope="module")
+def judged() -> FrameResult:
+    image = read_image(SAMPLES / "frames" / "bccd_1.jpg")
+    analyser = FrameAnalyser(Classifier(bundled_model()), None)
+    return analyser.analyse(Frame(0, None, image, "bccd_1.jpg"))
 
 
-def test_where_crops_overlap_the_hotter_counts() -> None:
-    cells = [
-        cell(Box(0, 0, 60, 60), heat=0.8),
-        cell(Box(30, 0, 90, 60), heat=0.2),
-    ]
-    layer = heat_layer((240, 320), cells)
-    assert layer[30, 45] == pytest.approx(0.8)
-    assert layer[30, 80] == pytest.approx(0.2)
+def test_maps_are_lines_within_the_cell_and_can_be_left_out(
+    judged: FrameResult,
+) -> None:
+    height, width = judged.frame.image.shape[:2]
+    with_maps, without = (annotate(judged, maps=yes)[:height] for yes in (True, False))
+    changed = (with_maps != without).any(axis=2)
+    allowed = np.zeros((height, width), np.uint8)
+    for one in judged.cells:
+        crop, where = one.crop, cell_in_crop(one)
+        x0, y0 = max(0, crop.x0), max(0, crop.y0)
+        x1, y1 = min(width, crop.x1), min(height, crop.y1)
+        inside = where[y0 - crop.y0 : y1 - crop.y0, x0 - crop.x0 : x1 - crop.x0]
+        allowed[y0:y1, x0:x1] |= inside
+    wide = cv2.dilate(allowed, np.ones((5, 5), np.uint8)) > 0
+    assert changed.any()
+    assert not (changed & ~wide).any(), "no line beside a cell"
+    assert changed.sum() / allowed.sum() < 0.35, "the chromatin can be seen"
 
 
-def test_the_hotter_the_more_of_the_colour() -> None:
-    def change(heat: float) -> float:
-        blended = blend_heat(GREY, [cell(Box(0, 0, 50, 50), heat=heat)])
-        return float(np.abs(blended[:50, :50].astype(int) - 180).max())
-
-    assert change(0.0) == 0
-    assert 0 < change(0.3) < change(1.0)
-    # Viridis ends in yellow: little blue, much green and red.
-    b, g, r = blend_heat(GREY, [cell(Box(0, 0, 50, 50))])[25, 25].astype(int)
-    assert b < 150
-    assert g > 180
-    assert r > 180
+def test_a_map_stays_near_its_box(judged: FrameResult) -> None:
+    for one in judged.cells:
+        box, crop = one.record.box, one.crop
+        y, x = np.nonzero(cell_in_crop(one))
+        assert len(y)
+        reach = 0.25 * max(box.width, box.height) + 1
+        assert x.min() + crop.x0 >= box.x0 - reach
+        assert x.max() + crop.x0 <= box.x1 + reach
+        assert y.min() + crop.y0 >= box.y0 - reach
+        assert y.max() + crop.y0 <= box.y1 + reach
 
 
-def overlap(a: Box, b: Box) -> int:
-    return max(0, min(a.x1, b.x1) - max(a.x0, b.x0)) * max(
-        0, min(a.y1, b.y1) - max(a.y0, b.y0)
-    )
+def test_what_no_colour_tells_is_an_oval_in_its_box() -> None:
+    box, crop = Box(40, 40, 80, 60), Box(0, 0, 112, 112)
+    seen = np.full((112, 112, 3), 230, np.uint8)
+    where = cell_in_crop(cell_result(box, crop, seen=seen))
+    assert where.sum() == pytest.approx(np.pi / 4 * 40 * 20, rel=0.1)
+    assert where[50, 60]
+    assert not where[41, 41]
 
 
-@pytest.mark.parametrize(
-    "boxes",
-    [
-        [Box(0, 0, 30, 30)],
-        [Box(290, 0, 320, 30), Box(290, 210, 320, 240)],
-        [Box(100, 100, 120, 120), Box(105, 100, 125, 120), Box(110, 104, 130, 124)],
-        [Box(0, 0, 320, 240)],
-    ],
-    ids=["corner", "far corners", "crowd", "whole frame"],
-)
-def test_labels_lie_in_the_frame_and_off_each_other(boxes: list[Box]) -> None:
-    places = place_labels(boxes, [(60, 16)] * len(boxes), (240, 320))
-    for i, place in enumerate(places):
-        assert (place.width, place.height) == (60, 16)
-        assert place.x0 >= 0
-        assert place.y0 >= 0
-        assert place.x1 <= 320
-        assert place.y1 <= 240
-        assert all(overlap(place, other) == 0 for other in places[:i])
-
-
-def test_labels_say_class_confidence_and_cut() -> None:
+def test_labels_say_number_class_confidence_and_cut() -> None:
     box = Box(0, 0, 20, 20)
     whole, cut = cell(box), cell(box, cut_by_border=True)
     platelet = cell(box, kind="platelet", top=(ClassScore("PLT", 0.874),))
     assert label_of(whole) == "SNE 97%"
+    assert label_of(whole, 12) == "12 SNE 97%"
     assert label_of(cut) == "SNE 97% cut"
     assert label_of(platelet) == "PLT 87%"
-    assert label_of(cut, to_review=True) == "SNE 97% cut ?"
+    assert label_of(cut, 3, to_review=True) == "3 SNE 97% cut ?"
+    assert label_of(cell(box, gate="out of focus"), 4) == "4 out of focus"
     assert len({colour_of(c) for c in (whole, cut, platelet)}) == 3
 
 
@@ -144,8 +148,38 @@ def test_labels_can_be_read() -> None:
         assert lightness / (luminance((20, 20, 20)) + 0.05) > 4.5
 
 
+def crowd() -> list[CellResult]:
+    """So many cells that no label has room."""
+    corners = [(x, y) for x in range(0, 320, 20) for y in (0, 20, 40)]
+    return [cell(Box(x, y, x + 18, y + 18)) for x, y in corners]
+
+
+def test_cells_without_room_for_a_label_are_listed_below_a_still() -> None:
+    low, cells = Bgr(GREY[:60]), crowd()
+    assert len(shown(*cells, frame=low)) > len(shown(cells[0], frame=low))
+
+
+@pytest.mark.parametrize("width", [320, 2000])
+def test_pictures_of_a_film_have_one_size(width: int) -> None:
+    frame = Bgr(np.full((240, width, 3), 180, np.uint8))
+    cells = crowd()
+    sizes = {
+        shown(*some, frame=frame, time_s=1.0, red_cell_px=px).shape
+        for some in ([], cells[:1], cells)
+        for px in (38.0, 40.0, 41.0)
+    }
+    assert len(sizes) == 1
+
+
+def test_letters_grow_with_the_picture() -> None:
+    def strip(width: int) -> int:
+        frame = Bgr(np.full((width // 2, width, 3), 180, np.uint8))
+        return len(shown(frame=frame, red_cell_px=80.0)) - width // 2
+
+    assert strip(7680) > 1.5 * strip(3840)
+
+
 def test_a_picture_survives_the_jpeg() -> None:
-    picture = annotate(GREY, [cell(Box(100, 100, 160, 150))], "f.jpg")
-    ok, data = cv2.imencode(".jpg", picture)
+    ok, data = cv2.imencode(".jpg", shown(cell(Box(100, 100, 160, 150))))
     assert ok
     assert cv2.imdecode(data, cv2.IMREAD_COLOR) is not None

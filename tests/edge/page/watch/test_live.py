@@ -141,7 +141,8 @@ def test_pictures_with_maps_boxes_and_clean_differ(going: Going) -> None:
     height = FIELDS[0].shape[0]
     assert np.abs(seen["clean"].astype(int) - FIELDS[0]).mean() < 3
     assert seen["boxes"].shape[0] > height, "the line that it is for research"
-    heat = np.abs(seen["maps"].astype(int) - seen["boxes"])[:height]
+    maps, boxes = (seen[mode][:height].astype(int) for mode in ("maps", "boxes"))
+    heat = np.abs(maps - boxes)
     assert heat.max() > 60
     assert going.live.picture("maps") is going.live.picture("maps"), "drawn once"
 
