@@ -53,6 +53,8 @@ def open_archive(source: Path | bytes | bytearray, name: str) -> zipfile.ZipFile
     Raises:
         InputError: it is missing, damaged, or no ZIP archive.
     """
+    if isinstance(source, Path) and source.exists() and not source.is_file():
+        raise InputError(f"{name} is not a file")  # a pipe would be waited for
     with _told(name):
         return zipfile.ZipFile(
             io.BytesIO(source) if isinstance(source, bytes | bytearray) else source

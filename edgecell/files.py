@@ -14,7 +14,8 @@ def write_atomically(path: Path, content: bytes | str, mode: int = 0o644) -> Non
     """Writes a file whole or not at all.
 
     Args:
-        path: the file to write; its folder is made if need be.
+        path: the file to write; its folder is made if need be. A device or pipe is
+            written to, not replaced.
         content: the bytes, or text to be encoded as UTF-8.
         mode: the file's permissions.
 
@@ -24,6 +25,9 @@ def write_atomically(path: Path, content: bytes | str, mode: int = 0o644) -> Non
     data = content.encode() if isinstance(content, str) else content
     partial: str | None = None
     try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         # Cut, since the longest name that a file may have is the longest for this, too.
         fd, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")

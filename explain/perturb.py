@@ -44,7 +44,7 @@ class Hider:
         index: int,
         strength: float = 1.0,
     ) -> None:
-        """Takes the cell.
+        """Hides segments of one cell and reads what the model says of its class.
 
         Args:
             classifier: the model.

@@ -1,4 +1,5 @@
 import io
+import os
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -64,6 +65,12 @@ def test_missing_and_foreign_files(tmp_path: Path) -> None:
     for content in (b"", b"hello", packed()[:-30]):
         with pytest.raises(InputError, match="damaged or not a ZIP file"):
             open_archive(content, "x.zip")
+
+
+def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p.zip")
+    with pytest.raises(InputError, match="is not a file"):
+        open_archive(tmp_path / "p.zip", "p.zip")
 
 
 @given(

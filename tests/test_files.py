@@ -18,6 +18,19 @@ def test_writes_text_and_bytes_and_makes_the_folder(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["b.txt"]
 
 
+def test_devices_are_written_to_and_stay(tmp_path: Path) -> None:
+    device = tmp_path / "null"
+    device.symlink_to("/dev/null")
+    write_atomically(device, "x")
+    assert device.is_char_device()
+    if Path("/dev/full").exists():
+        full = tmp_path / "full"
+        full.symlink_to("/dev/full")
+        with pytest.raises(OutputError, match="No space left"):
+            write_atomically(full, "x")
+        assert full.is_char_device()
+
+
 def test_the_longest_name_is_written(tmp_path: Path) -> None:
     write_atomically(tmp_path / ("n" * 251 + ".txt"), "x")
     with pytest.raises(OutputError, match="File name too long"):

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import get_args
 from edgecell.data.dataset import CellFile, Split, scan, split_of
 from edgecell.errors import InputError
 from edgecell.files import csv_text, write_atomically
+from edgecell.image.decode import read_file
 from edgecell.model.modelfile import ModelRecord
 
 logger = logging.getLogger(__name__)
@@ -43,12 +45,10 @@ def write_manifest(
 
 def _rows(path: Path) -> list[dict[str, str]]:
     try:
-        with path.open(newline="") as f:
-            rows = list(csv.DictReader(f))
+        text = read_file(path).decode("utf-8-sig")
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
         if rows and not {"sha256", "split"} <= set(rows[0]):
             raise KeyError("a column is missing")
-    except OSError as e:
-        raise InputError(f"cannot read {path}: {e.strerror}") from e
     except (KeyError, UnicodeDecodeError, csv.Error) as e:
         raise InputError(
             f"{path} is not a manifest ({e!r}); it is a CSV file with the columns "
@@ -63,7 +63,9 @@ def manifest_rows(path: Path) -> set[tuple[str, str, str]]:
     Raises:
         InputError: not a manifest that `write_manifest` wrote.
     """
-    return {(r["sha256"], r["class"], r["split"]) for r in _rows(path) if r["split"]}
+    return {
+        (r["sha256"], r.get("class", ""), r["split"]) for r in _rows(path) if r["split"]
+    }
 
 
 def apply_manifest(files: Sequence[CellFile], path: Path) -> list[CellFile]:
