@@ -25,6 +25,7 @@ from edgecell.cli import PoliteCommand
 from edgecell.data.audit import Selection
 from edgecell.data.dataset import CellFile, Split, labels, load_images
 from edgecell.data.members import open_files
+from edgecell.data.scale import field_in_red_cells
 from edgecell.errors import InputError
 from edgecell.files import write_atomically
 from edgecell.model import BUNDLED
@@ -33,7 +34,6 @@ from edgecell.model.kerasfile import load_keras
 from edgecell.model.modelfile import bundled_model, read_tflite
 from edgecell.model.predict import predict
 from edgecell.train.config import TrainConfig
-from edgecell.train.prepare import crop_in_red_cells
 from edgecell.train.run import train
 
 LABELS = {"1": "SNE", "2": "LY", "3": "MO", "4": "EO", "5": "BA"}
@@ -80,7 +80,7 @@ def command(out: Path, segwbc: Path) -> None:
     cells = read_segwbc(segwbc)
     record = read_tflite(bundled_model())[1]
     prep = record.preprocessing
-    crop = round(prep.crop_red_cells / crop_in_red_cells(cells, 1.0), 2)
+    crop = round(prep.crop_red_cells / field_in_red_cells(cells), 2)
     cfg = TrainConfig(
         init=BUNDLED,
         epochs=60,

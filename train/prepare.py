@@ -9,18 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecell.classes import CODES
-from edgecell.data.dataset import CellFile, decode, labels, load_images
+from edgecell.data.dataset import CellFile, labels, load_images
+from edgecell.data.scale import training_view
 from edgecell.errors import InputError
-from edgecell.image.preprocess import Preprocessing, to_bgr
-from edgecell.image.red_cells import red_cell_diameter
+from edgecell.image.preprocess import Preprocessing, channel_statistics
 from edgecell.train.config import TrainConfig
 
 logger = logging.getLogger(__name__)
 
-INPUT_SIZE = 112
-WHITE_PERCENTILE = 95.0
-WHITE_LEVEL = 240.0
-SCALE_SAMPLE = 300
 SCALE_TOLERANCE = 1.15
 
 
@@ -60,63 +56,11 @@ def by_split(files: Sequence[CellFile]) -> dict[str, list[CellFile]]:
     return parts
 
 
-def channel_statistics(
-    images: npt.NDArray[np.uint8],
-) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and standard deviation per channel over a set of images.
-
-    Args:
-        images: uint8 (N, H, W, 3), N >= 1.
-
-    Returns:
-        mean (3,) and std (3,), pixel units; std at least 1.
-    """
-    # Image by image: a float copy of the whole set would be eight times its size.
-    sums = np.array([im.sum((0, 1), dtype=np.int64) for im in images]).sum(0)
-    squares = np.array(
-        [np.square(im, dtype=np.int64).sum((0, 1)) for im in images]
-    ).sum(0)
-    n = images.size // 3
-    mean = sums / n
-    std = np.maximum(np.sqrt(squares / n - mean**2), 1.0)
-    r, g, b = (float(x) for x in mean)
-    sr, sg, sb = (float(x) for x in std)
-    return (r, g, b), (sr, sg, sb)
-
-
-def crop_in_red_cells(files: Sequence[CellFile], crop_fraction: float) -> float:
-    """Side of the training crop in red-cell diameters: the scale a camera must match.
-
-    Args:
-        files: training images: small fields around a cell.
-        crop_fraction: side of the crop over an image's shorter side.
-
-    Returns:
-        Median over a sample of images in which red cells can be measured.
-
-    Raises:
-        InputError: in none of them, so a device could not know the scale.
-    """
-    sample = sorted(files, key=lambda f: f.sha256)[:SCALE_SAMPLE]
-    ratios = []
-    for file in sample:
-        image = to_bgr(decode(file.data, file.name))
-        diameter = red_cell_diameter(image)
-        if diameter:
-            ratios.append(crop_fraction * min(image.shape[:2]) / diameter)
-    if not ratios:
-        raise InputError(
-            "no red cells were found around the training cells, so the crop's scale "
-            "is unknown; give images that show some of the field around each cell"
-        )
-    return float(np.median(ratios))
-
-
-def _check_scale(crop_fraction: float, red_cells: float, first: Preprocessing) -> None:
+def _check_scale(prep: Preprocessing, first: Preprocessing) -> None:
     """Warns where cells would appear larger or smaller than to the first weights."""
-    ratio = first.crop_red_cells / red_cells
+    ratio = first.crop_red_cells / prep.crop_red_cells
     if abs(np.log(ratio)) > np.log(SCALE_TOLERANCE):
-        crop = crop_fraction * ratio
+        crop = prep.crop_fraction * ratio
         logger.warning(
             "cells fill %.2f times as much of a crop as where the first weights were "
             "trained; %s",
@@ -148,20 +92,11 @@ def prepare(
     if len(learned) < len(CODES):
         absent = ", ".join(code for code in CODES if code not in learned)
         logger.warning("no images of %s to train on: the model won't name them", absent)
-    crop_red_cells = crop_in_red_cells(train, cfg.crop_fraction)
-    prep = Preprocessing(
-        INPUT_SIZE,
-        cfg.crop_fraction,
-        crop_red_cells,
-        WHITE_PERCENTILE,
-        WHITE_LEVEL,
-        mean=(0.0, 0.0, 0.0),
-        std=(1.0, 1.0, 1.0),
-    )
+    prep = training_view(train, crop_fraction=cfg.crop_fraction)
     images = load_images(train, prep, cfg.margin)
     if first:
         mean, std = first.mean, first.std
-        _check_scale(cfg.crop_fraction, crop_red_cells, first)
+        _check_scale(prep, first)
     else:
         mean, std = channel_statistics(images)
     prep = replace(prep, mean=mean, std=std)

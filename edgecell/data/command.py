@@ -8,6 +8,7 @@ import click
 
 from edgecell.classes import CLASSES, SEPARATOR
 from edgecell.cli import json_option, report
+from edgecell.data.pack_command import pack_command
 
 if TYPE_CHECKING:
     from edgecell.data.audit import Audit, Flaw, Group
@@ -112,3 +113,6 @@ def audit_command(
     findings = audit(reading.files, reading.unlabelled, reading.unreadable)
     report(text(findings), findings.to_dict(), json_file)
     ctx.exit(1 if strict and not findings.clean else 0)
+
+
+command.add_command(pack_command)

@@ -14,11 +14,11 @@ import pytest
 from edgecell.data.audit import LeftOut, Selection, audited
 from edgecell.data.dataset import CellFile, read, scan
 from edgecell.errors import InputError
+from edgecell.image.preprocess import channel_statistics
 from edgecell.model.kerasfile import load_keras
 from edgecell.train import run as module
 from edgecell.train.config import TrainConfig
 from edgecell.train.history import read_history
-from edgecell.train.prepare import channel_statistics
 from edgecell.train.run import has_own_split, train
 from tests.tiny import TINY_CONFIG
 

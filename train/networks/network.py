@@ -100,7 +100,7 @@ PRESETS: dict[str, NetworkSpec] = {
 }
 
 
-def _hidden(width: int, spec: NetworkSpec) -> int:
+def hidden_width(width: int, spec: NetworkSpec) -> int:
     """Hidden channels: a multiple of 8 per ghost share, as others are slow."""
     step = 8 * spec.ratio
     return max(step, step * round(width * spec.expansion / step))
@@ -160,7 +160,7 @@ def build(
         # A strided 1x1 convolution would skip three pixels of four, so with
         # 1x1 kernels a depthwise convolution strides, as in GhostNet.
         in_primary = stride if spec.kernel > 1 else 1
-        y = ghost(x, _hidden(width, spec), in_primary, relu=True)
+        y = ghost(x, hidden_width(width, spec), in_primary, relu=True)
         if stride > in_primary:
             y = depthwise_bn(y, 3, stride, relu=False)
         y = ghost(y, width, 1, relu=False)

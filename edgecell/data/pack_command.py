@@ -1,0 +1,116 @@
+"""``edgecell data pack``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgecell.cli import json_option, report
+
+if TYPE_CHECKING:
+    from edgecell.data.packing import PackSummary
+
+
+def text(found: "PackSummary") -> str:
+    """What was packed, for people."""
+    lines = [f"{'source':<16}{'crop':>7}{'train':>8}{'val':>8}{'test':>8}"]
+    for source, cells in found.cells.items():
+        numbers = "".join(f"{cells[s] or '-':>8}" for s in ("train", "val", "test"))
+        lines.append(f"{source:<16}{found.crops[source]:>7.3f}{numbers}")
+    labels = ", ".join(f"{label} {n}" for label, n in found.labels.items())
+    lines += ["", f"labels: {labels}"]
+    files = ", ".join(found.files)
+    return "\n".join([*lines, f"{files}: {found.bytes / 1e6:.1f} MB"])
+
+
+def _crops(
+    ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
+) -> dict[str, float]:
+    """Parses SOURCE=FRACTION."""
+    crops = {}
+    for item in value:
+        source, _, number = item.partition("=")
+        try:
+            crops[source] = float(number)
+        except ValueError:
+            crops[source] = 0.0
+        if not (source and 0 < crops[source] <= 1):
+            raise click.BadParameter(f"'{item}' is not SOURCE=FRACTION", ctx, param)
+    return crops
+
+
+@click.command("pack", short_help="Pack cells for a training machine.")
+@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write, NAME.npz. Above 60 MB it becomes NAME-1.npz, NAME-2.npz, ...",
+)
+@click.option(
+    "--split",
+    "splits",
+    type=click.Choice(["train", "val", "test"]),
+    multiple=True,
+    default=("train", "val"),
+    show_default=True,
+    help="Splits to pack; may be repeated.",
+)
+@click.option(
+    "--scale-as",
+    metavar="SOURCE",
+    help="Cut every source out at the scale of this one, by the size of the red cells.",
+)
+@click.option(
+    "--crop",
+    "crops",
+    metavar="SOURCE=FRACTION",
+    multiple=True,
+    callback=_crops,
+    help="Side of a source's crop as a share of an image's shorter side; may be "
+    "repeated.  [default: 0.66, or what --scale-as gives]",
+)
+@json_option
+def pack_command(
+    data: tuple[Path, ...],
+    out: Path,
+    splits: tuple[str, ...],
+    scale_as: str | None,
+    crops: dict[str, float],
+    json_file: str | None,
+) -> None:
+    """Pack DATA, folders or zip files of cell images, into files of at most 60 MB.
+
+    The cells are cut out as training sees them, with a margin to turn and shift in, and
+    carry their classes, split and source. Groups (NEU, IG, BNE|SNE) stay sets of
+    classes. `python -m edgecell.train.job` trains from such files.
+    """
+    from edgecell.data.audit import audited
+    from edgecell.data.dataset import read
+    from edgecell.data.pack import write_packs
+    from edgecell.data.packing import pack_cells, summary
+    from edgecell.data.scale import MARGIN, crops_at_scale, training_view
+    from edgecell.errors import InputError
+    from edgecell.files import check_writable
+
+    if out.suffix != ".npz":
+        raise click.UsageError(f"--out {out}: the name must end in .npz")
+    check_writable(out)
+    reading = read(data)
+    reading.warn_of_unlabelled()
+    files = [f for f in audited(reading.files).kept if f.split in splits]
+    sources = {f.source for f in files}
+    unknown = sorted({*crops, *([scale_as] if scale_as else [])} - sources)
+    if unknown or not files:
+        raise InputError(
+            f"there is no cell of {', '.join(unknown or splits)} in the data; sources "
+            f"are {', '.join(sorted(sources)) or 'none'}"
+        )
+    standard = [f for f in files if f.source == scale_as] if scale_as else files
+    prep = training_view([f for f in standard if f.source not in crops] or standard)
+    if scale_as:
+        crops = crops_at_scale(files, prep, {scale_as: prep.crop_fraction} | crops)
+    packed = pack_cells(files, prep, MARGIN, crops)
+    paths, size = write_packs(packed, out)
+    found = summary(packed, files, paths, size)
+    report(text(found), found.to_dict(), json_file)

@@ -1,0 +1,151 @@
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+from click.testing import CliRunner  # noqa: E402
+
+from edgecell.data.pack import Pack, write_packs  # noqa: E402
+from edgecell.errors import InputError  # noqa: E402
+from edgecell.train.job.__main__ import command  # noqa: E402
+from edgecell.train.job.config import JobConfig  # noqa: E402
+from edgecell.train.job.files import read_weights  # noqa: E402
+from edgecell.train.job.job import Job, rate_at  # noqa: E402
+from edgecell.train.job.network import get_weights  # noqa: E402
+
+MEAN, STD = (200.0, 190.0, 210.0), (50.0, 60.0, 40.0)
+
+
+def job(pack: Pack, config: JobConfig) -> Job:
+    return Job(config, pack, MEAN, STD, torch.device("cpu"))
+
+
+def config(model: str, steps: int = 10) -> JobConfig:
+    return JobConfig(model=model, seconds=0, steps=steps, batch_size=24, ema=0.9)
+
+
+def test_ten_steps_write_everything_that_is_needed_to_judge(
+    pack: Pack, tiny_preset: str, tmp_path: Path
+) -> None:
+    run = job(pack, config(tiny_preset))
+    before = get_weights(run.network)
+    found = run.run(tmp_path)
+    assert {source: f.n for source, f in found.items()} == {"here": 24, "there": 24}
+    weights = read_weights(tmp_path / "result.npz")
+    assert weights.keys() == before.keys()
+    assert any(not np.allclose(weights[k], before[k], atol=1e-3) for k in weights)
+    assert weights["000.kernel"].dtype == np.float16
+    with np.load(tmp_path / "result.npz") as result:
+        assert result["val_logits"].shape == (48, 12)
+        assert np.isfinite(result["val_logits"]).all()
+        assert result["val_hashes"].tolist() == run.val_hashes
+    summary = json.loads((tmp_path / "result.json").read_text())
+    assert summary["step"] == 10
+    assert summary["trained_on"] == {"here": 84, "there": 84}
+    (row,) = csv.DictReader((tmp_path / "history.csv").read_text().splitlines())
+    assert row["cells"] == "240"
+
+
+def test_it_learns_colours(pack: Pack, tiny_preset: str, tmp_path: Path) -> None:
+    settings = replace(config(tiny_preset, 60), learning_rate=0.01)
+    run = job(pack, settings)
+    first = run.validate(0.0)
+    last = run.run(tmp_path)
+    assert last["here"].loss < 0.7 * first["here"].loss
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(
+    pack: Pack, tiny_preset: str, tmp_path: Path
+) -> None:
+    settings = config(tiny_preset)
+    whole = job(pack, settings)
+    for _ in range(10):
+        whole.train_step()
+    first = job(pack, settings)
+    for _ in range(4):
+        first.train_step()
+    first.save(tmp_path)
+    torch.manual_seed(99)
+    second = job(pack, settings)
+    second.restore(tmp_path)
+    assert second.step == 4
+    for _ in range(6):
+        second.train_step()
+    for one, other in (
+        (whole.network, second.network),
+        (whole.averaged, second.averaged),
+    ):
+        a, b = get_weights(one), get_weights(other)
+        assert all(np.array_equal(a[k], b[k]) for k in a)
+
+
+def test_excluded_sources_are_neither_trained_nor_validated_on(
+    pack: Pack, tiny_preset: str
+) -> None:
+    run = job(pack, replace(config(tiny_preset), exclude=("there",)))
+    assert set(run.train_sources) == set(run.val_sources) == {"here"}
+    test = {h for h, s in zip(pack.hashes, pack.splits, strict=True) if s == "test"}
+    assert not test & set(run.val_hashes)
+
+
+def test_a_time_limit_ends_the_run(
+    pack: Pack, tiny_preset: str, tmp_path: Path
+) -> None:
+    run = job(pack, replace(config(tiny_preset), steps=0, seconds=0.5))
+    run.run(tmp_path)
+    assert run.progress == 1
+    assert run.step >= 1
+    assert (tmp_path / "result.npz").exists()
+
+
+def test_the_rate_rises_along_a_line_and_falls_along_a_cosine() -> None:
+    rates = [rate_at(p, 2.0, 0.2) for p in (0.0, 0.1, 0.2, 0.6, 1.0)]
+    assert rates == pytest.approx([0.0, 1.0, 2.0, 1.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"exclude": ("here", "there")}, "no cells to train"),
+        ({"shares": {"elsewhere": 1.0}}, "sources with cells to train on are here"),
+        ({"model": "resnet50"}, "no network 'resnet50'"),
+    ],
+)
+def test_bad_settings_are_told(
+    pack: Pack, tiny_preset: str, change: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(InputError, match=says):
+        job(pack, replace(config(tiny_preset), **change))
+
+
+def test_the_command_trains_refuses_and_resumes(
+    pack: Pack, tiny_preset: str, tmp_path: Path
+) -> None:
+    (path, *_), _ = write_packs(pack, tmp_path / "cells.npz")
+    out = tmp_path / "run"
+    start = [str(path), "--out", str(out), "--model", tiny_preset, "--device", "cpu"]
+    limits = ["--seconds", "60", "--steps", "3", "--batch-size", "12"]
+
+    def call(*arguments: str) -> tuple[int, str]:
+        result = CliRunner().invoke(command, arguments)
+        return result.exit_code, result.output
+
+    assert call(*start, *limits) == (0, "")
+    assert call(*start, *limits) == (
+        1,
+        f"Error: {out} holds a run; add --resume, or name another --out\n",
+    )
+    assert call(*start[:3], "--steps", "5", "--resume")[0] == 0
+    assert json.loads((out / "result.json").read_text())["step"] == 5
+    assert (
+        "is not a file of 'edgecell data pack'"
+        in call(str(out / "result.npz"), "--out", str(tmp_path / "other"))[1]
+    )
+    elsewhere = call(str(path), "--out", str(tmp_path / "no"), "--resume")
+    assert "holds no run to resume" in elsewhere[1]

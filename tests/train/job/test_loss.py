@@ -1,0 +1,44 @@
+import math
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+from edgecell.train.job.loss import partial_label_loss  # noqa: E402
+
+
+def test_worked_by_hand() -> None:
+    # Probabilities 1/2, 1/4, 1/4 from logits ln 2, 0, 0.
+    logits = torch.tensor([[math.log(2), 0.0, 0.0]] * 3)
+    sets = torch.tensor([[True, False, False], [True, True, False], [True, True, True]])
+    found = partial_label_loss(logits, sets, 0.0)
+    expected = [math.log(2), math.log(4 / 3), 0.0]
+    assert found.tolist() == pytest.approx(expected, abs=1e-6)
+    # Smoothing by 0.3 adds 0.3 of the mean of -log p: (ln 2 + 2 ln 4) / 3.
+    spread = 0.3 * 5 * math.log(2) / 3
+    smooth = partial_label_loss(logits, sets, 0.3)
+    assert smooth.tolist() == pytest.approx(
+        [0.7 * e + spread for e in expected], abs=1e-6
+    )
+
+
+def test_of_single_classes_it_is_cross_entropy() -> None:
+    rng = torch.Generator().manual_seed(1)
+    logits = torch.randn(20, 12, generator=rng)
+    classes = torch.randint(0, 12, (20,), generator=rng)
+    sets = torch.nn.functional.one_hot(classes, 12).bool()
+    expected = torch.nn.functional.cross_entropy(
+        logits, classes, label_smoothing=0.1, reduction="none"
+    )
+    found = partial_label_loss(logits, sets, 0.1)
+    assert np.allclose(found, expected, atol=1e-6)
+
+
+def test_it_has_a_gradient_where_the_set_is_certain_and_where_it_is_absurd() -> None:
+    logits = torch.tensor([[80.0, -80.0, 0.0], [-80.0, 80.0, 0.0]], requires_grad=True)
+    sets = torch.tensor([[True, False, True], [True, False, False]])
+    partial_label_loss(logits, sets, 0.0).sum().backward()
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+    assert logits.grad[1].tolist() == pytest.approx([-1.0, 1.0, 0.0], abs=1e-5)

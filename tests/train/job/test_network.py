@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+from edgecell.errors import InputError  # noqa: E402
+from edgecell.train.job.network import (  # noqa: E402
+    GRsNet,
+    get_weights,
+    set_weights,
+)
+from edgecell.train.networks.network import PRESETS, NetworkSpec  # noqa: E402
+from tests.tiny import TINY  # noqa: E402
+
+
+def shaken(spec: NetworkSpec) -> GRsNet:
+    """A network whose batch normalisations are not the identity."""
+    torch.manual_seed(3)
+    network = GRsNet(spec).eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias, std=0.2)
+            torch.nn.init.normal_(module.running_mean, std=0.2)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
+    return network
+
+
+@pytest.mark.parametrize("name", ["grsnet-lite", "grsnet"])
+def test_it_has_the_parameters_of_the_preset(name: str) -> None:
+    weights = get_weights(GRsNet(PRESETS[name]))
+    count = sum(w.size for w in weights.values())
+    assert count == {"grsnet-lite": 1_937_580, "grsnet": 4_813_212}[name]
+
+
+def test_weights_go_out_and_in() -> None:
+    one, other = shaken(TINY), GRsNet(TINY).eval()
+    set_weights(other, get_weights(one))
+    x = torch.randn(2, 3, 33, 33)
+    assert torch.equal(one(x), other(x))
+
+
+def test_weights_of_another_network_are_refused() -> None:
+    with pytest.raises(InputError, match="not those of a grsnet-lite"):
+        set_weights(GRsNet(PRESETS["grsnet-lite"]), get_weights(GRsNet(TINY)))
+
+
+@pytest.mark.parametrize("side", [112, 80])
+@pytest.mark.parametrize("name", ["grsnet-lite", "grsnet", "pointwise"])
+def test_keras_builds_the_same_network(
+    name: str, side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    keras = pytest.importorskip("keras", reason="Keras is not installed")
+    if keras.backend.backend() != "torch":
+        pytest.skip("Keras was imported with another backend")
+    from dataclasses import replace
+
+    from edgecell.train.networks.keras_weights import set_keras_weights
+    from edgecell.train.networks.network import build
+
+    # GhostNet's own kernels: the convolution that strides is a depthwise one.
+    pointwise = replace(TINY, name="pointwise", kernel=1, ratio=2)
+    spec = (PRESETS | {"pointwise": pointwise})[name]
+    model = build(spec, 12, side, framework=keras)
+    network = shaken(spec)
+    set_keras_weights(model, get_weights(network))
+    x = np.random.default_rng(0).normal(size=(3, side, side, 3)).astype(np.float32)
+    with torch.no_grad():
+        ours = network(torch.from_numpy(x).permute(0, 3, 1, 2)).numpy()
+        theirs = model(x, training=False).detach().numpy()
+    assert np.abs(ours - theirs).max() < 1e-5 * np.abs(theirs).max()

@@ -1,0 +1,144 @@
+"""``python -m edgecell.train.job``: trains a GRsNet from packed cells with PyTorch."""
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgecell.errors import EdgecellError, InputError
+
+
+def _shares(
+    ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
+) -> dict[str, float]:
+    """Parses NAME=NUMBER options."""
+    found = {}
+    for text in value:
+        name, equals, number = text.partition("=")
+        try:
+            found[name] = float(number)
+        except ValueError:
+            equals = ""
+        if not (name and equals):
+            raise click.BadParameter(f"'{text}' is not NAME=NUMBER", ctx, param)
+    return found
+
+
+@click.command()
+@click.argument(
+    "packs", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False)
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for checkpoint, history and result.",
+)
+@click.option("--model", help="grsnet-lite or grsnet.  [default: grsnet-lite]")
+@click.option(
+    "--first",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="First weights, from `python -m edgecell.train.job.first`.  [default: random]",
+)
+@click.option("--seconds", type=float, help="Time limit.  [default: 480]")
+@click.option("--steps", type=int, help="Limit in batches.  [default: none]")
+@click.option("--batch-size", type=int, help="Cells a batch.  [default: 40]")
+@click.option("--learning-rate", type=float, help="Highest.  [default: 0.0006]")
+@click.option("--ema", type=float, help="Decay of the averages.  [default: 0.998]")
+@click.option("--seed", type=int, help="Seed of the run.  [default: 1]")
+@click.option("--validate-s", type=float, help="Seconds between validations.")
+@click.option(
+    "--share",
+    "shares",
+    multiple=True,
+    callback=_shares,
+    help="SOURCE=SHARE of the draws; may be repeated.  [default: by size]",
+)
+@click.option("--exclude", multiple=True, help="Source to leave out; may be repeated.")
+@click.option("--device", default="", help="cuda or cpu.  [default: cuda if there]")
+@click.option("--threads", type=int, default=0, help="Processor threads.")
+@click.option("--resume", is_flag=True, help="Go on from the checkpoint in OUT.")
+def command(
+    packs: tuple[Path, ...],
+    out: Path,
+    first: Path | None,
+    device: str,
+    threads: int,
+    resume: bool,
+    **settings: Any,
+) -> None:
+    """Train a GRsNet on PACKS, made by `edgecell data pack`.
+
+    Ends at the time limit, or when the batches are done; OUT then holds result.npz
+    (averaged weights, validation logits) and result.json. A run that was killed goes on
+    with --resume from a checkpoint that is at most a minute old.
+    """
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
+    try:
+        _run(packs, out, first, device, threads, resume, settings)
+    except EdgecellError as e:
+        raise click.ClickException(" ".join(str(e).split())) from e
+
+
+def _run(
+    packs: tuple[Path, ...],
+    out: Path,
+    first: Path | None,
+    device: str,
+    threads: int,
+    resume: bool,
+    settings: dict[str, Any],
+) -> None:
+    from edgecell.optional import require
+
+    torch = require("torch", "torch")
+    from edgecell.data.pack import read_packs
+    from edgecell.files import check_writable, write_atomically
+    from edgecell.image.preprocess import channel_statistics
+    from edgecell.train.job.config import JobConfig
+    from edgecell.train.job.files import CHECKPOINT, SETTINGS, read_first
+    from edgecell.train.job.job import Job
+
+    check_writable(out / CHECKPOINT)
+    if threads:
+        torch.set_num_threads(threads)
+    given = {k: v for k, v in settings.items() if v}
+    if resume:
+        try:
+            state = json.loads((out / SETTINGS).read_text())
+            config = JobConfig.from_dict(state["config"])
+            mean, std = tuple(state["mean"]), tuple(state["std"])
+        except (OSError, ValueError, KeyError, TypeError) as e:
+            raise InputError(f"{out} holds no run to resume ({e})") from e
+        config = replace(config, **given)
+    elif (out / CHECKPOINT).exists():
+        raise InputError(f"{out} holds a run; add --resume, or name another --out")
+    else:
+        try:
+            config = JobConfig(**given)
+        except ValueError as e:
+            raise click.UsageError(str(e)) from e
+    pack = read_packs(packs)
+    weights = None
+    if not resume:
+        if first:
+            weights, mean, std = read_first(first)
+        else:
+            train = [i for i, s in enumerate(pack.splits) if s == "train"]
+            mean, std = channel_statistics(pack.decoded(train))
+        state = {"config": config.to_dict(), "mean": mean, "std": std}
+        write_atomically(out / SETTINGS, json.dumps(state, indent=1) + "\n")
+    name = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    job = Job(config, pack, mean, std, torch.device(name))
+    if resume:
+        job.restore(out)
+    elif weights is not None:
+        job.set_first_weights(weights)
+    job.run(out)
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,63 @@
+"""Files of a job's folder, and of first weights; read without PyTorch."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecell.errors import InputError
+from edgecell.files import write_atomically
+
+CHECKPOINT = "checkpoint.pt"
+RESULT = "result.npz"
+SUMMARY = "result.json"
+HISTORY = "history.csv"
+SETTINGS = "config.json"
+
+Triple = tuple[float, float, float]
+
+
+def read_weights(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Reads weights that a job or `first_weights` wrote.
+
+    Raises:
+        InputError: there is no such file, or it is not of this kind.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {
+                name: archive[name]
+                for name in archive.files
+                if name[:3].isdigit() or name.startswith("head.")
+            }
+    except (OSError, ValueError, EOFError, BadZipFile) as e:
+        raise InputError(f"{path} is not a file of weights ({e})") from e
+
+
+def write_first(
+    path: Path, weights: dict[str, npt.NDArray[Any]], mean: Triple, std: Triple
+) -> None:
+    """Writes first weights as an ``.npz`` file, atomically."""
+    meta = json.dumps({"mean": mean, "std": std}).encode()
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **weights, meta=np.frombuffer(meta, np.uint8))
+    write_atomically(path, buffer.getvalue())
+
+
+def read_first(path: Path) -> tuple[dict[str, npt.NDArray[Any]], Triple, Triple]:
+    """Inverse of `write_first`.
+
+    Raises:
+        InputError: there is no such file, or it is not of this kind.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            weights = {name: archive[name] for name in archive.files}
+        meta = json.loads(weights.pop("meta").tobytes())
+        return weights, tuple(meta["mean"]), tuple(meta["std"])
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as e:
+        raise InputError(f"{path} is not a file of first weights ({e})") from e

@@ -1,0 +1,75 @@
+"""How right a network is on packed cells, by source."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecell.classes import CODES, GROUPS
+
+
+@dataclass(frozen=True)
+class SourceFigures:
+    """Figures of one source.
+
+    Attributes:
+        n: cells.
+        accuracy: share that is called by a class of the cell's set.
+        grouped: the same with the classes of each of `GROUPS` as one.
+        macro_recall: mean over the sets that occur of the share that is right.
+        loss: mean of -log of the probability of the set.
+    """
+
+    n: int
+    accuracy: float
+    grouped: float
+    macro_recall: float
+    loss: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready copy."""
+        return asdict(self)
+
+
+def grouped(sets: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Widens sets (N, C) to whole groups: {BNE} becomes {BNE, SNE}."""
+    wide = sets.copy()
+    for codes in GROUPS.values():
+        members = [CODES.index(code) for code in codes]
+        wide[:, members] |= sets[:, members].any(1, keepdims=True)
+    return wide
+
+
+def judge(
+    logits: npt.NDArray[np.float32],
+    sets: npt.NDArray[np.bool_],
+    sources: Sequence[str],
+) -> dict[str, SourceFigures]:
+    """Figures by source.
+
+    Args:
+        logits: float32 (N, C).
+        sets: bool (N, C).
+        sources: N names.
+    """
+    called = logits.argmax(1)
+    every = np.arange(len(logits))
+    right, group_right = sets[every, called], grouped(sets)[every, called]
+    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
+    p = np.exp(shifted)
+    loss = -np.log(np.maximum((p * sets).sum(1) / p.sum(1), 1e-12))
+    keys = sets @ (1 << np.arange(sets.shape[1]))
+    figures = {}
+    for source in sorted(set(sources)):
+        own = np.asarray(sources) == source
+        recall = [right[own & (keys == k)].mean() for k in np.unique(keys[own])]
+        figures[source] = SourceFigures(
+            n=int(own.sum()),
+            accuracy=float(right[own].mean()),
+            grouped=float(group_right[own].mean()),
+            macro_recall=float(np.mean(recall)),
+            loss=float(loss[own].mean()),
+        )
+    return figures

@@ -1,0 +1,232 @@
+"""GRsNet in PyTorch, layer by layer that of `edgecell.train.networks.network`.
+
+The two are one network: weights move between them in the order in which both build
+their layers. Keras' own PyTorch backend gives the same logits but takes twice the time
+on a processor, since it normalises batches step by step.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.nn import functional
+
+from edgecell.errors import InputError
+from edgecell.train.networks.network import NetworkSpec, hidden_width
+
+Weights = dict[str, npt.NDArray[Any]]
+"""Arrays in Keras' layouts: NNN.kernel, NNN.gamma, NNN.beta, NNN.mean and NNN.variance
+for convolution NNN and its batch normalisation, in the order of building; head.kernel
+and head.bias."""
+
+EPSILON = 1e-3
+MOMENTUM = 0.97
+"""Keras' epsilon, and the momentum that `build` sets."""
+
+
+def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Pixels before and after, as TensorFlow's 'same' padding has them."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+def _pad(x: torch.Tensor, kernel: int, stride: int, value: float) -> torch.Tensor:
+    top, bottom = _same_padding(x.shape[2], kernel, stride)
+    left, right = _same_padding(x.shape[3], kernel, stride)
+    return functional.pad(x, (left, right, top, bottom), value=value)
+
+
+class ConvNorm(nn.Module):
+    """A convolution with 'same' padding, its batch normalisation and maybe a ReLU."""
+
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        kernel: int,
+        stride: int,
+        relu: bool,
+        groups: int = 1,
+    ) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.relu = kernel, stride, relu
+        # At stride 1 'same' padding is symmetric, which the convolution does itself.
+        self.conv = nn.Conv2d(
+            channels,
+            width,
+            kernel,
+            stride,
+            padding=kernel // 2 if stride == 1 else 0,
+            groups=groups,
+            bias=False,
+        )
+        self.norm = nn.BatchNorm2d(width, eps=EPSILON, momentum=1 - MOMENTUM)
+        nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) to (N, width, H / stride, W / stride)."""
+        if self.stride > 1:
+            x = _pad(x, self.kernel, self.stride, 0.0)
+        x = self.norm(self.conv(x))
+        return functional.relu(x, inplace=True) if self.relu else x
+
+
+class Ghost(nn.Module):
+    """A ghost module: primary maps and cheap ones made from them."""
+
+    def __init__(
+        self, channels: int, width: int, stride: int, relu: bool, spec: NetworkSpec
+    ) -> None:
+        super().__init__()
+        primary = width // spec.ratio
+        cheap = primary * (spec.ratio - 1)
+        self.primary = ConvNorm(channels, primary, spec.kernel, stride, relu)
+        self.cheap = ConvNorm(primary, cheap, spec.cheap_kernel, 1, relu, primary)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) to (N, width, H / stride, W / stride)."""
+        primary = self.primary(x)
+        return torch.cat([primary, self.cheap(primary)], 1)
+
+
+class Bottleneck(nn.Module):
+    """A Ghost Bottleneck with its shortcut."""
+
+    def __init__(
+        self, channels: int, width: int, stride: int, spec: NetworkSpec
+    ) -> None:
+        super().__init__()
+        hidden = hidden_width(width, spec)
+        in_primary = stride if spec.kernel > 1 else 1
+        main: list[nn.Module] = [Ghost(channels, hidden, in_primary, True, spec)]
+        if stride > in_primary:
+            main.append(ConvNorm(hidden, hidden, 3, stride, False, hidden))
+        main.append(Ghost(hidden, width, 1, False, spec))
+        self.main = nn.Sequential(*main)
+        self.stride = stride
+        self.shortcut = (
+            ConvNorm(channels, width, 1, 1, False)
+            if channels != width
+            else nn.Identity()
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) to (N, width, H / stride, W / stride)."""
+        y = self.main(x)
+        if self.stride > 1:
+            # 'same' average pooling counts no padding; sides are even here.
+            x = functional.avg_pool2d(x, self.stride, ceil_mode=True)
+        return y + self.shortcut(x)
+
+
+class GRsNet(nn.Module):
+    """GRsNet for standardised images; see `NetworkSpec`."""
+
+    def __init__(self, spec: NetworkSpec, classes: int = 12) -> None:
+        super().__init__()
+        self.spec = spec
+        self.stem = ConvNorm(3, spec.stem_width, spec.stem_kernel, 2, True)
+        blocks = []
+        channels = spec.stem_width
+        for stage in spec.stages:
+            for i in range(stage.blocks):
+                stride = stage.stride if i == 0 else 1
+                blocks.append(Bottleneck(channels, stage.width, stride, spec))
+                channels = stage.width
+        self.blocks = nn.Sequential(*blocks)
+        self.dropout = nn.Dropout(spec.dropout)
+        self.head = nn.Linear(channels, classes)
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """The last feature map: (N, 3, S, S) to (N, K, h, w)."""
+        x = self.stem(x)
+        if self.spec.stem_pool:
+            x = functional.max_pool2d(_pad(x, 3, 2, float("-inf")), 3, 2)
+        return functional.relu(self.blocks(x))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits.
+
+        Args:
+            x: float32 (N, 3, S, S), standardised.
+
+        Returns:
+            float32 (N, C), or the autocast type.
+        """
+        return self.head(self.dropout(self.features(x).mean((2, 3))))
+
+
+def _layers(network: GRsNet) -> Iterator[tuple[str, ConvNorm]]:
+    """Convolutions with their normalisation, named in the order of building."""
+    found = (m for m in network.modules() if isinstance(m, ConvNorm))
+    for i, layer in enumerate(found):
+        yield f"{i:03d}", layer
+
+
+def get_weights(network: GRsNet) -> Weights:
+    """The network's weights as float32 arrays in Keras' layouts."""
+    weights: Weights = {}
+
+    def put(name: str, value: torch.Tensor) -> None:
+        weights[name] = value.detach().float().cpu().numpy().copy()
+
+    for name, layer in _layers(network):
+        kernel = layer.conv.weight
+        if layer.conv.groups > 1:
+            # (C * m, 1, h, w) to (h, w, C, m).
+            groups = layer.conv.groups
+            kernel = kernel.reshape(groups, -1, *kernel.shape[2:]).permute(2, 3, 0, 1)
+        else:
+            kernel = kernel.permute(2, 3, 1, 0)
+        put(f"{name}.kernel", kernel)
+        put(f"{name}.gamma", layer.norm.weight)
+        put(f"{name}.beta", layer.norm.bias)
+        assert layer.norm.running_mean is not None
+        assert layer.norm.running_var is not None
+        put(f"{name}.mean", layer.norm.running_mean)
+        put(f"{name}.variance", layer.norm.running_var)
+    put("head.kernel", network.head.weight.T)
+    put("head.bias", network.head.bias)
+    return weights
+
+
+def set_weights(network: GRsNet, weights: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Puts weights into a network.
+
+    Args:
+        network: of the specification that the weights are for.
+        weights: see `Weights`.
+
+    Raises:
+        InputError: they are another network's.
+    """
+    own = get_weights(network)
+    if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in weights.items()}:
+        raise InputError(
+            f"the weights are not those of a {network.spec.name} with "
+            f"{network.head.out_features} classes"
+        )
+
+    def put(target: torch.Tensor, value: npt.NDArray[Any]) -> None:
+        with torch.no_grad():
+            target.copy_(torch.from_numpy(np.ascontiguousarray(value, np.float32)))
+
+    for name, layer in _layers(network):
+        kernel = weights[f"{name}.kernel"]
+        if layer.conv.groups > 1:
+            h, w = kernel.shape[:2]
+            kernel = kernel.transpose(2, 3, 0, 1).reshape(-1, 1, h, w)
+        else:
+            kernel = kernel.transpose(3, 2, 0, 1)
+        assert layer.norm.running_mean is not None
+        assert layer.norm.running_var is not None
+        put(layer.conv.weight, kernel)
+        put(layer.norm.weight, weights[f"{name}.gamma"])
+        put(layer.norm.bias, weights[f"{name}.beta"])
+        put(layer.norm.running_mean, weights[f"{name}.mean"])
+        put(layer.norm.running_var, weights[f"{name}.variance"])
+    put(network.head.weight, weights["head.kernel"].T)
+    put(network.head.bias, weights["head.bias"])

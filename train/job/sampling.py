@@ -1,0 +1,56 @@
+"""Which cells a batch is made of."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecell.errors import InputError
+
+
+def draw_weights(
+    sources: Sequence[str],
+    sets: npt.NDArray[np.bool_],
+    shares: Mapping[str, float],
+    balance: float,
+) -> npt.NDArray[np.float64]:
+    """Probability of each cell to be drawn.
+
+    Args:
+        sources: N names of sources.
+        sets: bool (N, C), the cells' sets of classes; within a source each set that
+            occurs counts as one class.
+        shares: share of the draws by source, in any unit. Sources that aren't named
+            share what they would have by their size; 0 leaves a source out.
+        balance: classes are drawn in proportion to their size to the power of
+            1 - balance: 0 as they come, 1 equally often.
+
+    Returns:
+        float64 (N,), sum 1.
+
+    Raises:
+        InputError: a share is negative, names a source that has no cell, or leaves
+            nothing to draw.
+    """
+    names = np.asarray(sources)
+    present = set(sources)
+    for source, share in shares.items():
+        if share < 0 or source not in present:
+            raise InputError(
+                f"cannot draw {share:g} from {source}; sources with cells to train on "
+                f"are {', '.join(sorted(present))}"
+            )
+    weights = np.zeros(len(names))
+    keys = sets @ (1 << np.arange(sets.shape[1], dtype=np.int64))
+    for source in present:
+        own = names == source
+        values, inverse, counts = np.unique(
+            keys[own], return_inverse=True, return_counts=True
+        )
+        del values
+        each = counts[inverse] ** -float(balance)
+        share = shares.get(source, 100.0 * own.mean())
+        weights[own] = share * each / each.sum()
+    if not weights.sum() > 0:
+        raise InputError("no source is left to draw cells from")
+    return np.asarray(weights / weights.sum())
