@@ -140,7 +140,8 @@ def command(
     """Train a network on DATA: folders or zip files of cell images.
 
     The directory above an image names its class by code (BNE) or English name
-    (band neutrophil). One image in five is set aside for testing and one in ten for
+    (band neutrophil); NEU, IG and BNE|SNE name sets of classes that the data don't
+    tell apart. One image in five is set aside for testing and one in ten for
     validation, by content, so that the split is the same in every run. Of duplicate
     images one is kept; split.csv in OUT names them all.
 
@@ -175,7 +176,9 @@ def command(
     spread, writes = open_strategy(strategy)
     if writes and not resume and (out / "checkpoints").exists():
         raise InputError(f"{out} holds a run; add --resume, or name another --out")
-    files = read(data).files
+    reading = read(data)
+    reading.warn_of_unlabelled()
+    files = reading.files
     selection = audited(apply_manifest(files, manifest) if manifest else files)
     try:
         best = train(selection, cfg, out, resume, spread, writes)

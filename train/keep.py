@@ -47,7 +47,7 @@ class Keeper:
         trainer: Trainer,
         history: Sequence[EpochResult],
         logits: npt.NDArray[np.float32],
-        y: npt.NDArray[np.int32],
+        sets: npt.NDArray[np.bool_],
     ) -> None:
         """Writes the last epoch's results, and its model if it is the best so far.
 
@@ -55,14 +55,14 @@ class Keeper:
             trainer: with the weights of this epoch.
             history: all epochs up to this one.
             logits: float32 (V, C), of the validation split.
-            y: int32 (V,), its classes.
+            sets: bool (V, C), the classes that its cells may belong to.
         """
         out, last = self._out, history[-1]
         if best_epoch(history) is last:
             model = trainer.final_model()
             record = self._record(trainer.prep, trainer.cfg.model, last, model)
             save_keras(model, out / "model.keras", record)
-            draw_validation(logits, y, out)
+            draw_validation(logits, sets, out)
         # The model first: a run that ends between the two repeats an epoch.
         write_history(out / "history.csv", history)
         learning_curves([asdict(h) for h in history], out / "learning-curves.png")
@@ -87,9 +87,19 @@ class Keeper:
 
 
 def draw_validation(
-    logits: npt.NDArray[np.float32], y: npt.NDArray[np.int32], out: Path
+    logits: npt.NDArray[np.float32], sets: npt.NDArray[np.bool_], out: Path
 ) -> None:
-    """Draws confusion matrix and ROC curves of the validation split into a folder."""
+    """Draws confusion matrix and ROC curves of the validation split into a folder.
+
+    Args:
+        logits: float32 (V, C).
+        sets: bool (V, C); cells that may belong to several classes are left out.
+        out: the folder.
+    """
+    one = sets.sum(1) == 1
+    if not one.any():
+        return
+    logits, y = logits[one], sets[one].argmax(1)
     metrics = require("sklearn.metrics", "train")
     every = list(range(len(CODES)))
     confusion = metrics.confusion_matrix(y, logits.argmax(1), labels=every)

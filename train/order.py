@@ -4,6 +4,20 @@ import numpy as np
 import numpy.typing as npt
 
 
+def set_keys(sets: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
+    """Numbers the different sets of classes.
+
+    Args:
+        sets: bool (N, C).
+
+    Returns:
+        int32 (N,); equal for equal sets, from 0. Sets of one class keep the order of
+        their classes.
+    """
+    bits = sets @ (1 << np.arange(sets.shape[1], dtype=np.int64))
+    return np.asarray(np.unique(bits, return_inverse=True)[1], np.int32)
+
+
 def epoch_order(
     labels: npt.NDArray[np.int32], balance: float, size: int, seed: int, epoch: int
 ) -> npt.NDArray[np.int64]:
@@ -14,7 +28,7 @@ def epoch_order(
     another of its class is seen k times.
 
     Args:
-        labels: int32 (N,), class indices.
+        labels: int32 (N,), numbers of classes, or of sets of classes.
         balance: 0 for the classes as they come, 1 for equal classes.
         size: number of images to draw.
         seed: of the run.

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecell.classes import CODES
-from edgecell.data.dataset import CellFile, labels, load_images
+from edgecell.data.dataset import CellFile, label_sets, load_images, of_one_class
 from edgecell.data.scale import training_view
 from edgecell.errors import InputError
 from edgecell.image.preprocess import Preprocessing, channel_statistics
@@ -27,16 +27,16 @@ class Prepared:
     Attributes:
         prep: the preprocessing, measured on the training images.
         images: uint8 RGB (N, M, M, 3), to train on, with the margin around the crop.
-        y: int32 (N,), their classes.
+        sets: bool (N, C), the classes that each may belong to.
         val_images: uint8 RGB (V, S, S, 3), to validate on.
-        val_y: int32 (V,), their classes.
+        val_sets: bool (V, C), the same of those.
     """
 
     prep: Preprocessing
     images: npt.NDArray[np.uint8]
-    y: npt.NDArray[np.int32]
+    sets: npt.NDArray[np.bool_]
     val_images: npt.NDArray[np.uint8]
-    val_y: npt.NDArray[np.int32]
+    val_sets: npt.NDArray[np.bool_]
 
 
 def by_split(files: Sequence[CellFile]) -> dict[str, list[CellFile]]:
@@ -54,6 +54,14 @@ def by_split(files: Sequence[CellFile]) -> dict[str, list[CellFile]]:
             "validation and two for testing"
         )
     return parts
+
+
+def classes_learned(train: Sequence[CellFile]) -> dict[str, int]:
+    """Training images of each class, in alphabetical order; sets count for none.
+
+    A cell that is 'band or segmented' does not teach what a band is.
+    """
+    return dict(sorted(Counter(f.code for f in of_one_class(train)).items()))
 
 
 def _check_scale(prep: Preprocessing, first: Preprocessing) -> None:
@@ -88,7 +96,7 @@ def prepare(
     Raises:
         InputError: no red cell is found around the training cells.
     """
-    learned = Counter(f.code for f in train)
+    learned = classes_learned(train)
     if len(learned) < len(CODES):
         absent = ", ".join(code for code in CODES if code not in learned)
         logger.warning("no images of %s to train on: the model won't name them", absent)
@@ -100,4 +108,6 @@ def prepare(
     else:
         mean, std = channel_statistics(images)
     prep = replace(prep, mean=mean, std=std)
-    return Prepared(prep, images, labels(train), load_images(val, prep), labels(val))
+    return Prepared(
+        prep, images, label_sets(train), load_images(val, prep), label_sets(val)
+    )

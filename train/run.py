@@ -4,7 +4,6 @@ import json
 import logging
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,8 @@ from edgecell.train.history import EpochResult, peak_memory_mb, read_history
 from edgecell.train.keep import Keeper, best_epoch
 from edgecell.train.kept import keep_for_conversion
 from edgecell.train.networks.models import FIXED_SIZE, model_names
-from edgecell.train.prepare import Prepared, by_split, prepare
+from edgecell.train.order import set_keys
+from edgecell.train.prepare import Prepared, by_split, classes_learned, prepare
 from edgecell.train.resume import checkpoints, list_again, restore_last
 from edgecell.train.trainer import Trainer
 from edgecell.train.weights import first_record
@@ -99,7 +99,9 @@ def train(
     data = prepare(
         parts["train"], parts["val"], cfg, first.preprocessing if first else None
     )
-    trainer = Trainer(cfg, data.prep, data.y, strategy or tf.distribute.get_strategy())
+    trainer = Trainer(
+        cfg, data.prep, data.sets, strategy or tf.distribute.get_strategy()
+    )
     history: list[EpochResult] = []
     if resume and writes:
         list_again(out / "checkpoints")
@@ -115,7 +117,7 @@ def train(
             restore_last(trainer.checkpoint, out / "checkpoints")
             history = read_history(out / "history.csv")[: int(trainer.epoch)]
         else:
-            trainer.set_first_weights(data.images, data.y)
+            trainer.set_first_weights(data.images, data.sets)
         origin = _origin(selection, parts, cfg)
         keeper = Keeper(out, history, origin) if writes else None
         while int(trainer.epoch) < cfg.epochs:
@@ -123,7 +125,7 @@ def train(
             result, logits = run_epoch(trainer, data)
             history.append(result)
             if keeper:
-                keeper.keep(trainer, history, logits, data.val_y)
+                keeper.keep(trainer, history, logits, data.val_sets)
             manager.save()
     return best_epoch(history)
 
@@ -168,7 +170,7 @@ def _origin(
         "own_split": has_own_split(selection),
         "sources": sorted({f.source for f in files}),
         "images": {k: len(v) for k, v in parts.items()},
-        "learned": dict(sorted(Counter(f.code for f in parts["train"]).items())),
+        "learned": classes_learned(parts["train"]),
         "config": cfg.to_dict(),
     }
 
@@ -195,17 +197,18 @@ def run_epoch(
         The figures, and the logits of the validation split, float32 (V, C).
     """
     epoch, began = int(trainer.epoch), time.monotonic()
-    loss, accuracy = trainer.run_epoch(data.images, data.y)
-    logits, y = trainer.logits(data.val_images), data.val_y
-    right = logits.argmax(1) == y
-    recall = np.mean([right[y == c].mean() for c in np.unique(y)])
+    loss, accuracy = trainer.run_epoch(data.images, data.sets)
+    logits, sets = trainer.logits(data.val_images), data.val_sets
+    right = sets[np.arange(len(sets)), logits.argmax(1)]
+    keys = set_keys(sets)
+    recall = np.mean([right[keys == k].mean() for k in np.unique(keys)])
     result = EpochResult(
         epoch=epoch + 1,
         view_size=trainer.view_size(epoch),
         learning_rate=float(trainer.optimizer.learning_rate),
         loss=loss,
         accuracy=accuracy,
-        val_loss=float(_losses(logits, y).mean()),
+        val_loss=float(_losses(logits, sets).mean()),
         val_accuracy=float(right.mean()),
         val_macro_recall=float(recall),
         seconds=time.monotonic() - began,
@@ -223,7 +226,8 @@ def run_epoch(
 
 
 def _losses(
-    logits: npt.NDArray[np.float32], y: npt.NDArray[np.int32]
+    logits: npt.NDArray[np.float32], sets: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.float64]:
-    probabilities = softmax(logits, 1.0)[np.arange(len(y)), y]
-    return -np.log(np.maximum(probabilities, 1e-12))
+    """-log of the probability that each cell is of one of its classes: float64 (N,)."""
+    probabilities = (softmax(logits, 1.0) * sets).sum(1)
+    return np.asarray(-np.log(np.maximum(probabilities, 1e-12)))

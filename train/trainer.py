@@ -14,7 +14,7 @@ from edgecell.image.preprocess import Preprocessing, standardise
 from edgecell.train.augment import augment
 from edgecell.train.config import TrainConfig
 from edgecell.train.networks.models import FIXED_SIZE, build_model
-from edgecell.train.order import epoch_order
+from edgecell.train.order import epoch_order, set_keys
 from edgecell.train.weights import load_teacher, set_first_weights
 
 if TYPE_CHECKING:
@@ -33,6 +33,29 @@ def _standardised(x: "tf.Tensor", prep: Preprocessing) -> "tf.Tensor":
 
     mean, std = (np.array(v, np.float32) for v in (prep.mean, prep.std))
     return (tf.cast(x, tf.float32) - mean) / std
+
+
+def partial_label_loss(
+    logits: "tf.Tensor", sets: "tf.Tensor", smoothing: float
+) -> "tf.Tensor":
+    """-log of the probability that a cell is of one of its classes, smoothed.
+
+    For sets of one class this is cross-entropy with label smoothing.
+
+    Args:
+        logits: float32 (N, C).
+        sets: bool (N, C), at least one class in each row.
+        smoothing: share of the label that is spread over all classes, in [0, 1).
+
+    Returns:
+        float32 (N,).
+    """
+    import tensorflow as tf
+
+    log_p = tf.nn.log_softmax(logits)
+    # The lowest float stands for a probability of 0: infinity has no gradient.
+    inside = tf.reduce_logsumexp(tf.where(sets, log_p, log_p.dtype.min), 1)
+    return -(1 - smoothing) * inside - smoothing * tf.reduce_mean(log_p, 1)
 
 
 def plateau_rate(rate: float, val_losses: Sequence[float]) -> float:
@@ -67,7 +90,7 @@ class Trainer:
         self,
         cfg: TrainConfig,
         prep: Preprocessing,
-        y: npt.NDArray[np.int32],
+        sets: npt.NDArray[np.bool_],
         strategy: "tf.distribute.Strategy",
     ) -> None:
         """Makes the network.
@@ -75,7 +98,7 @@ class Trainer:
         Args:
             cfg: the settings.
             prep: how an image becomes an input.
-            y: int32 (N,), classes of the training images.
+            sets: bool (N, C), the classes that each training image may belong to.
             strategy: how to spread the work; `tf.distribute.get_strategy()` for
                 one device.
         """
@@ -84,8 +107,8 @@ class Trainer:
 
         keras.utils.set_random_seed(cfg.seed)
         self.cfg, self.prep, self.strategy = cfg, prep, strategy
-        present = len(np.unique(y))
-        self.epoch_images = cfg.images_per_class * present or len(y)
+        present = len(np.unique(set_keys(sets)))
+        self.epoch_images = cfg.images_per_class * present or len(sets)
         self.steps = max(1, self.epoch_images // cfg.batch_size)
         size = prep.input_size if cfg.model in FIXED_SIZE else None
         with strategy.scope():
@@ -125,7 +148,7 @@ class Trainer:
         )
 
     def set_first_weights(
-        self, images: npt.NDArray[np.uint8], y: npt.NDArray[np.int32]
+        self, images: npt.NDArray[np.uint8], sets: npt.NDArray[np.bool_]
     ) -> None:
         """Sets the weights that ``init`` names; without it they are random.
 
@@ -133,11 +156,11 @@ class Trainer:
 
         Args:
             images: uint8 (N, M, M, 3).
-            y: int32 (N,).
+            sets: bool (N, C).
 
         Raises: see `edgecell.train.weights.set_first_weights`.
         """
-        batches = islice(self.batches(images, y, 0), STATISTICS_BATCHES)
+        batches = islice(self.batches(images, sets, 0), STATISTICS_BATCHES)
         views = (_standardised(x, self.prep) for x, _ in batches)
         with self.strategy.scope():
             set_first_weights(self.model, self.cfg.init, self.prep, views)
@@ -158,17 +181,15 @@ class Trainer:
         )
 
     def _replica_step(
-        self, x: "tf.Tensor", y: "tf.Tensor"
+        self, x: "tf.Tensor", sets: "tf.Tensor"
     ) -> tuple["tf.Tensor", "tf.Tensor"]:
         """One replica's share of a batch: sums of loss and right answers."""
         import tensorflow as tf
 
         cfg = self.cfg
-        smooth = cfg.label_smoothing
-        target = tf.one_hot(y, len(CODES)) * (1 - smooth) + smooth / len(CODES)
         with tf.GradientTape() as tape:
             logits = self.model(_standardised(x, self.prep), training=True)
-            loss = tf.nn.softmax_cross_entropy_with_logits(target, logits)
+            loss = partial_label_loss(logits, sets, cfg.label_smoothing)
             if self.teacher:
                 network, prep = self.teacher
                 t = cfg.distillation_temperature
@@ -182,18 +203,18 @@ class Trainer:
             mean = tf.reduce_sum(loss) / cfg.batch_size
         variables = self.model.trainable_variables
         self.optimizer.apply(tape.gradient(mean, variables), variables)
-        right = tf.equal(tf.argmax(logits, 1, tf.int32), y)
+        right = tf.gather(sets, tf.argmax(logits, 1), axis=1, batch_dims=1)
         return tf.reduce_sum(loss), tf.reduce_sum(tf.cast(right, tf.float32))
 
     def _train_step(
-        self, x: "tf.Tensor", y: "tf.Tensor"
+        self, x: "tf.Tensor", sets: "tf.Tensor"
     ) -> tuple["tf.Tensor", "tf.Tensor"]:
         """One batch on all replicas: sums of loss and right answers."""
         import tensorflow as tf
 
         loss, right = (
             self.strategy.reduce("SUM", sums, axis=None)
-            for sums in self.strategy.run(self._replica_step, (x, y))
+            for sums in self.strategy.run(self._replica_step, (x, sets))
         )
         # A short memory at the start: early weights are worth forgetting.
         step = tf.cast(self.optimizer.iterations, tf.float32)
@@ -222,40 +243,42 @@ class Trainer:
         return self.cfg.small_size if small else self.prep.input_size
 
     def batches(
-        self, images: npt.NDArray[np.uint8], y: npt.NDArray[np.int32], epoch: int
+        self, images: npt.NDArray[np.uint8], sets: npt.NDArray[np.bool_], epoch: int
     ) -> "tf.data.Dataset":
         """Augmented batches of one epoch.
 
         Args:
             images: uint8 (N, M, M, 3).
-            y: int32 (N,).
+            sets: bool (N, C).
             epoch: number of the epoch.
 
         Returns:
-            A dataset of (uint8 (B, S, S, 3), int32 (B,)).
+            A dataset of (uint8 (B, S, S, 3), bool (B, C)).
         """
         import tensorflow as tf
 
         cfg, size = self.cfg, self.view_size(epoch)
-        order = epoch_order(y, cfg.balance, self.epoch_images, cfg.seed, epoch)
+        keys = set_keys(sets)
+        order = epoch_order(keys, cfg.balance, self.epoch_images, cfg.seed, epoch)
 
-        def views() -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[np.int32]]]:
+        def views() -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]]:
             scale = self.prep.input_size / size
             for step in range(self.steps):
                 chosen = order[step * cfg.batch_size : (step + 1) * cfg.batch_size]
                 seed = (cfg.seed, epoch, step)
-                yield augment(images[chosen], size, scale, seed, cfg.augment), y[chosen]
+                drawn = augment(images[chosen], size, scale, seed, cfg.augment)
+                yield drawn, sets[chosen]
 
         return tf.data.Dataset.from_generator(
             views,
             output_signature=(
                 tf.TensorSpec((None, size, size, 3), tf.uint8),
-                tf.TensorSpec((None,), tf.int32),
+                tf.TensorSpec((None, len(CODES)), tf.bool),
             ),
         ).prefetch(2)
 
     def run_epoch(
-        self, images: npt.NDArray[np.uint8], y: npt.NDArray[np.int32]
+        self, images: npt.NDArray[np.uint8], sets: npt.NDArray[np.bool_]
     ) -> tuple[float, float]:
         """Trains one epoch.
 
@@ -264,7 +287,7 @@ class Trainer:
         """
         epoch = int(self.epoch)
         name = f"epoch {epoch + 1}/{self.cfg.epochs}"
-        batches = self.batches(images, y, epoch)
+        batches = self.batches(images, sets, epoch)
         loss_sum = right_sum = 0.0
         seen = 0
         with tqdm(batches, name, self.steps, disable=None, leave=False) as progress:

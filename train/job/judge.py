@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecell.classes import CODES, GROUPS
+from edgecell.train.order import set_keys
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def judge(
     shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
     p = np.exp(shifted)
     loss = -np.log(np.maximum((p * sets).sum(1) / p.sum(1), 1e-12))
-    keys = sets @ (1 << np.arange(sets.shape[1]))
+    keys = set_keys(sets)
     figures = {}
     for source in sorted(set(sources)):
         own = np.asarray(sources) == source

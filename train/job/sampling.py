@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecell.errors import InputError
+from edgecell.train.order import set_keys
 
 
 def draw_weights(
@@ -41,14 +42,11 @@ def draw_weights(
                 f"are {', '.join(sorted(present))}"
             )
     weights = np.zeros(len(names))
-    keys = sets @ (1 << np.arange(sets.shape[1], dtype=np.int64))
+    keys = set_keys(sets)
     for source in present:
         own = names == source
-        values, inverse, counts = np.unique(
-            keys[own], return_inverse=True, return_counts=True
-        )
-        del values
-        each = counts[inverse] ** -float(balance)
+        sizes = np.bincount(keys[own])
+        each = sizes[keys[own]] ** -float(balance)
         share = shares.get(source, 100.0 * own.mean())
         weights[own] = share * each / each.sum()
     if not weights.sum() > 0:

@@ -5,7 +5,6 @@ unfolded again: with the mean and variance of what the convolution puts out, the
 network's logits are the file's, and training may go on as from the original.
 """
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,18 +16,13 @@ from edgecell.errors import InputError
 from edgecell.model.graph import read_graph, real_values
 from edgecell.model.kerasfile import HEAD_LAYER
 from edgecell.model.modelfile import read_tflite
+from edgecell.train.networks.keras_weights import building_order
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
 Array = npt.NDArray[Any]
-
-
-def _place(name: str) -> tuple[int, ...] | None:
-    """Sorts batch normalisations: Keras numbers them in the order of building."""
-    found = re.search(r"batch_normalization((?:_\d+)*)", name)
-    return tuple(int(n) for n in found[1].split("_")[1:]) if found else None
 
 
 def _convolutions(flatbuffer: bytes) -> tuple[list[tuple[Array, Array]], Array]:
@@ -48,7 +42,7 @@ def _convolutions(flatbuffer: bytes) -> tuple[list[tuple[Array, Array]], Array]:
         weights = [graph.stored(t) for t in operator.inputs[1:]]
         kernel, *bias = (real_values(flatbuffer, t) for t in weights)
         names = (t.name for t in (*operator.outputs, *weights))
-        place = next((p for p in map(_place, names) if p is not None), None)
+        place = next((p for p in map(building_order, names) if p is not None), None)
         if place is None:
             head = kernel
         else:
@@ -76,7 +70,7 @@ def load_tflite(model: "keras.Model", path: Path, views: Iterable["tf.Tensor"]) 
     made_by = {id(layer.output): layer for layer in model.layers}
     norms = sorted(
         (x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)),
-        key=lambda layer: _place(layer.name) or (),
+        key=lambda layer: building_order(layer.name) or (),
     )
     if len(norms) != len(convolutions):
         raise InputError(
