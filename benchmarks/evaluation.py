@@ -216,7 +216,7 @@ def evaluate(path: Path, files: Sequence[CellFile]) -> Answers:
         raise InputError("there are no images to evaluate on in this split")
     record = read_record(path)
     y = labels(files, record.codes)
-    images = load_images(files, record.preprocessing)
+    images = load_images(files, record.preprocessing, crops=record.crops)
     logits = predict(path, images).logits
     probabilities = softmax(logits, record.temperature)
     reasons = [review_reasons(x, record) for x in logits] if record.review else None

@@ -95,7 +95,9 @@ def robustness(path: Path, files: Sequence[CellFile]) -> list[Condition]:
     y = labels(files, record.codes)
     rows = []
     for name, level, change in CONDITIONS:
-        images = load_images(files, record.preprocessing, change=change)
+        images = load_images(
+            files, record.preprocessing, change=change, crops=record.crops
+        )
         right = predict(path, images).logits.argmax(1) == y
         recalls = [right[y == c].mean() for c in np.unique(y)]
         rows.append(

@@ -24,7 +24,14 @@ from edgecell.convert.layers import LayerReport, layer_reports
 from edgecell.convert.microscopes import describe
 from edgecell.convert.target import Target, TargetRun, check_versions, run_on_target
 from edgecell.convert.verify import prove
-from edgecell.data.dataset import CellFile, Split, dataset_hash, labels, load_images
+from edgecell.data.dataset import (
+    CellFile,
+    Split,
+    dataset_hash,
+    labels,
+    load_images,
+    of_one_class,
+)
 from edgecell.errors import InputError
 from edgecell.image.preprocess import standardise
 from edgecell.model.decision import fit_review, review_reasons
@@ -134,20 +141,28 @@ def convert(
     keras_model, record = load_keras(model)
     scheme, prep = request.scheme, record.preprocessing
     draws = [
-        calibration_set(files, record.learned, request.calibration_size, seed)
+        calibration_set(
+            of_one_class(files), record.learned, request.calibration_size, seed
+        )
         for seed in (request.seed, request.seed + 1)
         if scheme.name in CALIBRATED
     ]
-    held_out = [f for f in files if f.split == "val"]
-    judged = [f for f in files if f.split == request.split]
+    # A set of classes gives neither a confidence nor a review rule.
+    known = of_one_class(files)
+    held_out = [f for f in known if f.split == "val"]
+    judged = [f for f in known if f.split == request.split]
     if not held_out or not judged:
         raise InputError(
             "the data have no image of the validation split to fit the confidence on, "
             f"or none of '{request.split}' to measure on; give the data that the model "
             "was trained on"
         )
-    y, images = labels(held_out, record.codes), load_images(held_out, prep)
-    judged_images = images if judged == held_out else load_images(judged, prep)
+
+    def seen(chosen: Sequence[CellFile]) -> npt.NDArray[np.uint8]:
+        return load_images(chosen, prep, crops=record.crops)
+
+    y, images = labels(held_out, record.codes), seen(held_out)
+    judged_images = images if judged == held_out else seen(judged)
     before = predict_keras(keras_model, prep, judged_images)
     with ExitStack() as stack:
         saved = stack.enter_context(exported(deployed(keras_model)))
@@ -158,8 +173,7 @@ def convert(
             record = replace(record, head_bias=tuple(float(b) for b in bias))
             saved = stack.enter_context(exported(deployed(keras_model)))
         made = [
-            to_tflite(saved, scheme, standardise(load_images(draw, prep), prep))
-            for draw in draws
+            to_tflite(saved, scheme, standardise(seen(draw), prep)) for draw in draws
         ]
         flatbuffer, *others = made or [to_tflite(saved, scheme)]
     check_versions(prove(flatbuffer, scheme), request.target)

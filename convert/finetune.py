@@ -96,7 +96,9 @@ def fine_tune(
         job = Path(folder)
         np.save(
             job / "images.npy",
-            load_images(chosen, record.preprocessing, TrainConfig.margin),
+            load_images(
+                chosen, record.preprocessing, TrainConfig.margin, crops=record.crops
+            ),
         )
         np.savez(job / "weights.npz", *model.get_weights())
         settings = {

@@ -74,7 +74,7 @@ def _features(
     """Pooled features, float32 (N, K), an interpreter for each core."""
     cores = min(os.cpu_count() or 1, len(files))
     classifiers = [Classifier(path) for _ in range(cores)]
-    prep = classifiers[0].record.preprocessing
+    record = classifiers[0].record
     rows: list[npt.NDArray[np.float32]] = [np.empty(0, np.float32)] * len(files)
     with (
         ThreadPoolExecutor(cores) as pool,
@@ -84,6 +84,7 @@ def _features(
         def work(first: int) -> None:
             for i in range(first, len(files), cores):
                 image = decode(files[i].data, files[i].name)
+                prep = record.preprocessing_of(files[i].source)
                 rng = np.random.default_rng(int(files[i].sha256[:8], 16))
                 view = as_found(image, prep, rng) if jitter else cell_image(image, prep)
                 rows[i] = classifiers[first].classify(view, features=True).pooled

@@ -356,6 +356,7 @@ def load_images(
     prep: Preprocessing,
     margin: float = 1.0,
     change: Callable[[Rgb], Image] | None = None,
+    crops: Mapping[str, float] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Decodes and crops images on all cores.
 
@@ -364,16 +365,19 @@ def load_images(
         prep: the model's preprocessing.
         margin: see `cell_image`.
         change: applied to each image as it was decoded, before the crop.
+        crops: by source, the crop fractions that differ from ``prep``'s.
 
     Returns:
         uint8 RGB (N, S, S, 3), S = round(input_size * margin).
     """
     side = round(prep.input_size * margin)
     images = np.empty((len(files), side, side, 3), np.uint8)
+    own = {s: replace(prep, crop_fraction=crop) for s, crop in (crops or {}).items()}
 
     def load(i: int) -> None:
         image = decode(files[i].data, files[i].name)
-        images[i] = cell_image(Rgb(change(image)) if change else image, prep, margin)
+        image = Rgb(change(image)) if change else image
+        images[i] = cell_image(image, own.get(files[i].source, prep), margin)
 
     with ThreadPoolExecutor() as pool:
         done = pool.map(load, range(len(files)))

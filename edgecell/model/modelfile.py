@@ -137,6 +137,21 @@ class ModelRecord:
         images = self.training.get("learned", self.codes)
         return tuple(code for code in self.codes if code in images)
 
+    @property
+    def crops(self) -> dict[str, float]:
+        """Crop fractions of sources whose images show more or less of the field."""
+        return dict(self.training.get("crops", {}))
+
+    def preprocessing_of(self, source: str) -> Preprocessing:
+        """How training cut out the cells of a source.
+
+        Args:
+            source: name of a source; one that was not trained on is cut out as most
+                are.
+        """
+        crop = self.crops.get(source, self.preprocessing.crop_fraction)
+        return replace(self.preprocessing, crop_fraction=crop)
+
     def to_json(self) -> str:
         """The record as JSON text."""
         return json.dumps(asdict(self), indent=1, sort_keys=True)

@@ -274,3 +274,14 @@ def test_any_name_can_be_printed(drawn_cells: Path, tmp_path: Path) -> None:
     (file,) = read([tmp_path]).files
     assert file.source == r"caf\udce9"
     assert file.name.endswith(r"caf\udce9/BA/\x1b[2J.png")
+
+
+def test_a_source_of_another_scale_has_a_crop_of_its_own(drawn_cells: Path) -> None:
+    from dataclasses import replace
+
+    files = scan([drawn_cells])[:3]
+    closer = [replace(f, source="closer") for f in files]
+    both = load_images([*files, *closer], PREP, crops={"closer": 0.5})
+    assert np.array_equal(both[:3], load_images(files, PREP))
+    own = replace(PREP, crop_fraction=0.5)
+    assert np.array_equal(both[3:], load_images(files, own))

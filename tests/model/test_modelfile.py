@@ -61,6 +61,15 @@ def test_round_trip(model: Path) -> None:
     assert record.sealed
 
 
+def test_a_source_of_another_scale_keeps_its_crop(tmp_path: Path) -> None:
+    trained = replace(RECORD, training={"crops": {"raabin": 0.73}})
+    write_tflite(tmp_path / "m.tflite", FLATBUFFER, trained)
+    _, record = read_tflite(tmp_path / "m.tflite")
+    assert record.preprocessing_of("raabin") == replace(PREP, crop_fraction=0.73)
+    assert record.preprocessing_of("elsewhere") == PREP
+    assert RECORD.preprocessing_of("raabin") == PREP
+
+
 def test_equal_models_are_equal_files(model: Path, tmp_path: Path) -> None:
     write_tflite(tmp_path / "again.tflite", FLATBUFFER, RECORD)
     assert (tmp_path / "again.tflite").read_bytes() == model.read_bytes()
