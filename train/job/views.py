@@ -38,6 +38,12 @@ class ViewConfig:
         coarsest: lowest resolution as a share of the view's, in (0, 1].
         jpeg: share compressed as a JPEG would.
         noise: largest standard deviation of noise, share of full scale.
+        borrow: share of the views that take on, in part, the stain of another cell of
+            the batch, which may come from another microscope: no class can then be
+            told by the colour of the microscope that it came from.
+        mild: share of the views that stray a quarter as far in zoom and stain, and are
+            neither blurred, coarse, compressed nor noisy: the known microscopes as they
+            are.
     """
 
     turn: float = 0.5
@@ -56,6 +62,8 @@ class ViewConfig:
     coarsest: float = 0.45
     jpeg: float = 0.25
     noise: float = 0.03
+    borrow: float = 0.25
+    mild: float = 0.4
 
     def __post_init__(self) -> None:
         if min(getattr(self, f.name) for f in fields(self)) < 0:
@@ -64,8 +72,14 @@ class ViewConfig:
             raise ValueError("coarsest must be in (0, 1]")
 
 
-NO_CHANGE = ViewConfig(*(0.0,) * 11, coarse=0.0, coarsest=1.0, jpeg=0.0, noise=0.0)
+NO_CHANGE = ViewConfig(**{f.name: 0.0 for f in fields(ViewConfig)} | {"coarsest": 1.0})
 """The middle of the image as it is."""
+
+_MILD = 0.25
+"""How far a mild view strays, as a share of the others."""
+
+_LEAST_DENSITY = 0.01
+"""Density added in every direction, so that stains of blank images can be compared."""
 
 
 class Views:
@@ -93,13 +107,15 @@ class Views:
         Returns:
             float32 (N, 3, S, S) in 0..255, channels_last in memory.
         """
+        n = len(images)
+        mild = self._uniform(n, low=0.0) < self.config.mild
         x = images.permute(0, 3, 1, 2).float() / 255
-        x = self._turned(x, scale)
-        x = torch.exp(-self._stained(-torch.log(x.clamp(min=DARKEST))))
-        x = self._blurred(x)
-        x = self._coarse(x)
-        x = self._developed(x)
-        x = self._compressed(x)
+        x = self._turned(x, scale, mild)
+        x = torch.exp(-self._stained(-torch.log(x.clamp(min=DARKEST)), mild))
+        x = self._blurred(x, mild)
+        x = self._coarse(x, mild)
+        x = self._developed(x, mild)
+        x = self._compressed(x, mild)
         return (x.clamp(0, 1) * 255).contiguous(memory_format=torch.channels_last)
 
     def _uniform(
@@ -111,11 +127,14 @@ class Views:
     def _normal(self, *shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=self.generator, device=self.device)
 
-    def _some(self, n: int, share: float) -> torch.Tensor:
-        """Indices of a random share of n images."""
-        return torch.nonzero(self._uniform(n, low=0.0) < share)[:, 0]
+    def _some(self, share: float, mild: torch.Tensor) -> torch.Tensor:
+        """Indices of a random share of the images that are not mild."""
+        drawn = self._uniform(len(mild), low=0.0) < share
+        return torch.nonzero(drawn & ~mild)[:, 0]
 
-    def _turned(self, x: torch.Tensor, scale: float) -> torch.Tensor:
+    def _turned(
+        self, x: torch.Tensor, scale: float, mild: torch.Tensor
+    ) -> torch.Tensor:
         """Turns, mirrors, zooms and shifts; mirrored beyond the border."""
         cfg, n, side = self.config, len(x), x.shape[-1]
         any_angle = self._uniform(n) * torch.pi
@@ -125,7 +144,7 @@ class Views:
         if not cfg.turn and not cfg.mirror:
             angle = torch.zeros_like(angle)
         mirror = torch.where(self._uniform(n, low=0.0) < cfg.mirror, -1.0, 1.0)
-        zoom = scale * torch.exp(cfg.zoom * self._uniform(n))
+        zoom = scale * torch.exp(cfg.zoom * _reach(mild) * self._uniform(n))
         reach = self.size / side * zoom
         a, b = reach * torch.cos(angle), reach * torch.sin(angle)
         shift = 2 * cfg.shift * self.size * scale / side * self._uniform(n, 2)
@@ -143,20 +162,50 @@ class Views:
             x, grid, "bilinear", padding_mode="reflection", align_corners=False
         )
 
-    def _stained(self, density: torch.Tensor) -> torch.Tensor:
+    def _stained(self, density: torch.Tensor, mild: torch.Tensor) -> torch.Tensor:
         """Changes optical densities (natural log): stain, lamp and uneven light."""
         cfg, n = self.config, len(density)
-        mixing = torch.eye(3, device=self.device) + cfg.mix * self._normal(n, 3, 3)
+        reach = _reach(mild).view(n, 1, 1)
+        own = torch.eye(3, device=self.device)
+        mixing = own + cfg.mix * reach * self._normal(n, 3, 3)
         gain = torch.exp(
-            cfg.stain * self._normal(n, 3, 1) + cfg.strength * self._normal(n, 1, 1)
+            cfg.stain * reach * self._normal(n, 3, 1)
+            + cfg.strength * reach * self._normal(n, 1, 1)
         )
         mixing = mixing * gain
-        flat = torch.bmm(mixing, density.flatten(2))
-        flat = flat + cfg.density * self._normal(n, 3, 1)
+        flat = density.flatten(2)
+        if cfg.borrow:
+            mixing = mixing @ self._borrowed(flat, mild)
+        flat = mixing @ flat + cfg.density * reach * self._normal(n, 3, 1)
         density = flat.view_as(density)
         if cfg.uneven:
-            density = density + self._light(n)
+            density = density + reach[..., None] * self._light(n)
         return density
+
+    def _borrowed(self, density: torch.Tensor, mild: torch.Tensor) -> torch.Tensor:
+        """Maps that give some images, in part, the stain of another one.
+
+        Each is the optimal transport between the second moments of the densities of
+        both. It has no offset, so bare glass stays bare.
+
+        Args:
+            density: float32 (N, 3, pixels).
+            mild: bool (N,), images that keep their own stain.
+
+        Returns:
+            float32 (N, 3, 3).
+        """
+        n = len(density)
+        own = torch.eye(3, device=self.device)
+        moments = density @ density.transpose(1, 2) / density.shape[2]
+        moments = moments + _LEAST_DENSITY**2 * own
+        donors = torch.randperm(n, generator=self.generator, device=self.device)
+        root = _power(moments, 0.5)
+        back = _power(moments, -0.5)
+        there = back @ _power(root @ moments[donors] @ root, 0.5) @ back
+        takes = (self._uniform(n, low=0.0) < self.config.borrow) & ~mild
+        amount = (takes * self._uniform(n, low=0.0)).view(n, 1, 1)
+        return (1 - amount) * own + amount * there
 
     def _light(self, n: int) -> torch.Tensor:
         """Density of uneven light: a slope across the view and a dark rim."""
@@ -169,9 +218,9 @@ class Views:
         field = self.config.uneven / 2 * (0.5 * across + 0.5 * rim)
         return field[:, None]
 
-    def _blurred(self, x: torch.Tensor) -> torch.Tensor:
+    def _blurred(self, x: torch.Tensor, mild: torch.Tensor) -> torch.Tensor:
         """Puts some images out of focus, each by a deviation of its own."""
-        chosen = self._some(len(x), self.config.blur)
+        chosen = self._some(self.config.blur, mild)
         if not len(chosen) or not self.config.blur_px:
             return x
         sigma = self._uniform(len(chosen), 1, low=0.3) * self.config.blur_px
@@ -186,9 +235,9 @@ class Views:
         part = functional.conv2d(part, kernel.view(-1, 1, width, 1), groups=groups)
         return x.index_copy(0, chosen, part.view(len(chosen), *x.shape[1:]))
 
-    def _coarse(self, x: torch.Tensor) -> torch.Tensor:
+    def _coarse(self, x: torch.Tensor, mild: torch.Tensor) -> torch.Tensor:
         """Takes some images at a lower resolution, the same for all of a batch."""
-        chosen = self._some(len(x), self.config.coarse)
+        chosen = self._some(self.config.coarse, mild)
         share = float(self._uniform(1, low=self.config.coarsest))
         small = round(self.size * share)
         if not len(chosen) or small >= self.size:
@@ -199,25 +248,39 @@ class Views:
         part = functional.interpolate(part, (self.size, self.size), mode="bilinear")
         return x.index_copy(0, chosen, part)
 
-    def _developed(self, x: torch.Tensor) -> torch.Tensor:
+    def _developed(self, x: torch.Tensor, mild: torch.Tensor) -> torch.Tensor:
         """The camera's gamma and noise."""
         cfg, n = self.config, len(x)
         if cfg.gamma:
-            gamma = torch.exp(cfg.gamma * self._normal(n, 1, 1, 1))
+            reach = _reach(mild).view(n, 1, 1, 1)
+            gamma = torch.exp(cfg.gamma * reach * self._normal(n, 1, 1, 1))
             x = x.clamp(min=DARKEST / 4).pow(gamma)
         if cfg.noise:
             level = cfg.noise * self._uniform(n, 1, 1, 1, low=0.0) ** 2
+            level = level * ~mild.view(n, 1, 1, 1)
             x = x + level * self._normal(*x.shape)
         return x
 
-    def _compressed(self, x: torch.Tensor) -> torch.Tensor:
+    def _compressed(self, x: torch.Tensor, mild: torch.Tensor) -> torch.Tensor:
         """What JPEG leaves of some images: 8x8 cosines, coarsely quantised."""
-        chosen = self._some(len(x), self.config.jpeg)
+        chosen = self._some(self.config.jpeg, mild)
         if not len(chosen):
             return x
         step = torch.exp(self._uniform(len(chosen), low=0.0, high=3.0)) / 255
         part = jpeg_like(x[chosen].clamp(0, 1), step)
         return x.index_copy(0, chosen, part)
+
+
+def _reach(mild: torch.Tensor) -> torch.Tensor:
+    """How far each view strays: float32 (N,), 1 or less for mild ones."""
+    return torch.where(mild, _MILD, 1.0)
+
+
+def _power(symmetric: torch.Tensor, exponent: float) -> torch.Tensor:
+    """Powers of positive definite matrices: float32 (N, 3, 3)."""
+    values, vectors = torch.linalg.eigh(symmetric)
+    powers = values.clamp(min=_LEAST_DENSITY**4) ** exponent
+    return (vectors * powers[:, None, :]) @ vectors.transpose(1, 2)
 
 
 def _cosines(device: torch.device) -> torch.Tensor:

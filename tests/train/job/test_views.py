@@ -55,6 +55,7 @@ def test_a_view_is_a_function_of_the_seed() -> None:
         {"coarse": 1.0, "coarsest": 0.1},
         {"jpeg": 1.0},
         {"noise": 0.05},
+        {"borrow": 1.0},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -82,12 +83,41 @@ def test_quarter_turns_and_mirrors_keep_every_pixel() -> None:
 
 def test_bare_glass_stays_bare_under_another_stain() -> None:
     drawn = Views(
-        replace(NO_CHANGE, mix=0.3, stain=0.5, strength=0.5),
+        replace(NO_CHANGE, mix=0.3, stain=0.5, strength=0.5, borrow=1.0),
         8,
         torch.Generator().manual_seed(1),
     )
-    white = torch.full((4, 8, 8, 3), 255, dtype=torch.uint8)
-    assert drawn(white).min() > 254.9
+    cells = torch.full((4, 8, 8, 3), 255, dtype=torch.uint8)
+    cells[:, 2:6, 2:6] = torch.tensor([120, 60, 150], dtype=torch.uint8)
+    assert drawn(cells)[:, :, [0, 0, 7, 7], [0, 7, 0, 7]].min() > 254.9
+
+
+def test_a_borrowed_stain_lies_between_the_cell_s_own_and_another_s() -> None:
+    cells = torch.full((2, 8, 8, 3), 255, dtype=torch.uint8)
+    cells[0, 2:6, 2:6] = torch.tensor([200, 40, 200], dtype=torch.uint8)
+    cells[1, 2:6, 2:6] = torch.tensor([60, 120, 220], dtype=torch.uint8)
+    stains = cells[:, 4, 4].float()
+    low, high = stains.min(0).values, stains.max(0).values
+    changed = 0
+    for seed in range(12):
+        generator = torch.Generator().manual_seed(seed)
+        found = Views(replace(NO_CHANGE, borrow=1.0), 8, generator)(cells)[:, :, 4, 4]
+        assert (found > low - 8).all()
+        assert (found < high + 8).all()
+        changed += int(((found - stains).abs().max(1).values > 10).sum())
+    # Half of the draws name the cell itself as the other.
+    assert 6 <= changed <= 18
+
+
+def test_mild_views_stray_less() -> None:
+    plain = views(NO_CHANGE)
+    far = replace(ViewConfig(), turn=0.0, mirror=0.0, zoom=0.0, shift=0.0)
+    strays = [
+        float((views(replace(far, mild=share)) - plain).abs().mean())
+        for share in (0.0, 0.5, 1.0)
+    ]
+    assert strays[2] < strays[1] < strays[0]
+    assert strays[2] < 0.5 * strays[0]
 
 
 def test_coarse_quantisation_loses_detail_and_keeps_the_mean() -> None:
