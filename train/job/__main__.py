@@ -4,11 +4,16 @@ import json
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgecell.errors import EdgecellError, InputError
+
+if TYPE_CHECKING:
+    from edgecell.train.job.config import JobConfig
+    from edgecell.train.job.files import Triple
+    from edgecell.train.job.job import Job
 
 
 def _shares(
@@ -96,48 +101,70 @@ def _run(
 
     torch = require("torch", "torch")
     from edgecell.data.pack import read_packs
-    from edgecell.files import check_writable, write_atomically
-    from edgecell.image.preprocess import channel_statistics
-    from edgecell.train.job.config import JobConfig
-    from edgecell.train.job.files import CHECKPOINT, SETTINGS, read_first
+    from edgecell.files import check_writable
+    from edgecell.train.job.files import CHECKPOINT
     from edgecell.train.job.job import Job
 
     check_writable(out / CHECKPOINT)
     if threads:
         torch.set_num_threads(threads)
-    given = {k: v for k, v in settings.items() if v}
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    given = {name: value for name, value in settings.items() if value}
     if resume:
-        try:
-            state = json.loads((out / SETTINGS).read_text())
-            config = JobConfig.from_dict(state["config"])
-            mean, std = tuple(state["mean"]), tuple(state["std"])
-        except (OSError, ValueError, KeyError, TypeError) as e:
-            raise InputError(f"{out} holds no run to resume ({e})") from e
-        config = replace(config, **given)
-    elif (out / CHECKPOINT).exists():
-        raise InputError(f"{out} holds a run; add --resume, or name another --out")
-    else:
-        try:
-            config = JobConfig(**given)
-        except ValueError as e:
-            raise click.UsageError(str(e)) from e
-    pack = read_packs(packs)
-    weights = None
-    if not resume:
-        if first:
-            weights, mean, std = read_first(first)
-        else:
-            train = [i for i, s in enumerate(pack.splits) if s == "train"]
-            mean, std = channel_statistics(pack.decoded(train))
-        state = {"config": config.to_dict(), "mean": mean, "std": std}
-        write_atomically(out / SETTINGS, json.dumps(state, indent=1) + "\n")
-    name = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    job = Job(config, pack, mean, std, torch.device(name))
-    if resume:
+        config, mean, std = _settings_of(out)
+        job = Job(replace(config, **given), read_packs(packs), mean, std, place)
         job.restore(out)
-    elif weights is not None:
-        job.set_first_weights(weights)
+    else:
+        job = _started(packs, out, first, given, place)
     job.run(out)
+
+
+def _settings_of(out: Path) -> tuple["JobConfig", "Triple", "Triple"]:
+    """Settings of the run in a folder, mean and deviation of its input."""
+    from edgecell.train.job.config import JobConfig
+    from edgecell.train.job.files import SETTINGS
+
+    try:
+        state = json.loads((out / SETTINGS).read_text())
+        config = JobConfig.from_dict(state["config"])
+        return config, tuple(state["mean"]), tuple(state["std"])
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise InputError(f"{out} holds no run to resume ({e})") from e
+
+
+def _started(
+    packs: tuple[Path, ...],
+    out: Path,
+    first: Path | None,
+    given: dict[str, Any],
+    place: Any,
+) -> "Job":
+    """A new job, whose settings are written into its folder."""
+    from edgecell.data.pack import read_packs
+    from edgecell.files import write_atomically
+    from edgecell.image.preprocess import channel_statistics
+    from edgecell.train.job.config import JobConfig
+    from edgecell.train.job.files import CHECKPOINT, SETTINGS, read_first
+    from edgecell.train.job.job import Job
+
+    if (out / CHECKPOINT).exists():
+        raise InputError(f"{out} holds a run; add --resume, or name another --out")
+    try:
+        config = JobConfig(**given)
+    except ValueError as e:
+        raise click.UsageError(str(e)) from e
+    pack = read_packs(packs)
+    if first:
+        weights, mean, std = read_first(first)
+    else:
+        train = [i for i, split in enumerate(pack.splits) if split == "train"]
+        mean, std = channel_statistics(pack.decoded(train))
+    job = Job(config, pack, mean, std, place)
+    if first:
+        job.set_first_weights(weights)
+    state = {"config": config.to_dict(), "mean": mean, "std": std}
+    write_atomically(out / SETTINGS, json.dumps(state, indent=1) + "\n")
+    return job
 
 
 if __name__ == "__main__":

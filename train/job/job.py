@@ -7,6 +7,7 @@ import logging
 import math
 import platform
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,12 @@ from tqdm import tqdm
 from edgecell.data.pack import Pack
 from edgecell.errors import InputError
 from edgecell.files import write_atomically
+from edgecell.train.job.cells import dealt
 from edgecell.train.job.config import JobConfig
 from edgecell.train.job.files import CHECKPOINT, HISTORY, RESULT, SUMMARY
 from edgecell.train.job.judge import SourceFigures, judge
 from edgecell.train.job.loss import partial_label_loss
 from edgecell.train.job.network import GRsNet, Weights, get_weights, set_weights
-from edgecell.train.job.sampling import draw_weights
 from edgecell.train.job.views import Views
 from edgecell.train.networks.network import PRESETS
 
@@ -54,6 +55,8 @@ class Job:
 
     Attributes:
         config: the settings.
+        train: cells to train on.
+        val: cells to validate on.
         network: the network in training.
         averaged: exponential moving average of its weights and statistics.
         step: batches seen.
@@ -87,47 +90,42 @@ class Job:
             )
         self.config, self.device = config, device
         self.mean, self.std = mean, std
-        splits, sources = np.array(pack.splits), np.array(pack.sources)
-        used = ~np.isin(sources, config.exclude)
-        train = np.flatnonzero(used & (splits == "train"))
-        val = np.flatnonzero(used & (splits == "val"))
-        if not len(train) or not len(val):
-            raise InputError("the packed files hold no cells to train or validate on")
-        weights = draw_weights(
-            sources[train].tolist(), pack.sets[train], config.shares, config.balance
+        self.train, self.val = dealt(
+            pack, config.exclude, config.shares, config.balance, device
         )
-        self.size = pack.prep.input_size
-        self.images = torch.from_numpy(pack.decoded(train.tolist())).to(device)
-        self.sets = torch.from_numpy(pack.sets[train]).to(device)
-        self.weights = torch.from_numpy(weights).float().to(device)
-        self.train_sources = sources[train].tolist()
-        self.val_images = pack.crops_of(val.tolist())
-        self.val_sets = pack.sets[val]
-        self.val_sources = sources[val].tolist()
-        self.val_hashes = [pack.hashes[i] for i in val]
-
         torch.manual_seed(config.seed)
-        spec, classes = PRESETS[config.model], len(pack.codes)
-        layout: Any = {"memory_format": torch.channels_last}
-        self.network = GRsNet(spec, classes).to(device).to(**layout)
-        self.averaged = GRsNet(spec, classes).to(device).to(**layout).eval()
-        kernels = [p for p in self.network.parameters() if p.ndim > 1]
-        others = [p for p in self.network.parameters() if p.ndim <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": kernels, "weight_decay": config.weight_decay},
-                {"params": others, "weight_decay": 0.0},
-            ],
-            lr=config.learning_rate,
-            fused=True,
+        self.network, self.averaged = (
+            self._built(len(pack.codes)),
+            self._built(len(pack.codes)).eval(),
         )
+        self.optimizer = self._optimizer()
         self.generator = torch.Generator(device).manual_seed(config.seed)
-        self.views = Views(config.views, self.size, self.generator)
+        self.views = Views(config.views, pack.prep.input_size, self.generator)
         self._mean = torch.tensor(mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(std, device=device).view(1, 3, 1, 1)
         self.step = 0
         self.trained_s = 0.0
         self.history: list[dict[str, Any]] = []
+
+    def _built(self, classes: int) -> GRsNet:
+        """A network with random weights on the device."""
+        network = GRsNet(PRESETS[self.config.model], classes).to(self.device)
+        layout: Any = {"memory_format": torch.channels_last}
+        return network.to(**layout)
+
+    def _optimizer(self) -> torch.optim.AdamW:
+        """AdamW; biases and normalisations have no reason to be small."""
+        decays = {True: self.config.weight_decay, False: 0.0}
+        groups = [
+            {
+                "params": [
+                    p for p in self.network.parameters() if (p.ndim > 1) == kernel
+                ],
+                "weight_decay": decay,
+            }
+            for kernel, decay in decays.items()
+        ]
+        return torch.optim.AdamW(groups, lr=self.config.learning_rate, fused=True)
 
     def set_first_weights(self, weights: Mapping[str, npt.NDArray[Any]]) -> None:
         """Starts from other weights than random ones; see `set_weights`."""
@@ -153,13 +151,13 @@ class Job:
             group["lr"] = rate
         self.network.train()
         chosen = torch.multinomial(
-            self.weights, cfg.batch_size, True, generator=self.generator
+            self.train.weights, cfg.batch_size, True, generator=self.generator
         )
         with torch.no_grad():
-            x = (self.views(self.images[chosen]) - self._mean) / self._std
+            x = (self.views(self.train.images[chosen]) - self._mean) / self._std
         with self._autocast():
             logits = self.network(x)
-        sets = self.sets[chosen]
+        sets = self.train.sets[chosen]
         loss = partial_label_loss(logits.float(), sets, cfg.smoothing).mean()
         self.optimizer.zero_grad()
         loss.backward()
@@ -209,7 +207,8 @@ class Job:
         Returns:
             Figures of the validation split by source.
         """
-        found = judge(self.logits(self.val_images), self.val_sets, self.val_sources)
+        val = self.val
+        found = judge(self.logits(val.images), val.sets, val.sources)
         row: dict[str, Any] = {
             "step": self.step,
             "seconds": round(self.trained_s, 1),
@@ -331,15 +330,12 @@ class Job:
             buffer,
             allow_pickle=False,
             **weights,
-            val_logits=self.logits(self.val_images),
-            val_sets=self.val_sets,
-            val_sources=np.array(self.val_sources),
-            val_hashes=np.array(self.val_hashes),
+            val_logits=self.logits(self.val.images),
+            val_sets=self.val.sets,
+            val_sources=np.array(self.val.sources),
+            val_hashes=np.array(self.val.hashes),
         )
         write_atomically(out / RESULT, buffer.getvalue())
-        counts: dict[str, int] = {}
-        for source in self.train_sources:
-            counts[source] = counts.get(source, 0) + 1
         summary = {
             "config": self.config.to_dict(),
             "mean": self.mean,
@@ -347,7 +343,7 @@ class Job:
             "step": self.step,
             "seconds": self.trained_s,
             "cells": self.step * self.config.batch_size,
-            "trained_on": dict(sorted(counts.items())),
+            "trained_on": dict(sorted(Counter(self.train.sources).items())),
             "val": {source: f.to_dict() for source, f in found.items()},
             "device": device_name(self.device),
             "torch": torch.__version__,

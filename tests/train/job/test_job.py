@@ -44,7 +44,7 @@ def test_ten_steps_write_everything_that_is_needed_to_judge(
     with np.load(tmp_path / "result.npz") as result:
         assert result["val_logits"].shape == (48, 12)
         assert np.isfinite(result["val_logits"]).all()
-        assert result["val_hashes"].tolist() == run.val_hashes
+        assert result["val_hashes"].tolist() == list(run.val.hashes)
     summary = json.loads((tmp_path / "result.json").read_text())
     assert summary["step"] == 10
     assert summary["trained_on"] == {"here": 84, "there": 84}
@@ -89,9 +89,9 @@ def test_excluded_sources_are_neither_trained_nor_validated_on(
     pack: Pack, tiny_preset: str
 ) -> None:
     run = job(pack, replace(config(tiny_preset), exclude=("there",)))
-    assert set(run.train_sources) == set(run.val_sources) == {"here"}
+    assert set(run.train.sources) == set(run.val.sources) == {"here"}
     test = {h for h, s in zip(pack.hashes, pack.splits, strict=True) if s == "test"}
-    assert not test & set(run.val_hashes)
+    assert not test & set(run.val.hashes)
 
 
 def test_a_time_limit_ends_the_run(
