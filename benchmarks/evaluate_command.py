@@ -61,7 +61,7 @@ def table(e: "Evaluation") -> str:
     auc = "-" if e.macro_auc is None else f"{e.macro_auc:.4f}"
     lines = [
         f"{e.n} images: accuracy {100 * e.accuracy:.1f} %, macro recall "
-        f"{100 * e.macro_recall:.1f} %, macro F1 {100 * e.macro_f1:.1f} %, "
+        f"{_percent(e.macro_recall, 0)} %, macro F1 {_percent(e.macro_f1, 0)} %, "
         f"macro AUC {auc}",
         f"95 % interval of the accuracy {100 * e.accuracy_ci95[0]:.1f} to "
         f"{100 * e.accuracy_ci95[1]:.1f} %, calibration error {100 * e.ece:.1f} %",
@@ -77,11 +77,19 @@ def table(e: "Evaluation") -> str:
             f"{code:<8}{f.n:>6}{_percent(f.precision, 11)}{_percent(f.recall)}"
             f"{_percent(f.f1)}{auc:>9}"
         )
-    lines += ["", f"{'source':<16}{'n':>6}{'accuracy':>10}{'macro recall':>14}"]
+    if e.per_set:
+        lines += ["", f"{'one of':<16}{'n':>6}{'right':>10}"]
+    lines += [
+        f"{label:<16}{f.n:>6}{_percent(f.right, 10)}" for label, f in e.per_set.items()
+    ]
+    lines += [
+        "",
+        f"{'source':<16}{'n':>6}{'accuracy':>10}{'merged':>10}{'macro recall':>14}",
+    ]
     for name, s in e.per_source.items():
         lines.append(
             f"{name:<16}{s['n']:>6}{_percent(s['accuracy'], 10)}"
-            f"{_percent(s['macro_recall'], 14)}"
+            f"{_percent(s['grouped_accuracy'], 10)}{_percent(s['macro_recall'], 14)}"
         )
     lines += ["", "confusion matrix (rows true, columns predicted)"]
     lines.append(" " * 5 + "".join(f"{c:>5}" for c in e.classes))

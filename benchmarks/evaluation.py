@@ -1,15 +1,15 @@
 """How right a model is on labelled images."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from edgecell.classes import GROUPS
-from edgecell.data.dataset import CellFile, labels, load_images
+from edgecell.classes import GROUPS, SEPARATOR
+from edgecell.data.dataset import CellFile, label_sets, load_images
 from edgecell.errors import InputError
 from edgecell.model.decision import review_reasons
 from edgecell.model.modelfile import ModelRecord
@@ -17,6 +17,7 @@ from edgecell.model.predict import predict, read_record
 from edgecell.model.probabilities import softmax
 from edgecell.optional import require
 from edgecell.plots import cell_sheet, confusion_matrix, roc_curves
+from edgecell.train.order import set_keys
 
 ECE_BINS = 15
 SHEET_CELLS = 64
@@ -42,10 +43,25 @@ class ClassFigures:
 
 
 @dataclass(frozen=True)
+class SetFigures:
+    """Figures of the images that may belong to any class of a set.
+
+    Attributes:
+        n: images.
+        right: share that is called by a class of the set.
+    """
+
+    n: int
+    right: float
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Figures of a model on a set of labelled images.
 
-    Means over classes ('macro') leave out classes without an image in the data.
+    An image whose label is a set of classes ('BNE|SNE') is right if it is called by any
+    of them. Figures by class, means over classes ('macro') and the confusion matrix are
+    of the images of one known class; they leave out classes without an image.
 
     Attributes:
         n: images.
@@ -62,15 +78,17 @@ class Evaluation:
         accepted_right: share of those that is right.
         review_reasons: cells by the kind of reason why a person should look.
         per_class: figures by class code.
-        per_source: n, accuracy and macro_recall by source.
+        per_set: figures by set, of labels that are sets of classes.
+        per_source: n, accuracy, grouped_accuracy and macro_recall by source; here a set
+            counts as a class.
         confusion: rows true class, columns predicted class.
         classes: class codes, the order of ``confusion``.
     """
 
     n: int
     accuracy: float
-    macro_recall: float
-    macro_f1: float
+    macro_recall: float | None
+    macro_f1: float | None
     macro_auc: float | None
     accuracy_ci95: tuple[float, float]
     grouped_accuracy: float
@@ -79,6 +97,7 @@ class Evaluation:
     accepted_right: float | None
     review_reasons: dict[str, int]
     per_class: dict[str, ClassFigures]
+    per_set: dict[str, SetFigures]
     per_source: dict[str, dict[str, float]]
     confusion: list[list[int]]
     classes: list[str]
@@ -112,22 +131,63 @@ def _bootstrap(right: npt.NDArray[np.bool_]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def figures(
-    y: npt.NDArray[np.int32],
-    probabilities: npt.NDArray[np.float64],
-    sources: Sequence[str],
-    codes: Sequence[str],
-    reasons: Sequence[tuple[str, ...]] | None = None,
-) -> Evaluation:
-    """Computes the figures, with scikit-learn's metrics.
+def _grouped(
+    sets: npt.NDArray[np.bool_], codes: Sequence[str]
+) -> npt.NDArray[np.bool_]:
+    """Sets (N, C) widened to whole groups: {BNE} becomes {BNE, SNE}."""
+    wide = sets.copy()
+    for group in GROUPS.values():
+        members = [codes.index(code) for code in group if code in codes]
+        wide[:, members] |= sets[:, members].any(1, keepdims=True)
+    return wide
 
-    Args:
-        y: int32 (N,), true class indices, N >= 1.
-        probabilities: float64 (N, C).
-        sources: N names.
-        codes: C class codes.
-        reasons: what `review_reasons` says of each cell; None without a rule.
-    """
+
+def _per_source(
+    sets: npt.NDArray[np.bool_],
+    right: npt.NDArray[np.bool_],
+    group_right: npt.NDArray[np.bool_],
+    sources: Sequence[str],
+) -> dict[str, dict[str, float]]:
+    keys = set_keys(sets)
+    found = {}
+    for source in sorted(set(sources)):
+        here = np.array([s == source for s in sources])
+        recalls = [right[here & (keys == k)].mean() for k in np.unique(keys[here])]
+        found[source] = {
+            "n": int(here.sum()),
+            "accuracy": float(right[here].mean()),
+            "grouped_accuracy": float(group_right[here].mean()),
+            "macro_recall": float(np.mean(recalls)),
+        }
+    return found
+
+
+def _per_set(
+    sets: npt.NDArray[np.bool_],
+    right: npt.NDArray[np.bool_],
+    codes: Sequence[str],
+) -> dict[str, SetFigures]:
+    by_label: dict[str, list[bool]] = {}
+    for row, is_right in zip(sets, right, strict=True):
+        if row.sum() > 1:
+            label = SEPARATOR.join(codes[int(c)] for c in np.flatnonzero(row))
+            by_label.setdefault(label, []).append(bool(is_right))
+    return {
+        label: SetFigures(len(answers), float(np.mean(answers)))
+        for label, answers in sorted(by_label.items())
+    }
+
+
+def _per_class(
+    y: npt.NDArray[np.int64],
+    probabilities: npt.NDArray[np.float64],
+    codes: Sequence[str],
+) -> tuple[dict[str, ClassFigures], list[list[int]]]:
+    """Figures by class and the confusion matrix of images of one known class."""
+    if not len(y):
+        nothing = ClassFigures(0, None, None, None, None)
+        zeros = np.zeros((len(codes), len(codes)), int)
+        return dict.fromkeys(codes, nothing), zeros.tolist()
     metrics = require("sklearn.metrics", "evaluate")
     predicted = probabilities.argmax(1)
     every = list(range(len(codes)))
@@ -149,37 +209,54 @@ def figures(
             if auc
             else None,
         )
-    present = n > 0
-    aucs = [f.auc for f in per_class.values() if f.auc is not None]
-    right = predicted == y
-    groups = {code: name for name, members in GROUPS.items() for code in members}
-    group = np.array([groups.get(code, code) for code in codes])
-    per_source = {}
-    for source in sorted(set(sources)):
-        here = np.array([s == source for s in sources])
-        recalls = [right[here & (y == c)].mean() for c in np.unique(y[here])]
-        per_source[source] = {
-            "n": int(here.sum()),
-            "accuracy": float(right[here].mean()),
-            "macro_recall": float(np.mean(recalls)),
-        }
-    taken = np.array([reasons is not None and not reasons[i] for i in range(len(y))])
+    return per_class, confusion.tolist()
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    there = [v for v in values if v is not None]
+    return float(np.mean(there)) if there else None
+
+
+def figures(
+    sets: npt.NDArray[np.bool_],
+    probabilities: npt.NDArray[np.float64],
+    sources: Sequence[str],
+    codes: Sequence[str],
+    reasons: Sequence[tuple[str, ...]] | None = None,
+) -> Evaluation:
+    """Computes the figures, with scikit-learn's metrics.
+
+    Args:
+        sets: bool (N, C), the classes that each image may belong to, N >= 1.
+        probabilities: float64 (N, C).
+        sources: N names.
+        codes: C class codes.
+        reasons: what `review_reasons` says of each cell; None without a rule.
+    """
+    rows, predicted = np.arange(len(sets)), probabilities.argmax(1)
+    right = sets[rows, predicted]
+    group_right = _grouped(sets, codes)[rows, predicted]
+    one = sets.sum(1) == 1
+    per_class, confusion = _per_class(sets[one].argmax(1), probabilities[one], codes)
+    of_classes = per_class.values()
+    taken = np.array([reasons is not None and not reasons[i] for i in range(len(sets))])
     kinds = Counter(kind.partition(":")[0] for cell in reasons or () for kind in cell)
     return Evaluation(
-        n=len(y),
+        n=len(sets),
         accuracy=float(right.mean()),
-        macro_recall=float(recall[present].mean()),
-        macro_f1=float(f1[present].mean()),
-        macro_auc=float(np.mean(aucs)) if aucs else None,
+        macro_recall=_mean(f.recall for f in of_classes),
+        macro_f1=_mean(f.f1 for f in of_classes),
+        macro_auc=_mean(f.auc for f in of_classes),
         accuracy_ci95=_bootstrap(right),
-        grouped_accuracy=float((group[predicted] == group[y]).mean()),
+        grouped_accuracy=float(group_right.mean()),
         ece=expected_calibration_error(probabilities.max(1), right),
         accepted=float(taken.mean()) if reasons is not None else None,
         accepted_right=float(right[taken].mean()) if taken.any() else None,
         review_reasons=dict(kinds),
         per_class=per_class,
-        per_source=per_source,
-        confusion=confusion.tolist(),
+        per_set=_per_set(sets, right, codes),
+        per_source=_per_source(sets, right, group_right, sources),
+        confusion=confusion,
         classes=list(codes),
     )
 
@@ -192,7 +269,7 @@ class Answers:
         record: the model's.
         files: N images.
         images: uint8 RGB (N, S, S, 3), as the network sees them.
-        y: int32 (N,), true class indices.
+        sets: bool (N, C), the classes that each image may belong to.
         probabilities: float64 (N, C).
         figures: computed from these.
     """
@@ -200,7 +277,7 @@ class Answers:
     record: ModelRecord
     files: Sequence[CellFile]
     images: npt.NDArray[np.uint8]
-    y: npt.NDArray[np.int32]
+    sets: npt.NDArray[np.bool_]
     probabilities: npt.NDArray[np.float64]
     figures: Evaluation
 
@@ -215,14 +292,14 @@ def evaluate(path: Path, files: Sequence[CellFile]) -> Answers:
     if not files:
         raise InputError("there are no images to evaluate on in this split")
     record = read_record(path)
-    y = labels(files, record.codes)
+    sets = label_sets(files, record.codes)
     images = load_images(files, record.preprocessing, crops=record.crops)
     logits = predict(path, images).logits
     probabilities = softmax(logits, record.temperature)
     reasons = [review_reasons(x, record) for x in logits] if record.review else None
     sources = [f.source for f in files]
-    found = figures(y, probabilities, sources, record.codes, reasons)
-    return Answers(record, files, images, y, probabilities, found)
+    found = figures(sets, probabilities, sources, record.codes, reasons)
+    return Answers(record, files, images, sets, probabilities, found)
 
 
 def draw(answers: Answers, folder: Path) -> None:
@@ -239,12 +316,15 @@ def draw(answers: Answers, folder: Path) -> None:
     """
     codes = answers.record.codes
     confusion_matrix(answers.figures.confusion, codes, folder / "confusion.png")
-    roc_curves(answers.y, answers.probabilities, codes, folder / "roc.png")
-    called, sure = answers.probabilities.argmax(1), answers.probabilities.max(1)
-    wrong = np.flatnonzero(called != answers.y)
+    sets, probabilities = answers.sets, answers.probabilities
+    one = sets.sum(1) == 1
+    if one.any():
+        roc_curves(sets[one].argmax(1), probabilities[one], codes, folder / "roc.png")
+    called, sure = probabilities.argmax(1), probabilities.max(1)
+    wrong = np.flatnonzero(~sets[np.arange(len(sets)), called])
     worst = wrong[np.argsort(-sure[wrong], kind="stable")][:SHEET_CELLS]
     titles = [
-        f"truth {codes[answers.y[i]]}\ncalled {codes[called[i]]} {sure[i]:.0%}"
+        f"truth {answers.files[i].code}\ncalled {codes[called[i]]} {sure[i]:.0%}"
         for i in worst
     ]
     if len(worst):

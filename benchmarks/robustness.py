@@ -7,10 +7,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edgecell.data.dataset import CellFile, labels, load_images
+from edgecell.data.dataset import CellFile, label_sets, load_images
 from edgecell.errors import InputError
 from edgecell.image.preprocess import Image
 from edgecell.model.predict import predict, read_record
+from edgecell.train.order import set_keys
 
 Change = Callable[[Image], Image]
 
@@ -92,14 +93,15 @@ def robustness(path: Path, files: Sequence[CellFile]) -> list[Condition]:
     if not files:
         raise InputError("there are no images to evaluate on in this split")
     record = read_record(path)
-    y = labels(files, record.codes)
+    sets = label_sets(files, record.codes)
+    keys, every = set_keys(sets), np.arange(len(sets))
     rows = []
     for name, level, change in CONDITIONS:
         images = load_images(
             files, record.preprocessing, change=change, crops=record.crops
         )
-        right = predict(path, images).logits.argmax(1) == y
-        recalls = [right[y == c].mean() for c in np.unique(y)]
+        right = sets[every, predict(path, images).logits.argmax(1)]
+        recalls = [right[keys == k].mean() for k in np.unique(keys)]
         rows.append(
             Condition(name, level, float(right.mean()), float(np.mean(recalls)))
         )

@@ -16,8 +16,35 @@ from tests.factories import SAMPLES
 
 KEYS = (
     "n accuracy macro_recall macro_f1 macro_auc accuracy_ci95 grouped_accuracy ece "
-    "accepted accepted_right review_reasons per_class per_source confusion classes"
+    "accepted accepted_right review_reasons per_class per_set per_source "
+    "confusion classes"
 )
+
+
+def one_hot(y: np.ndarray, classes: int) -> np.ndarray:
+    return np.asarray(np.eye(classes, dtype=bool)[y])
+
+
+def test_sets_are_right_by_any_of_their_classes() -> None:
+    codes = ["BNE", "EO", "SNE"]
+    sets = np.array([[1, 0, 1], [1, 0, 1], [0, 1, 0], [1, 0, 0]], bool)
+    p = np.eye(3)[[2, 1, 1, 2]]
+    e = figures(sets, p, ["far", "far", "near", "near"], codes)
+    assert (e.n, e.accuracy, e.grouped_accuracy) == (4, 0.5, 0.75)
+    assert {k: (s.n, s.right) for k, s in e.per_set.items()} == {"BNE|SNE": (2, 0.5)}
+    assert {k: f.n for k, f in e.per_class.items()} == {"BNE": 1, "EO": 1, "SNE": 0}
+    assert e.macro_recall == 0.5
+    assert e.confusion == [[0, 0, 1], [0, 1, 0], [0, 0, 0]]
+    assert e.per_source["far"] == {
+        "n": 2,
+        "accuracy": 0.5,
+        "grouped_accuracy": 0.5,
+        "macro_recall": 0.5,
+    }
+    assert e.per_source["near"]["grouped_accuracy"] == 1.0
+    alone = figures(sets[:2], p[:2], ["far", "far"], codes)
+    assert (alone.macro_recall, alone.macro_auc) == (None, None)
+    assert alone.confusion == [[0] * 3] * 3
 
 
 def test_figures_by_hand() -> None:
@@ -33,7 +60,7 @@ def test_figures_by_hand() -> None:
             [0.5, 0.1, 0.4, 0.0],
         ]
     )
-    e = figures(y, p, ["x", "x", "x", "x", "y", "y"], ["A", "B", "C", "D"])
+    e = figures(one_hot(y, 4), p, ["x", "x", "x", "x", "y", "y"], ["A", "B", "C", "D"])
     assert e.n == 6
     assert e.accuracy == pytest.approx(4 / 6)
     assert e.confusion == [[2, 1, 0, 0], [0, 2, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
@@ -55,6 +82,7 @@ def test_figures_by_hand() -> None:
     assert e.per_source["x"] == {
         "n": 4,
         "accuracy": 0.75,
+        "grouped_accuracy": 0.75,
         "macro_recall": pytest.approx((2 / 3 + 1) / 2),
     }
     assert e.per_source["y"]["accuracy"] == 0.5
@@ -71,9 +99,12 @@ def test_calibration_error_by_hand() -> None:
 def test_the_interval_covers_and_narrows() -> None:
     p = np.eye(2)[[0] * 90 + [1] * 10]
     y = np.zeros(100, np.int32)
-    small = figures(y, p, ["s"] * 100, ["BNE", "SNE"])
+    small = figures(one_hot(y, 2), p, ["s"] * 100, ["BNE", "SNE"])
     large = figures(
-        np.tile(y, 100), np.tile(p, (100, 1)), ["s"] * 10_000, ["BNE", "SNE"]
+        one_hot(np.tile(y, 100), 2),
+        np.tile(p, (100, 1)),
+        ["s"] * 10_000,
+        ["BNE", "SNE"],
     )
     # 1.96 standard errors of 0.9 at n = 100 are 0.059, at n = 10,000 0.0059.
     assert small.accuracy_ci95 == pytest.approx((0.841, 0.959), abs=0.015)
@@ -149,14 +180,14 @@ def test_accepted_cells_by_hand() -> None:
     y = np.array([0, 0, 1, 1], np.int32)
     p = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.1, 0.9]])
     reasons = [(), (), ("several classes possible: A, B", "out of distribution"), ()]
-    e = figures(y, p, ["x"] * 4, ["A", "B"], reasons)
+    e = figures(one_hot(y, 2), p, ["x"] * 4, ["A", "B"], reasons)
     assert e.accepted == 0.75
     assert e.accepted_right == pytest.approx(2 / 3)
     assert e.review_reasons == {
         "several classes possible": 1,
         "out of distribution": 1,
     }
-    without = figures(y, p, ["x"] * 4, ["A", "B"])
+    without = figures(one_hot(y, 2), p, ["x"] * 4, ["A", "B"])
     assert (without.accepted, without.accepted_right) == (None, None)
 
 
