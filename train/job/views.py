@@ -39,8 +39,8 @@ class ViewConfig:
         jpeg: share compressed as a JPEG would.
         noise: largest standard deviation of noise, share of full scale.
         borrow: share of the views that take on, in part, the stain of another cell of
-            the batch, which may come from another microscope: no class can then be
-            told by the colour of the microscope that it came from.
+            the batch, which may come from another microscope: a class is then less
+            easily told by the colour of the microscope that it came from.
         mild: share of the views that stray a quarter as far in zoom and stain, and are
             neither blurred, coarse, compressed nor noisy: the known microscopes as they
             are.
