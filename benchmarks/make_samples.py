@@ -45,8 +45,9 @@ HEADER = """# The samples and where they come from
 
 Written by `python -m edgecell.benchmarks make-samples`; the data sets' own bytes,
 renamed. No cell here was seen in training: all cells lie in the test split of
-`edgecell.data.dataset.split_of`, and so do those in the PBC frames. The frames from
-Raabin, BCCD and BCD come from microscopes that training never saw at all.
+`edgecell.data.dataset.split_of`, and so do those in the PBC frames. Raabin and
+BCCD are among the training data, so cells of their frames may have been seen. BCD comes
+from a microscope that training never saw.
 
 Cells were drawn by their hash, not by how well they are recognised. The label is in
 the name; it is the data set's, not ours.
