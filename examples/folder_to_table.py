@@ -23,6 +23,8 @@ def main(folder: str) -> None:
         review = "; ".join(cell.reasons)
         table.writerow((path.name, cell.code, f"{cell.probability:.3f}", review))
 
+    print(edgecell.RESEARCH_USE, file=sys.stderr)
+
 
 if __name__ == "__main__":
     main(sys.argv[1])

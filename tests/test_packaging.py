@@ -66,7 +66,7 @@ def test_the_architecture_draws_the_contracts(contract: str, package: str) -> No
     ]
     layers = setup()[f"importlinter:contract:{contract}"]["layers"].split("\n")
     held = [
-        {room.strip().removeprefix(f"{package}.") for room in layer.split(":")}
+        {room.strip().removeprefix(f"{package}.") for room in layer.split("|")}
         for layer in layers
         if layer
     ]

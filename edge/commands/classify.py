@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 _NAMES = {c.code: c.name for c in CLASSES}
 _HEADER = f"{'class':<24}{'conf.':>6}  {'runner-up':<10}{'image':<32}to review"
+_LIMITS = (
+    "One image does not tell the microscope: classes hold only for those that the "
+    "model knows."
+)
 _COLUMNS = ("image", "class", "probability", "runner_up", "review", "error")
 
 
@@ -203,7 +207,9 @@ def command(
         "runtime": str(classifier.runtime),
         "images": rows,
     }
-    report("\n".join([_HEADER, *map(_line, rows), RESEARCH_USE]), data, json_file)
+    report(
+        "\n".join([_HEADER, *map(_line, rows), _LIMITS, RESEARCH_USE]), data, json_file
+    )
     unreadable = sum("error" in row for row in rows)
     if unreadable:
         raise InputError(f"{unreadable} of {len(rows)} images could not be classified")
