@@ -324,7 +324,10 @@ def decode_seen(crop: bytes) -> Rgb:
     Raises:
         InputError: it is damaged.
     """
-    return to_rgb(decode(crop, "the stored crop"))
+    try:
+        return to_rgb(decode(crop, "its crop"))
+    except InputError as e:
+        raise InputError("its crop is damaged") from e
 
 
 @contextmanager
