@@ -29,7 +29,6 @@ from edgecell.image.preprocess import Bgr
 
 _KINDS = {"white": WHITE, "platelet": PLATELET}
 _RED_CELL_TOLERANCE = 0.15
-_BORDER_PX = 2.0
 
 ZOOMS = (0.5, 0.7, 1.0, 1.5, 2.0, 4.0)
 MOSAICS = ((2, 2), (4, 3), (11, 6))
@@ -183,14 +182,8 @@ def _measure(frame: LabelledFrame) -> _FrameResult:
 
 def _red_cell_error(frame: LabelledFrame) -> float | None:
     """|estimate / labels - 1|; infinite without an estimate, None without labels."""
-    height, width = frame.image.shape[:2]
     sizes = [
-        box.size
-        for box in frame.boxes
-        if box.label == RED
-        and min(box.x0, box.y0) > _BORDER_PX
-        and box.x1 < width - _BORDER_PX
-        and box.y1 < height - _BORDER_PX
+        box.size for box in frame.boxes if box.label == RED and frame.shows_whole(box)
     ]
     if not sizes:
         return None

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 WHITE, RED, PLATELET = 0, 1, 2
 """Classes of the labels."""
 
+_BORDER_PX = 2.0
+
 _LAYOUT = "expected .../images/.../NAME.jpg beside .../labels/.../NAME.txt"
 
 
@@ -66,6 +68,15 @@ class LabelledFrame:
     name: str
     image: NDArray[np.uint8]
     boxes: tuple[LabelBox, ...]
+
+    def shows_whole(self, box: LabelBox) -> bool:
+        """Whether a cell is not cut by the frame's edge, as far as its box tells."""
+        height, width = self.image.shape[:2]
+        return (
+            min(box.x0, box.y0) > _BORDER_PX
+            and box.x1 < width - _BORDER_PX
+            and box.y1 < height - _BORDER_PX
+        )
 
 
 def read_frames(data: Path, part: str | None = None) -> Iterator[LabelledFrame]:
@@ -192,7 +203,10 @@ def zoomed(frame: LabelledFrame, zoom: float) -> LabelledFrame:
 
 
 def mosaic(frames: Sequence[LabelledFrame], columns: int) -> LabelledFrame:
-    """Frames of one size side by side, row by row, with all their labels."""
+    """Frames of one size side by side, row by row, with their labels.
+
+    Red cells that a frame's edge cuts have none: half a cell tells no diameter.
+    """
     height, width = frames[0].image.shape[:2]
     rows = [
         np.hstack([frame.image for frame in frames[i : i + columns]])
@@ -204,5 +218,6 @@ def mosaic(frames: Sequence[LabelledFrame], columns: int) -> LabelledFrame:
         boxes += [
             LabelBox(b.label, b.x0 + x, b.y0 + y, b.x1 + x, b.y1 + y)
             for b in frame.boxes
+            if b.label != RED or frame.shows_whole(b)
         ]
     return LabelledFrame("mosaic", np.vstack(rows), tuple(boxes))

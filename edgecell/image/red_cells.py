@@ -78,7 +78,7 @@ _BLUR_PER_RADIUS = 0.25
 _RADIUS_EXPONENT = 0.95
 """Takes out the growth of chance agreement with the radius (train)."""
 
-_BOX_PER_CIRCLE = 1.2
+_BOX_PER_CIRCLE = 1.19
 """Side of a red cell's label box by twice the voted radius (train, median)."""
 
 _LEAST_OUTLINE_POINTS = 30
