@@ -111,12 +111,12 @@ def test_impossible_scales_are_refused(classifier: Classifier, px: float) -> Non
 def test_the_network_sees_rgb(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[np.ndarray] = []
 
-    def classify(image: np.ndarray) -> Prediction:
+    def classify(image: np.ndarray, features: bool) -> Prediction:
         seen.append(image)
         maps = np.zeros((2, 2, 12), np.float32)
         return Prediction(CODES, np.zeros(12, np.float32), np.full(12, 1 / 12), maps)
 
-    record = SimpleNamespace(preprocessing=PREP, head_bias=(0.0,) * 12)
+    record = SimpleNamespace(preprocessing=PREP, head_bias=(0.0,) * 12, microscopes=())
     fake = cast(Classifier, SimpleNamespace(record=record, classify=classify))
     image = Bgr(np.full((200, 200, 3), 240, np.uint8))
     image[60:140, 60:140] = (200, 100, 50)  # B, G, R
