@@ -9,6 +9,8 @@ from edgecell.edge.record.connection import DATABASE, open_database
 from edgecell.errors import InputError
 
 PICTURES = "frames"
+CLEAN = "clean"
+"""Folders of the annotated pictures and of the same frames with nothing drawn."""
 _UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
 _LEAST_KEPT = 50 * 10**6
 """The write-ahead log alone takes some MB on top of the bound."""
@@ -45,7 +47,7 @@ def parse_size(text: str) -> int:
 def disk_use(session: Path) -> int:
     """Bytes of the files in a session's folder and its pictures."""
     total = 0
-    for path in (*session.glob("*"), *(session / PICTURES).glob("*")):
+    for path in (*session.glob("*"), *_pictures(session, "*")):
         with suppress(FileNotFoundError):  # another session may be trimming too
             total += path.stat().st_size if path.is_file() else 0
     return total
@@ -104,11 +106,11 @@ def _trim_session(session: Path, database: sqlite3.Connection, excess: int) -> i
 def _drop_oldest(session: Path, database: sqlite3.Connection) -> bool:
     """Drops the oldest pictures and crops; False if it had better not go on."""
     pictures = sorted(
-        (session / PICTURES).glob("*.jpg"),
-        key=lambda path: (len(path.name.split(".")[0]), path),
+        _pictures(session, "*.jpg"),
+        key=lambda path: (len(path.stem), path.name),
     )
     # What a kill left of a picture that was being written; nobody else looks for it.
-    for path in (session / PICTURES).glob(".*.jpg.*"):
+    for path in _pictures(session, ".*.jpg.*"):
         path.unlink(missing_ok=True)
     (crops,) = database.execute("SELECT count(*) FROM crops").fetchone()
     for path in pictures[: max(_LEAST_DROPPED, len(pictures) // _STEPS)]:
@@ -136,3 +138,8 @@ def _empty_log(database: sqlite3.Connection) -> bool:
     """
     (busy, _, _) = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     return not busy
+
+
+def _pictures(session: Path, pattern: str) -> list[Path]:
+    folders = (session / PICTURES, session / CLEAN)
+    return [path for folder in folders for path in folder.glob(pattern)]

@@ -35,7 +35,7 @@ from edgecell.edge.record.connection import (
     transaction,
 )
 from edgecell.edge.record.policy import Policy, keep_queue
-from edgecell.edge.record.retention import PICTURES, trim
+from edgecell.edge.record.retention import CLEAN, PICTURES, trim
 from edgecell.edge.record.schema import migrate
 from edgecell.edge.record.waiting import LeftOut
 from edgecell.errors import OutputError
@@ -325,7 +325,7 @@ class Store:
         Args:
             frame: the frame's number, which names the file.
             picture: uint8 BGR (H, W, 3).
-            clean: whether nothing is drawn on it, which the file's name says.
+            clean: whether nothing is drawn on it: then it goes to a folder of its own.
 
         Returns:
             The file.
@@ -333,7 +333,7 @@ class Store:
         Raises:
             OutputError: the disk doesn't take it.
         """
-        path = self.folder / PICTURES / f"{frame:06d}{'.clean' if clean else ''}.jpg"
+        path = self.folder / (CLEAN if clean else PICTURES) / f"{frame:06d}.jpg"
         quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
         encoded = None
         with suppress(cv2.error):  # OpenCV 4 throws where OpenCV 5 returns False
