@@ -1,11 +1,22 @@
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 
 from edgecell.signals import on_stop
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+@pytest.fixture(autouse=True)
+def _as_in_a_terminal() -> Iterator[None]:
+    """Whatever started the tests: it may ignore some signals, as nohup does."""
+    before = [signal.signal(n, signal.SIG_DFL) for n in SIGNALS]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in zip(SIGNALS, before, strict=True):
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number", SIGNALS)

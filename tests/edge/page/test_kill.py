@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -52,17 +53,16 @@ def name_until_it_dies(port: int, base: str, saved: list[tuple[int, str]]) -> No
     """Names cells one after the other; notes those that were answered as saved."""
     origin = f"http://127.0.0.1:{port}"
     headers = {"Origin": origin, "Content-Type": "application/x-www-form-urlencoded"}
-    try:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    with closing(connection), suppress(OSError, http.client.HTTPException):
         while True:
             cell, label = random.randint(1, CELLS), random.choice(LABELS)
             body = urlencode({"cells": cell, "label": label})
             connection.request("POST", f"{base}/name", body, headers)
-            answer = connection.getresponse()
-            if answer.status == 200 and f'id="c{cell}"' in answer.read().decode():
+            with connection.getresponse() as answer:
+                said = answer.read().decode()
+            if answer.status == 200 and f'id="c{cell}"' in said:
                 saved.append((cell, label))
-    except (OSError, http.client.HTTPException):
-        return
 
 
 def check(folder: Path, kills: int) -> None:
