@@ -186,6 +186,8 @@ class Store:
                     json.dumps(session.settings),
                 ),
             )
+        # The log holds frames alone from now on; the schema is in the file itself.
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         log = self.folder / f"{DATABASE}-wal"  # it is there from now on
         self._files[log] = _identity(log)
 
