@@ -339,16 +339,20 @@ def test_a_killed_run_leaves_whole_records_and_pictures(
 def test_a_camera_that_is_away_for_a_while(camera: MjpegServer, tmp_path: Path) -> None:
     """Nothing is classified or filmed as live meanwhile, and it goes on by itself."""
     process = start(camera, tmp_path, "--video", tmp_path / "film.avi", "--json", "-")
+    wait_until(process, (tmp_path / "film.avi").exists)  # with the first picture
     camera.stop()
     wait_until(process, lambda: health_of(tmp_path)["source"].startswith("lost: "))
     before = health_of(tmp_path)["analysed"]
     time.sleep(3.5)
     assert health_of(tmp_path)["analysed"] == before
     assert health_of(tmp_path)["fps"] == 0
+    length = (tmp_path / "film.avi").stat().st_size
     camera.start()
     back = time.monotonic()
     wait_until(process, lambda: health_of(tmp_path)["analysed"] > before)
     assert time.monotonic() - back < 5 + 1.5, "health is told every second"
+    # A signal leaves out pictures that wait: let the film have the first one.
+    wait_until(process, lambda: (tmp_path / "film.avi").stat().st_size > length)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=30)
     summary = json.loads(out)
