@@ -193,7 +193,7 @@ class FrameAnalyser:
     """Finds and classifies the cells of one frame after the other."""
 
     def __init__(self, classifier: Classifier, red_cell_px: float | None) -> None:
-        """Takes the model.
+        """Prepares to analyse frames with one model.
 
         Args:
             classifier: the opened model.

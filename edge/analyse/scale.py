@@ -61,7 +61,7 @@ class ScaleEstimator:
         return median(self._window) if self._window else None
 
     def _add(self, measured: float | None) -> None:
-        """Takes a measurement in."""
+        """Adds a measurement."""
         if measured is None:
             return
         if self._window and abs(measured / median(self._window) - 1) > _SAME:

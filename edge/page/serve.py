@@ -41,7 +41,7 @@ class _Server(uvicorn.Server):
 
 
 def listening(door: Door) -> socket.socket:
-    """Takes the page's port, before anything else is started.
+    """Binds the page's port before anything else is started.
 
     Raises:
         OutputError: it is taken, or there is no such address here.

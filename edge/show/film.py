@@ -31,7 +31,7 @@ class Film:
     """
 
     def __init__(self, path: Path) -> None:
-        """Takes the file; it is made with the first picture.
+        """Names the file, which is made with the first picture.
 
         Raises:
             OutputError: it isn't named .avi, or exists.

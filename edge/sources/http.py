@@ -118,7 +118,7 @@ class HttpStream:
 
 
 class Dechunker:
-    """Takes the chunks' sizes out of a body (RFC 9112, 7.1)."""
+    """Strips the chunk sizes from a body (RFC 9112, 7.1)."""
 
     def __init__(self) -> None:
         self.ended = False

@@ -247,7 +247,7 @@ class Accounts:
             db.execute("UPDATE people SET role = ? WHERE name = ?", (role, name))
 
     def remove(self, name: str) -> None:
-        """Takes an account away, with its sessions; what was signed stays signed.
+        """Removes an account and its sessions; what it signed stays signed.
 
         Raises:
             InputError: nobody would be left who manages.
