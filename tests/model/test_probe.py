@@ -39,7 +39,8 @@ def test_what_crashes_does_so_elsewhere(tmp_path: Path) -> None:
     flatbuffer, record = read_tflite(bundled_model())
     crafted = tmp_path / "crafted.tflite"
     write_tflite(crafted, without_weights(flatbuffer), record)
-    with pytest.raises(ModelError, match=rf"crashes {RUNTIME} \(SIG"):
+    # Where the runtime reads from decides whether it dies or refuses: not this process.
+    with pytest.raises(EdgecellError, match=rf"crashes {RUNTIME} \(SIG|to prepare"):
         Classifier(crafted)
 
 
