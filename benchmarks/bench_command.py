@@ -1,11 +1,12 @@
 """``edgecell bench``: parameters, FLOPs, size, latency and memory against a budget."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from edgecell.benchmarks.tables import aligned
 from edgecell.cli import json_option, refuse, report
 from edgecell.model import BUNDLED
 from edgecell.optional import require
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from edgecell.benchmarks.cost import Cost
 
 MAX_THREADS = 64
+_MEASURED = ("threads", "runs", "budgets_file", "layers", "loop", "frames", "viewers")
 _NAMES = {
     "parameters": "parameters",
     "flops": "FLOPs (2 x MACs)",
@@ -75,6 +77,17 @@ def _thread_counts(
     type=click.IntRange(0, 100),
     help="With --loop: serve the live page beside it to so many viewers.",
 )
+@click.option(
+    "--paper",
+    is_flag=True,
+    help="Print the paper's comparison of networks, from results that are kept here.",
+)
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="With --paper: draw learning curves and confusion matrices into FOLDER.",
+)
 @json_option
 def command(
     model: str,
@@ -85,6 +98,8 @@ def command(
     loop: bool,
     frames: int,
     viewers: int | None,
+    paper: bool,
+    plot: Path | None,
     json_file: str | None,
 ) -> None:
     """Measure a model's cost.
@@ -96,6 +111,9 @@ def command(
 
     With --loop the model works in the loop of 'edgecell run', at a camera that
     shows five cells in each frame: frames a second, what takes the time, memory.
+
+    With --paper nothing is measured: the paper's tables of networks are printed with
+    what was trained and evaluated here beside them.
     """
     from dataclasses import asdict
 
@@ -109,6 +127,11 @@ def command(
     from edgecell.errors import EdgecellError, InputError
     from edgecell.model.modelfile import resolve
 
+    if paper:
+        refuse(("model", *_MEASURED), "is not for --paper")
+        _paper(plot, json_file)
+        return
+    refuse(("plot",), "is for --paper alone")
     if loop:
         refuse(("runs", "budgets_file", "layers"), "is not for --loop")
     else:
@@ -148,21 +171,19 @@ def command(
         raise EdgecellError(f"{model} exceeds the budget of '{row.network}': {found}")
 
 
+def _paper(plot: Path | None, json_file: str | None) -> None:
+    from edgecell.benchmarks.paper import compare, draw, paper_text
+
+    rows = compare()
+    if plot:
+        require("matplotlib", "evaluate")
+        draw(rows, plot)
+    report(paper_text(rows), {"networks": [row.to_dict() for row in rows]}, json_file)
+
+
 def _number(value: float) -> str:
     """Whole numbers with separators, others with three decimals."""
     return f"{value:,.3f}" if value % 1 else f"{value:,.0f}"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Aligns rows of equal length: the first column left, the others right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
 
 
 def _text(row: "BenchmarkRow", limits: Mapping[str, float]) -> str:
@@ -184,9 +205,9 @@ def _text(row: "BenchmarkRow", limits: Mapping[str, float]) -> str:
     lines = [
         f"{row.model}: {row.network} {row.scheme}, sha256 {row.model_sha256[:12]}",
         "",
-        _table(costs),
+        aligned(costs),
         "",
-        _table(times),
+        aligned(times),
         "",
         f"runtime: {row.runtime}, numpy {m.numpy}",
         f"machine: {m.model}, {m.architecture}, {m.cores} cores{ram}",
@@ -208,4 +229,4 @@ def _layers_text(cost: "Cost") -> str:
         shape = "x".join(map(str, layer.output))
         macs, parameters = _number(layer.macs), _number(layer.parameters)
         rows.append((f"{i} {layer.op}", shape, macs, parameters))
-    return _table(rows)
+    return aligned(rows)

@@ -7,15 +7,11 @@ from pathlib import Path
 
 import click
 
+from edgecell.benchmarks.paper import PAPER_GFLOPS, PAPER_MPARAMETERS
 from edgecell.cli import PoliteCommand
 from edgecell.files import csv_text, write_atomically
 from edgecell.train.networks.cost import count
 from edgecell.train.networks.models import build_model, model_names
-
-# From the paper (CMES 2025, 145(2), 2435-2456), as far as it is known here: its
-# Table 4 counts 2 x multiply-accumulates at 112x112.
-PAPER_MPARAMETERS = {"grsnet": 4.82}
-PAPER_GFLOPS = {"grsnet": 1.80, "resnet50": 2.08}
 
 
 @click.command("peers", cls=PoliteCommand, no_args_is_help=True)
