@@ -6,30 +6,24 @@ from edgecell.cli import LazyGroup
 
 # As in `edgecell.cli`: the help stands here, so that listing imports nothing heavy.
 COMMANDS: dict[str, tuple[str, str]] = {
-    name.replace("_", "-"): (f"edgecell.benchmarks.{name}", text)
+    name.rpartition(".")[2].replace("_", "-"): (f"edgecell.benchmarks.{name}", text)
     for name, text in {
         "adapt": "Another microscope, before and after training there.",
         "cam_agreement": "The device's maps against TensorFlow's gradients.",
-        "counting": "Whether each cell of a slide is counted once.",
+        "slides.counting": "Whether each cell of a slide is counted once.",
         "frame_evaluation": "Red cells and white cells in fields of any size.",
         "lime_speed": "LIME here against the lime package's defaults.",
-        "network_choice": "Speed of the forms that GRsNet can take.",
-        "peers": "Parameters and FLOPs of every network.",
+        "networks.network_choice": "Speed of the forms that GRsNet can take.",
+        "networks.peers": "Parameters and FLOPs of every network.",
         "schemes": "Accuracy and speed of every way to convert.",
-        "training_cost": "What the input pipeline costs in training.",
+        "networks.training_cost": "What the input pipeline costs in training.",
         "fit_localiser": "Fit the localiser's weights.",
-        "make_mosaic": "Film a slide whose cells are known.",
-        "make_samples": "Make the bundled samples.",
+        "slides.make_mosaic": "Film a slide whose cells are known.",
+        "slides.make_samples": "Make the bundled samples.",
+        "stage.scanning": "A scan of 400 known cells by a simulated microscope.",
     }.items()
 } | {
-    "page": (
-        "edgecell.benchmarks.page.measure",
-        "What the page and its viewers cost.",
-    ),
-    "scanning": (
-        "edgecell.benchmarks.stage.scanning",
-        "A scan of 400 known cells by a simulated microscope.",
-    ),
+    "page": ("edgecell.benchmarks.page.measure", "What the page and its viewers cost.")
 }
 
 

@@ -172,7 +172,7 @@ def command(
 
 
 def _paper(plot: Path | None, json_file: str | None) -> None:
-    from edgecell.benchmarks.paper import compare, draw, paper_text
+    from edgecell.benchmarks.networks.paper import compare, draw, paper_text
 
     rows = compare()
     if plot:

@@ -12,8 +12,13 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from edgecell.benchmarks.counting import Count, CountedCell, classify_alone, score
-from edgecell.benchmarks.make_mosaic import FRAME, decode, mosaic
+from edgecell.benchmarks.slides.counting import (
+    Count,
+    CountedCell,
+    classify_alone,
+    score,
+)
+from edgecell.benchmarks.slides.make_mosaic import FRAME, decode, mosaic
 from edgecell.benchmarks.stage.microscope import Mechanics, microscope
 from edgecell.classes import CODES
 from edgecell.cli import PoliteCommand

@@ -33,7 +33,7 @@ def test_every_measurement_has_help_and_asks_for_what_it_needs(name: str) -> Non
 
 
 def test_what_a_user_gets_wrong_is_one_line(tmp_path: Path) -> None:
-    module = "edgecell.benchmarks.counting"
+    module = "edgecell.benchmarks.slides.counting"
     for run in (["edgecell.benchmarks", "counting"], [module]):
         done = subprocess.run(
             [sys.executable, "-m", *run, tmp_path / "out.json", tmp_path / "none"],

@@ -3,7 +3,7 @@
 GRsNet (Nguyen, Nguyen, Phan; CMES 2025, 145(2), 2435-2456) is ResNet34's layout
 built from Ghost Bottlenecks (Han et al., GhostNet, CVPR 2020). The paper leaves
 kernel, ratio and expansion open; the presets say what was chosen, for the speed that
-benchmarks/network_choice.py measures.
+benchmarks/networks/network_choice.py measures.
 """
 
 from dataclasses import asdict, dataclass

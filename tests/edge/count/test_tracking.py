@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edgecell.benchmarks.counting import classify_alone, count_cells, score
-from edgecell.benchmarks.make_mosaic import mosaic
+from edgecell.benchmarks.slides.counting import classify_alone, count_cells, score
+from edgecell.benchmarks.slides.make_mosaic import mosaic
 from edgecell.classes import CODES
 from edgecell.edge.analyse.pipeline import CellResult, FrameResult
 from edgecell.edge.count.differential import CellCount, Differential

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from edgecell.benchmarks.paper import PAPER_GFLOPS, PAPER_MPARAMETERS
+from edgecell.benchmarks.networks.paper import PAPER_GFLOPS, PAPER_MPARAMETERS
 from edgecell.cli import PoliteCommand
 from edgecell.files import csv_text, write_atomically
 from edgecell.train.networks.cost import count

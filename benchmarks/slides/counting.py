@@ -16,7 +16,7 @@ from time import perf_counter
 import click
 import numpy as np
 
-from edgecell.benchmarks.make_mosaic import (
+from edgecell.benchmarks.slides.make_mosaic import (
     TILE,
     LabelledCell,
     decode,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecell.benchmarks.paper import compare, draw, paper_text
+from edgecell.benchmarks.networks.paper import compare, draw, paper_text
 from edgecell.errors import InputError
 
 PEERS = """network,mparameters,gflops,paper_mparameters,paper_gflops

@@ -1,0 +1,1 @@
+"""Slides whose cells are known: laid out, filmed, counted."""
