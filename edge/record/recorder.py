@@ -13,33 +13,12 @@ from edgecell.edge.count.microscopes import NOTHING, Settled
 from edgecell.edge.count.tracking import TrackedFrame
 from edgecell.edge.record.connection import HeldError
 from edgecell.edge.record.store import Store
-from edgecell.edge.record.waiting import Job, Waiting, without_image
+from edgecell.edge.record.waiting import BOUNDS, Bounds, Job, Waiting, without_image
 from edgecell.edge.show.film import Film
 from edgecell.edge.show.overlay import annotate
 from edgecell.errors import OutputError
 
 logger = logging.getLogger(__name__)
-
-_FRAMES_WAITING = 128
-_BYTES_WAITING = 64 * 2**20
-_IMAGE_BYTES_WAITING = 32 * 2**20
-_WRITE_EVERY_S = 0.5
-_LARGEST_WRITE = 64
-"""A transaction costs the disk a flush, so frames are written together; those with
-images, which take memory, fewer at a time."""
-
-_LOOK_EVERY_S = 0.5
-"""How often it is looked whether the session's file is still there."""
-
-_RETRY_S = 0.5
-_HELD_FOR_S = 5.0
-"""Another program may hold the file for so long without a word about it."""
-
-_PATIENCE_S = 120.0
-"""A file's frames wait for so long for another program that holds the session's."""
-
-_HURRY_S = 1.5
-"""What ending on a signal may take: systemd and people expect 2 seconds."""
 
 _LAST_JOIN_S = 3.0
 
@@ -69,7 +48,12 @@ class Recorder:
     """
 
     def __init__(
-        self, store: Store, film: Film | None, patient: bool, maps: bool = True
+        self,
+        store: Store,
+        film: Film | None,
+        patient: bool,
+        maps: bool = True,
+        bounds: Bounds = BOUNDS,
     ) -> None:
         """Prepares the thread; entering it makes the session's folder.
 
@@ -79,6 +63,7 @@ class Recorder:
             patient: whether `put` waits for room in the queue (a file's frames can
                 wait) instead of leaving a frame out.
             maps: whether to draw where the network looked.
+            bounds: how much may wait, and for how long.
         """
         self.frames = self.pictures = self.overflowed = self.undrawn = 0
         self.error: OutputError | None = None
@@ -87,7 +72,8 @@ class Recorder:
         self._film = film
         self._patient = patient
         self._maps = maps
-        self._jobs = Waiting(_FRAMES_WAITING, _BYTES_WAITING, _IMAGE_BYTES_WAITING)
+        self._bounds = bounds
+        self._jobs = Waiting(bounds)
         self._left_out: Job | None = None
         self._opened = threading.Event()
         self._reason: str | None = None
@@ -116,7 +102,7 @@ class Recorder:
     def __exit__(self, *_: object) -> None:
         if self._reason is None:  # the run failed: `end` was not called
             self._hurried = True
-            self._finish(_HURRY_S)
+            self._finish(self._bounds.hurry_s)
 
     def put(self, tracked: TrackedFrame, picture: bool) -> None:
         """Hands a frame over.
@@ -163,7 +149,7 @@ class Recorder:
         if self.error is None or self._hindered_s is None:
             return True
         waited_s = time.monotonic() - self._hindered_s
-        return isinstance(self.error, HeldError) and waited_s < _PATIENCE_S
+        return isinstance(self.error, HeldError) and waited_s < self._bounds.patience_s
 
     def _leave_out(self, job: Job) -> None:
         if not self.overflowed:
@@ -187,7 +173,7 @@ class Recorder:
         """
         self._settled = settled
         self._reason, self._hurried = reason, hurried
-        self._finish(_HURRY_S if hurried else None)
+        self._finish(self._bounds.hurry_s if hurried else None)
         if self._fault is not None:
             raise self._fault
 
@@ -195,7 +181,9 @@ class Recorder:
         if self._left_out is not None:  # with what was decided last
             self._jobs.put(self._left_out)
             self.overflowed -= 1
-        self._give_up_s = time.monotonic() + (_PATIENCE_S if wait_s is None else 0.0)
+        self._give_up_s = time.monotonic() + (
+            self._bounds.patience_s if wait_s is None else 0.0
+        )
         self._jobs.close()
         self._thread.join(wait_s)
         if self._thread.is_alive():
@@ -233,11 +221,11 @@ class Recorder:
 
     def _record(self) -> None:
         while len(self._jobs) or not self._jobs.closed:
-            jobs = self._jobs.first(_LARGEST_WRITE, _WRITE_EVERY_S, _LOOK_EVERY_S)
+            jobs = self._jobs.first()
             if not self._tried(partial(self._write, jobs)):
                 if self._gives_up():
                     break
-                self._jobs.sleep(_RETRY_S)
+                self._jobs.sleep(self._bounds.retry_s)
                 continue
             self._jobs.done(jobs)
             for job in jobs:
@@ -254,7 +242,7 @@ class Recorder:
                 end()
             return
         while not self._tried(end) and not self._gives_up():
-            time.sleep(_RETRY_S)
+            time.sleep(self._bounds.retry_s)
 
     def _write(self, jobs: Sequence[Job]) -> None:
         self._store.check()
@@ -271,7 +259,7 @@ class Recorder:
         except OutputError as e:
             self.error = e
             self._hindered_s = self._hindered_s or now_s
-            held_s = _HELD_FOR_S if isinstance(e, HeldError) else 0.0
+            held_s = self._bounds.held_s if isinstance(e, HeldError) else 0.0
             if not self._told and now_s - self._hindered_s >= held_s:
                 logger.warning("recording is held up: %s; it is tried again", e)
                 self._told = True

@@ -15,6 +15,41 @@ _LOOK_AGAIN_S = 0.2
 
 
 @dataclass(frozen=True)
+class Bounds:
+    """How much may wait for the disk, and for how long.
+
+    Attributes:
+        frames: frames that may wait. One may wait however large it is.
+        evidence_bytes: memory of the crops that wait with them.
+        image_bytes: memory of the frames that wait to be drawn.
+        together: frames that one transaction writes at most. Each transaction costs
+            the disk a flush.
+        gather_s: how long the first frame waits for others to be written with it.
+        look_s: how long to wait for a first frame, before the recorder checks that the
+            session's file is still there.
+        retry_s: the pause before a refused write is tried again.
+        held_s: how long another program may hold the file before the log says so.
+        patience_s: how long the frames of a file wait for such a program.
+        hurry_s: how long the end may take after a signal. systemd and people expect
+            2 seconds.
+    """
+
+    frames: int = 128
+    evidence_bytes: int = 64 << 20
+    image_bytes: int = 32 << 20
+    together: int = 64
+    gather_s: float = 0.5
+    look_s: float = 0.5
+    retry_s: float = 0.5
+    held_s: float = 5.0
+    patience_s: float = 120.0
+    hurry_s: float = 1.5
+
+
+BOUNDS = Bounds()
+
+
+@dataclass(frozen=True)
 class LeftOut:
     """Frames that were not recorded, one after the other.
 
@@ -75,16 +110,9 @@ class Waiting:
     tried again.
     """
 
-    def __init__(self, most: int, most_bytes: int, most_image_bytes: int) -> None:
-        """Sets the bounds; one frame is taken however large it is.
-
-        Args:
-            most: frames.
-            most_bytes: of the crops that are kept.
-            most_image_bytes: of images that are to be drawn.
-        """
-        self._most, self._most_bytes = most, most_bytes
-        self._most_image_bytes = most_image_bytes
+    def __init__(self, bounds: Bounds) -> None:
+        """Starts empty."""
+        self._bounds = bounds
         self._jobs: deque[Job] = deque()
         self._evidence = self._images = 0
         self._changed = threading.Condition()
@@ -93,13 +121,15 @@ class Waiting:
     def has_room(self, job: Job) -> bool:
         """Whether a job fits, its image left aside."""
         return not self._jobs or (
-            len(self._jobs) < self._most
-            and self._evidence + job.evidence_bytes <= self._most_bytes
+            len(self._jobs) < self._bounds.frames
+            and self._evidence + job.evidence_bytes <= self._bounds.evidence_bytes
         )
 
     def may_draw(self, image_bytes: int) -> bool:
         """Whether an image fits."""
-        return not self._images or self._images + image_bytes <= self._most_image_bytes
+        return (
+            not self._images or self._images + image_bytes <= self._bounds.image_bytes
+        )
 
     def wait_until(self, true: Callable[[], bool], patient: Callable[[], bool]) -> bool:
         """Waits for room for as long as it is worth it; whether there is some."""
@@ -124,36 +154,32 @@ class Waiting:
             self.closed = True
             self._changed.notify_all()
 
-    def first(self, most: int, gather_s: float, wait_s: float) -> Sequence[Job]:
-        """The jobs at the head, which stay there.
+    def first(self) -> Sequence[Job]:
+        """Waits for jobs; those at the head, which stay there.
 
-        Args:
-            most: how many at most; of images half of what may wait.
-            gather_s: how long to wait for more of them after the first.
-            wait_s: how long to wait for the first one.
-
-        Returns:
-            Jobs; none if there are none.
+        Images take memory: at most half of those that may wait are taken together.
         """
+        bounds = self._bounds
         with self._changed:
-            self._changed.wait_for(lambda: self._jobs or self.closed, wait_s)
+            self._changed.wait_for(lambda: self._jobs or self.closed, bounds.look_s)
             if self._jobs:
-                self._changed.wait_for(lambda: self._enough(most), gather_s)
+                self._changed.wait_for(self._enough, bounds.gather_s)
             taken: list[Job] = []
             images = 0
-            for job in list(self._jobs)[:most]:
+            for job in list(self._jobs)[: bounds.together]:
                 images += job.image_bytes
-                if taken and images > self._most_image_bytes / 2:
+                if taken and images > bounds.image_bytes / 2:
                     break
                 taken.append(job)
             return taken
 
-    def _enough(self, most: int) -> bool:
+    def _enough(self) -> bool:
+        bounds = self._bounds
         return (
             self.closed
-            or len(self._jobs) >= min(most, self._most)
-            or self._evidence > self._most_bytes / 2
-            or self._images > self._most_image_bytes / 2
+            or len(self._jobs) >= min(bounds.together, bounds.frames)
+            or self._evidence > bounds.evidence_bytes / 2
+            or self._images > bounds.image_bytes / 2
         )
 
     def done(self, jobs: Sequence[Job]) -> None:

@@ -1,10 +1,12 @@
 """The writer thread with a disk that is slow, full or hangs."""
 
+import math
 import sqlite3
 import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,11 +18,10 @@ import pytest
 from edgecell.edge.analyse.pipeline import FrameResult
 from edgecell.edge.count.microscopes import Settled
 from edgecell.edge.count.tracking import TrackedFrame
-from edgecell.edge.record import recorder as module
 from edgecell.edge.record.connection import HeldError
 from edgecell.edge.record.recorder import Recorder
 from edgecell.edge.record.store import Session, Store
-from edgecell.edge.record.waiting import LeftOut
+from edgecell.edge.record.waiting import BOUNDS, Bounds, LeftOut
 from edgecell.edge.sources.base import Frame
 from edgecell.errors import OutputError
 from edgecell.image.preprocess import Bgr
@@ -76,12 +77,8 @@ class FakeStore:
         self.reason, self.settled = reason, settled
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tries again at once, and has room for 8 frames."""
-    monkeypatch.setattr(module, "_FRAMES_WAITING", 8)
-    for name in ("_WRITE_EVERY_S", "_RETRY_S", "_LOOK_EVERY_S", "_HELD_FOR_S"):
-        monkeypatch.setattr(module, name, 0.01)
+QUICK = Bounds(frames=8, gather_s=0.01, look_s=0.01, retry_s=0.01, held_s=0.01)
+"""Tries again at once, and has room for 8 frames."""
 
 
 def wait_until(true: Callable[[], bool]) -> None:
@@ -91,8 +88,10 @@ def wait_until(true: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def recorder(store: FakeStore, film: Any = None, patient: bool = False) -> Recorder:
-    return Recorder(cast(Store, store), film, patient)
+def recorder(
+    store: FakeStore, film: Any = None, patient: bool = False, bounds: Bounds = BOUNDS
+) -> Recorder:
+    return Recorder(cast(Store, store), film, patient, bounds=bounds)
 
 
 def test_everything_is_written_in_order(tmp_path: Path) -> None:
@@ -121,41 +120,30 @@ def test_a_folder_that_cannot_be_made_is_an_error_at_once(tmp_path: Path) -> Non
 
 
 def test_a_slow_disk_holds_nobody_up_and_what_is_left_out_is_counted(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(module, "_FRAMES_WAITING", 8)
-    monkeypatch.setattr(module, "_IMAGE_BYTES_WAITING", 3 * IMAGE.nbytes)
-    slow = FakeStore(lambda frames: time.sleep(0.2))
-    slowest = 0.0
-    with recorder(slow) as writer:
+    """The disk stands still until 200 frames have been put."""
+    go_on = threading.Event()
+    slow = FakeStore(lambda frames: go_on.wait(60))
+    bounds = replace(QUICK, image_bytes=3 * IMAGE.nbytes)
+    with recorder(slow, bounds=bounds) as writer:
         for i in range(200):
-            start = time.monotonic()
             writer.put(tracked(i), picture=True)
-            slowest = max(slowest, time.monotonic() - start)
-            time.sleep(0.002)
-        time.sleep(0.3)
+        assert not slow.frames, "nothing was written meanwhile"
+        go_on.set()
+        wait_until(lambda: writer.frames == 8)
         writer.put(tracked(200), picture=False)
         writer.end("stopped", hurried=False)
+    assert [f.index for f in slow.frames] == [*range(8), 200]
+    assert slow.gaps == [LeftOut(8, 199, 192, "the disk is too slow")]
     assert slow.cells == list(range(201)), "decisions go with the next frame"
-    assert slowest < 0.1
-    assert writer.overflowed > 0
-    assert writer.undrawn > 0
-    assert len(slow.frames) == writer.frames == 201 - writer.overflowed
-    assert sum(gap.frames for gap in slow.gaps) == writer.overflowed
-    written = {frame.index for frame in slow.frames}
-    for gap in slow.gaps:
-        assert written.isdisjoint(range(gap.first, gap.last + 1))
-        assert gap.frames == gap.last + 1 - gap.first
-        assert gap.why == "the disk is too slow"
+    assert (writer.frames, writer.overflowed, writer.undrawn) == (9, 192, 197)
     assert sum("too slow" in r.getMessage() for r in caplog.records) == 1
 
 
-def test_with_a_file_the_loop_waits_for_the_disk(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "_FRAMES_WAITING", 8)
-    slow = FakeStore(lambda frames: time.sleep(0.05))
-    with recorder(slow, patient=True) as writer:
+def test_with_a_file_the_loop_waits_for_the_disk() -> None:
+    slow = FakeStore(lambda frames: time.sleep(0.002))
+    with recorder(slow, patient=True, bounds=QUICK) as writer:
         for i in range(100):
             writer.put(tracked(i), picture=True)
         writer.end("end of source", hurried=False)
@@ -173,48 +161,49 @@ def test_what_waits_has_no_image_unless_it_is_drawn() -> None:
 
 
 def test_a_full_disk_holds_up_the_recording_alone(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(module, "_WRITE_EVERY_S", 0.01)
-
     def full(frames: list[TrackedFrame]) -> None:
         if frames and frames[-1].result.frame.index >= 3:
             raise OutputError("cannot write to o: No space left on device; make room")
 
     store = FakeStore(full)
-    with recorder(store, patient=True) as writer:
-        for i in range(300):
+    with recorder(store, patient=True, bounds=QUICK) as writer:
+        for i in range(3):
             writer.put(tracked(i), picture=True)
-            time.sleep(0.0005)
+        wait_until(lambda: writer.frames == 3)
+        for i in range(3, 300):
+            writer.put(tracked(i), picture=True)
         writer.end("end of source", hurried=False)
     assert writer.error is not None
     assert "No space left" in str(writer.error)
-    assert writer.frames == len(store.frames) <= 3
+    assert writer.frames == len(store.frames) == 3
     assert store.reason == "end of source"
     assert caplog.text.count("recording is held up") == 1
-    assert writer.overflowed == 300 - writer.frames
+    assert writer.overflowed == 297
 
 
 class Disk:
-    """Refuses everything for as long as the test wants."""
+    """Refuses everything for as long as the test wants, or a number of times."""
 
-    def __init__(self, error: OutputError | None) -> None:
+    def __init__(self, error: OutputError | None, times: float = math.inf) -> None:
         self.error = error
         self.asked = 0
+        self._times = times
 
     def __call__(self, frames: list[TrackedFrame]) -> None:
         self.asked += 1
-        if self.error is not None:
+        if self.error is not None and self.asked <= self._times:
             raise self.error
 
 
 @pytest.mark.parametrize("error", [HeldError("locked"), OutputError("disk is full")])
 def test_recording_goes_on_when_the_disk_takes_more_again(
-    error: OutputError, caplog: pytest.LogCaptureFixture, quick: None
+    error: OutputError, caplog: pytest.LogCaptureFixture
 ) -> None:
     disk = Disk(error)
     store = FakeStore(disk)
-    with recorder(store) as writer:
+    with recorder(store, bounds=QUICK) as writer:
         writer.put(tracked(0), picture=False)
         wait_until(lambda: writer.error is error)
         for i in range(1, 20):
@@ -232,11 +221,9 @@ def test_recording_goes_on_when_the_disk_takes_more_again(
     assert caplog.text.count("held up") == caplog.text.count("goes on; 12") == 1
 
 
-def test_a_file_waits_for_another_program(quick: None) -> None:
-    disk = Disk(HeldError("database is locked"))
-    store = FakeStore(disk)
-    threading.Timer(0.3, lambda: setattr(disk, "error", None)).start()
-    with recorder(store, patient=True) as writer:
+def test_a_file_waits_for_another_program() -> None:
+    store = FakeStore(Disk(HeldError("database is locked"), times=5))
+    with recorder(store, patient=True, bounds=QUICK) as writer:
         for i in range(40):
             writer.put(tracked(i), picture=True)
         writer.end("end of source", hurried=False)
@@ -244,13 +231,13 @@ def test_a_file_waits_for_another_program(quick: None) -> None:
     assert (writer.overflowed, writer.error) == (0, None)
 
 
-def test_what_is_lost_at_the_end_is_an_error_and_named(quick: None) -> None:
+def test_what_is_lost_at_the_end_is_an_error_and_named() -> None:
     def full(frames: list[TrackedFrame]) -> None:
         if frames:
             raise OutputError("disk is full")
 
     store = FakeStore(full)
-    with recorder(store) as writer:
+    with recorder(store, bounds=QUICK) as writer:
         for i in range(6):
             writer.put(tracked(i), picture=False)
         writer.end("end of source", hurried=False)
@@ -259,10 +246,9 @@ def test_what_is_lost_at_the_end_is_an_error_and_named(quick: None) -> None:
     assert store.reason == "end of source"
 
 
-def test_a_removed_file_is_noticed_while_no_frame_comes(
-    tmp_path: Path, quick: None
-) -> None:
-    with Recorder(real_store(tmp_path / "o"), None, patient=False) as writer:
+def test_a_removed_file_is_noticed_while_no_frame_comes(tmp_path: Path) -> None:
+    store = real_store(tmp_path / "o")
+    with Recorder(store, None, patient=False, bounds=QUICK) as writer:
         writer.put(tracked(0), picture=False)
         wait_until(lambda: writer.frames == 1)
         (tmp_path / "o" / "session.sqlite").rename(tmp_path / "elsewhere")
@@ -273,11 +259,10 @@ def test_a_removed_file_is_noticed_while_no_frame_comes(
         writer.end("stopped", hurried=False)
 
 
-def test_large_images_wait_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_IMAGE_BYTES_WAITING", 2 * IMAGE.nbytes)
+def test_large_images_wait_by_their_bytes() -> None:
     go_on = threading.Event()
-    store = FakeStore(lambda frames: go_on.wait(10))
-    with recorder(store) as writer:
+    store = FakeStore(lambda frames: go_on.wait(60))
+    with recorder(store, bounds=Bounds(image_bytes=2 * IMAGE.nbytes)) as writer:
         for i in range(9):
             writer.put(tracked(i), picture=True)
         assert writer.undrawn == 7
@@ -287,12 +272,9 @@ def test_large_images_wait_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> No
     assert sum(frame.image.size > 0 for frame in store.frames) == 2
 
 
-def test_one_image_larger_than_the_bound_is_drawn(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "_IMAGE_BYTES_WAITING", 10)
+def test_one_image_larger_than_the_bound_is_drawn() -> None:
     store = FakeStore()
-    with recorder(store, patient=True) as writer:
+    with recorder(store, patient=True, bounds=Bounds(image_bytes=10)) as writer:
         for i in range(3):
             writer.put(tracked(i), picture=True)
         writer.end("stopped", hurried=False)
@@ -300,17 +282,15 @@ def test_one_image_larger_than_the_bound_is_drawn(
 
 
 def test_a_hanging_disk_does_not_hold_up_the_end(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(module, "_WRITE_EVERY_S", 0.01)
-    monkeypatch.setattr(module, "_HURRY_S", 0.2)
     hang = threading.Event()
-    start = time.monotonic()
-    with recorder(FakeStore(lambda frames: hang.wait(10))) as writer:
+    store = FakeStore(lambda frames: hang.wait(60))
+    with recorder(store, bounds=replace(QUICK, hurry_s=0.01)) as writer:
         writer.put(tracked(0), picture=False)
         writer.end("stopped", hurried=True)
+        assert not store.frames, "it ended before the disk had answered"
     assert "the disk hangs" in caplog.text
-    assert time.monotonic() - start < 2
     hang.set()
 
 
@@ -328,23 +308,18 @@ def run_and_fail(store: FakeStore) -> None:
         raise ZeroDivisionError
 
 
-def test_a_fault_in_the_writer_reaches_the_loop(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "_WRITE_EVERY_S", 0.01)
-
+def test_a_fault_in_the_writer_reaches_the_loop() -> None:
     def fault(frames: list[TrackedFrame]) -> None:
         raise ZeroDivisionError
 
-    with recorder(FakeStore(fault), patient=True) as writer:
+    with recorder(FakeStore(fault), patient=True, bounds=QUICK) as writer:
         with pytest.raises(ZeroDivisionError):
-            put_until_it_fails(writer)
+            put_more_than_can_wait(writer)
 
 
-def put_until_it_fails(writer: Recorder) -> None:
-    for i in range(1000):
+def put_more_than_can_wait(writer: Recorder) -> None:
+    for i in range(QUICK.frames + 2):
         writer.put(tracked(i), picture=True)
-        time.sleep(0.001)
 
 
 def test_every_frame_is_filmed() -> None:
@@ -379,7 +354,6 @@ def test_a_film_without_its_end_is_told(
 def test_neither_a_picture_nor_the_film_ends_the_record(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_LARGEST_WRITE", 1)
     closed: list[bool] = []
 
     def refused(*_: object) -> None:
@@ -388,7 +362,7 @@ def test_neither_a_picture_nor_the_film_ends_the_record(
     film = SimpleNamespace(show=refused, close=lambda: closed.append(True))
     store = FakeStore()
     monkeypatch.setattr(store, "write_picture", refused)
-    with recorder(store, film, patient=True) as writer:
+    with recorder(store, film, patient=True, bounds=Bounds(together=1)) as writer:
         for i in range(40):
             writer.put(tracked(i), picture=True)
         writer.end("end of source", hurried=False)
@@ -399,17 +373,15 @@ def test_neither_a_picture_nor_the_film_ends_the_record(
     assert caplog.text.count("the record goes on") == 1
 
 
-def test_what_is_decided_in_frames_left_out_at_the_end_is_recorded(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "_FRAMES_WAITING", 2)
-    monkeypatch.setattr(module, "_LARGEST_WRITE", 1)
-    slow = FakeStore(lambda frames: time.sleep(0.05))
-    with recorder(slow) as writer:
+def test_what_is_decided_in_frames_left_out_at_the_end_is_recorded() -> None:
+    go_on = threading.Event()
+    slow = FakeStore(lambda frames: go_on.wait(60))
+    with recorder(slow, bounds=Bounds(frames=2, together=1)) as writer:
         for i in range(30):
             writer.put(tracked(i), picture=False)
-        assert writer.overflowed > 0
+        assert writer.overflowed == 28
+        go_on.set()
         writer.end("stopped", hurried=False)
     assert sorted(slow.cells) == list(range(30))
-    assert slow.frames[-1].index == 29
-    assert len(slow.frames) == writer.frames == 30 - writer.overflowed
+    assert [f.index for f in slow.frames] == [0, 1, 29]
+    assert (writer.frames, writer.overflowed) == (3, 27)
