@@ -4,7 +4,9 @@ import atexit
 import logging
 import random
 import threading
+import time
 from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from types import TracebackType
 
@@ -13,17 +15,41 @@ from edgecell.errors import SourceError
 
 logger = logging.getLogger(__name__)
 
-_FILE_FRAMES_AHEAD = 4
-_FILE_BYTES_AHEAD = 64 << 20
-"""Of frames read ahead: two of 4K, one of 12 megapixels."""
-
-_FIRST_PAUSE_S = 0.25
-_LONGEST_PAUSE_S = 2.0
-"""With the time that an opening may take, a source is back within 5 seconds."""
-
-_JOIN_S = 0.5
 _LAST_JOIN_S = 3.0
-"""A read that hangs in a driver must not hold up the end of the program for long."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How far files are read ahead, and how long a reader waits.
+
+    Attributes:
+        frames: frames of a file that are read ahead at most.
+        frame_bytes: their memory: two frames of 4K, one of 12 megapixels.
+        first_pause_s: about how long after its loss a source is opened again.
+        longest_pause_s: up to which the pauses grow. With the time that an opening
+            may take, a source that returns is back within 5 seconds.
+        join_s: how long the end waits for a read that hangs in a driver.
+    """
+
+    frames: int = 4
+    frame_bytes: int = 64 << 20
+    first_pause_s: float = 0.25
+    longest_pause_s: float = 2.0
+    join_s: float = 0.5
+
+    def pauses_s(self) -> Iterator[float]:
+        """The pauses between attempts to open a lost source, seconds.
+
+        They double up to the longest one, each with jitter, so that many readers of
+        one server don't come all at once.
+        """
+        pause_s = self.first_pause_s
+        while True:
+            yield pause_s * random.uniform(0.5, 1.0)
+            pause_s = min(2 * pause_s, self.longest_pause_s)
+
+
+BOUNDS = Bounds()
 
 
 @dataclass(frozen=True)
@@ -53,9 +79,22 @@ class Capture:
     loses none.
     """
 
-    def __init__(self, source: FrameSource) -> None:
-        """Enters the source when it is entered itself."""
+    def __init__(
+        self,
+        source: FrameSource,
+        bounds: Bounds = BOUNDS,
+        clock: Callable[[], float] = now_s,
+    ) -> None:
+        """Prepares the thread; entering it opens the source.
+
+        Args:
+            source: what is read, not yet entered.
+            bounds: how far files are read ahead, and how long the reader waits.
+            clock: gives the present on the clock of `now_s`.
+        """
         self._source = source
+        self._bounds = bounds
+        self._clock = clock
         self._frames: deque[Frame] = deque()
         self._changed = threading.Condition()
         self._stop = threading.Event()
@@ -76,7 +115,7 @@ class Capture:
             SourceError: it can't be opened; only what was there once is retried.
         """
         self._source.__enter__()
-        self._start_s = self._last_s = now_s()
+        self._start_s = self._last_s = self._clock()
         self._thread.start()
         return self
 
@@ -89,7 +128,7 @@ class Capture:
         self._stop.set()
         with self._changed:
             self._changed.notify_all()
-        self._thread.join(_JOIN_S)
+        self._thread.join(self._bounds.join_s)
         if self._thread.is_alive():
             # Python crashes when it ends while a thread is in OpenCV.
             atexit.register(self._thread.join, _LAST_JOIN_S)
@@ -105,7 +144,7 @@ class Capture:
         with self._changed:
             lost = self._lost
             if self._source.live and not lost and not self._ended:
-                silence = now_s() - self._last_s
+                silence = self._clock() - self._last_s
                 if silence > STALL_S:  # the read itself hangs
                     lost = f"{self._source.name} sends nothing"
             return CaptureState(
@@ -130,7 +169,7 @@ class Capture:
             SourceError: a source that isn't live failed.
             InputError: likewise.
         """
-        deadline = now_s() + timeout_s
+        deadline = time.monotonic() + timeout_s
         with self._changed:
             while True:
                 while self._frames:
@@ -141,14 +180,14 @@ class Capture:
                     self._dropped += 1
                 if self._error is not None:
                     raise self._error
-                left = deadline - now_s()
+                left = deadline - time.monotonic()
                 if self._ended or left <= 0:
                     return None
                 self._changed.wait(left)
 
     def is_stale(self, frame: Frame) -> bool:
         """Whether a frame of a live source is too old to be processed."""
-        return self._source.live and frame.age_s >= STALL_S
+        return self._source.live and self._clock() - frame.captured_s >= STALL_S
 
     def drop(self) -> None:
         """Counts a frame that was taken and grew stale before it was processed."""
@@ -159,12 +198,11 @@ class Capture:
         """The thread: reads, and opens again what was lost."""
         try:
             self._read_and_close()
-            pause_s = _FIRST_PAUSE_S
+            pauses_s = self._bounds.pauses_s()
             while self._source.live and not self._stop.is_set():
-                # Jitter, so that many readers of one server don't come all at once.
-                self._stop.wait(pause_s * random.uniform(0.5, 1.0))
-                longer_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-                pause_s = _FIRST_PAUSE_S if self._try_again() else longer_s
+                self._stop.wait(next(pauses_s))
+                if self._try_again():
+                    pauses_s = self._bounds.pauses_s()
         except Exception as e:
             with self._changed:
                 self._error = e
@@ -229,8 +267,8 @@ class Capture:
         if not self._frames:
             return False
         sizes = [frame.image.nbytes for frame in self._frames]
-        is_large = sum(sizes) + sizes[-1] > _FILE_BYTES_AHEAD
-        return is_large or len(sizes) >= _FILE_FRAMES_AHEAD
+        is_large = sum(sizes) + sizes[-1] > self._bounds.frame_bytes
+        return is_large or len(sizes) >= self._bounds.frames
 
     def _lose(self, reason: str) -> None:
         """Notes that a live source is lost; what it sent last is live no more."""

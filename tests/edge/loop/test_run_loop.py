@@ -147,7 +147,7 @@ def test_what_grows_stale_while_it_is_worked_on_is_not_counted(
         return FrameResult(found.frame, ())
 
     source: Any = SimpleNamespace(live=True, name="camera", skipped=Skipped())
-    reader: Any = Capture(source)
+    reader: Any = Capture(source, clock=clock)
 
     def take(_: float) -> Frame | None:
         clock.now += 0.1
