@@ -56,7 +56,11 @@ class OpenCVStream:
     total: int | None = None
 
     def __init__(
-        self, name: str, open_capture: Callable[[], cv2.VideoCapture | None], hint: str
+        self,
+        name: str,
+        open_capture: Callable[[], cv2.VideoCapture | None],
+        hint: str,
+        behind_s: float = _BEHIND_S,
     ) -> None:
         """Reads frames one by one, each with the time at which it was captured.
 
@@ -64,11 +68,13 @@ class OpenCVStream:
             name: short name.
             open_capture: opens it, or returns None; called at every entering.
             hint: what to try when it doesn't open.
+            behind_s: the lag behind its timestamps at which it is opened anew.
         """
         self.name = name
         self.skipped = Skipped()
         self._open_capture = open_capture
         self._hint = hint
+        self._behind_s = behind_s
         self._capture: cv2.VideoCapture | None = None
         self._warned = False
 
@@ -113,7 +119,7 @@ class OpenCVStream:
                     "whenever it is %g s behind; choose a smaller picture or a lower "
                     "frame rate",
                     self.name,
-                    _BEHIND_S,
+                    self._behind_s,
                 )
             self.__exit__()
             self.__enter__()
@@ -125,7 +131,7 @@ class OpenCVStream:
         while True:
             came_s, stamp_s = self._grab(capture)
             captured_s = pace.captured_s(came_s, stamp_s)
-            if came_s - captured_s > _BEHIND_S:
+            if came_s - captured_s > self._behind_s:
                 return
             yield Read.of(captured_s, retrieve(capture))
 

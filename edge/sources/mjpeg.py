@@ -31,15 +31,17 @@ class MjpegStream:
     live = True
     total: int | None = None
 
-    def __init__(self, url: str) -> None:
-        """Opens nothing yet.
+    def __init__(self, url: str, open_s: float = _OPEN_S) -> None:
+        """Prepares to read; entering it connects.
 
         Args:
             url: with user and password before the host if need be.
+            open_s: how long the stream may take to begin, seconds.
         """
         self.name = stream_name(url)
         self.skipped = Skipped()
         self._url = url
+        self._open_s = open_s
         self._drain: _Drain | None = None
 
     def __enter__(self) -> "MjpegStream":
@@ -50,7 +52,7 @@ class MjpegStream:
         """
         self._drain = _Drain(self.name, self._url)
         try:
-            self._drain.open()
+            self._drain.open(self._open_s)
         except BaseException:
             self.__exit__()
             raise
@@ -93,7 +95,7 @@ class _Drain:
         self._socket: socket.socket | None = None
         self._thread = Thread(target=self._work, name="edgecell-drain", daemon=True)
 
-    def open(self) -> None:
+    def open(self, within_s: float) -> None:
         """Waits until the stream begins.
 
         Raises:
@@ -101,12 +103,12 @@ class _Drain:
         """
         self._thread.start()
         with self._changed:
-            self._changed.wait_for(lambda: self._opened or self._error, _OPEN_S)
+            self._changed.wait_for(lambda: self._opened or self._error, within_s)
             if self._error is not None:
                 raise self._error
             if not self._opened:
                 raise SourceError(
-                    f"{self._name} does not answer within {_OPEN_S:g} s; check the "
+                    f"{self._name} does not answer within {within_s:g} s; check the "
                     "address, the camera's power and its network"
                 )
 

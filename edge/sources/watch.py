@@ -40,16 +40,20 @@ class WatchedFiles:
     live = False
     total: int | None = None
 
-    def __init__(self, name: str, list_files: Callable[[], Listing]) -> None:
-        """Looks at nothing yet.
+    def __init__(
+        self, name: str, list_files: Callable[[], Listing], poll_s: float = _POLL_S
+    ) -> None:
+        """Prepares to watch; nothing is read yet.
 
         Args:
             name: short name.
             list_files: lists the pictures that are there.
+            poll_s: seconds between two looks.
         """
         self.name = name
         self.skipped = Skipped()
         self._list_files = list_files
+        self._poll_s = poll_s
         self._told: set[Path] = set()
 
     def __enter__(self) -> "WatchedFiles":
@@ -82,7 +86,7 @@ class WatchedFiles:
             if present:
                 done = {path: s for path, s in done.items() if path in present}
             yield None
-            time.sleep(_POLL_S)
+            time.sleep(self._poll_s)
 
     def _read(self, path: Path, signature: Signature) -> Bgr | InputError | None:
         """The image, or why there is none; None for one that is being written."""

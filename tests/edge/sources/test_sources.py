@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from edgecell.edge.sources import SAMPLES
-from edgecell.edge.sources import watch as sources_watch
 from edgecell.edge.sources.address import open_source
 from edgecell.edge.sources.base import STALL_S, Frame, FrameSource
 from edgecell.edge.sources.capture import Capture
@@ -148,7 +147,6 @@ def place(kind: str, path: Path, patch: pytest.MonkeyPatch) -> Iterator[Place]:
         "demo": lambda: Place("demo", 63, moving=None),
     }
     if kind in files:
-        patch.setattr(sources_watch, "_POLL_S", 0.01)
         yield files[kind]()
         return
     if kind in ("http", "rtsp"):

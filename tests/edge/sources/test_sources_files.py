@@ -14,10 +14,10 @@ from PIL import Image as PillowImage
 
 from edgecell.edge.sources import SAMPLES
 from edgecell.edge.sources import video as sources_video
-from edgecell.edge.sources import watch as sources_watch
 from edgecell.edge.sources.address import open_source
 from edgecell.edge.sources.still import Listing, listed, natural_key, read_image
 from edgecell.edge.sources.video import VideoFile
+from edgecell.edge.sources.watch import WatchedFiles
 from edgecell.errors import EdgecellError, InputError, SourceError
 from tests.edge.sources.test_sources import broken, take, write_video
 
@@ -180,13 +180,17 @@ def test_no_sample_cell_was_trained_on() -> None:
         assert split_of(sha256(path.read_bytes()).hexdigest()) == "test"
 
 
+def watched(folder: Path) -> WatchedFiles:
+    """A folder that is watched without a pause."""
+    return WatchedFiles("f", lambda: listed(folder.iterdir()), poll_s=0)
+
+
 def test_a_watched_folder_gives_each_picture_once_and_when_it_is_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(sources_watch, "_POLL_S", 0.01)
     whole = (SAMPLES / "frames" / "bccd_1.jpg").read_bytes()
     (tmp_path / "1.jpg").write_bytes(whole)
-    source = open_source(str(tmp_path), watch=True)
+    source = watched(tmp_path)
     assert not source.live, "no picture may be lost"
     stream = iter(source)
 
@@ -217,23 +221,19 @@ def test_a_watched_folder_gives_each_picture_once_and_when_it_is_whole(
 
 
 def test_a_file_that_vanishes_while_it_is_looked_at_hides_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(sources_watch, "_POLL_S", 0.01)
     whole = SAMPLES / "frames" / "bccd_1.jpg"
     gone = tmp_path / "0.jpg"
     there = (tmp_path / "1.jpg", tmp_path / "2.jpg")
     for path in there:
         path.write_bytes(whole.read_bytes())
     looks = [there, there, (there[0], gone, there[1]), there, there]
-    source = sources_watch.WatchedFiles("f", lambda: Listing(looks.pop(0)))
+    source = WatchedFiles("f", lambda: Listing(looks.pop(0)), poll_s=0)
     stream = iter(source)
     names = [frame and frame.name for frame in (next(stream) for _ in range(7))]
     assert names == [None, "1.jpg", "2.jpg", None, None, None, None]
-    away = sources_watch.WatchedFiles(
-        "f", lambda: listed((tmp_path / "away").iterdir())
-    )
-    assert next(iter(away)) is None
+    assert next(iter(watched(tmp_path / "away"))) is None
 
 
 def test_only_folders_and_globs_are_watched(folder: Path) -> None:
@@ -318,13 +318,10 @@ def test_pictures_of_other_kinds_are_counted_and_named_once(
         assert "not read: 1 .gif, 2 .heic, 1 .mp4, 1 .svs" in caplog.text
 
 
-def test_a_watched_folder_names_each_other_picture_once(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sources_watch, "_POLL_S", 0.01)
+def test_a_watched_folder_names_each_other_picture_once(folder: Path) -> None:
     (folder / "a.heic").write_bytes(b"x")
     (folder / "._f2.png").write_bytes(b"x")
-    source = open_source(str(folder), watch=True)
+    source = watched(folder)
     stream = iter(source)
     with source:
         for _ in range(5):

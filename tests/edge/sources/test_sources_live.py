@@ -11,10 +11,21 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from edgecell.edge.sources import base, camera
 from edgecell.edge.sources.address import open_source
-from edgecell.edge.sources.base import STALL_S, Pace
-from edgecell.edge.sources.camera import as_frame, v4l_camera
+from edgecell.edge.sources.base import (
+    STALL_S,
+    Pace,
+    Read,
+    Skipped,
+    live_frames,
+    now_s,
+)
+from edgecell.edge.sources.camera import (
+    OpenCVStream,
+    as_frame,
+    retrieve,
+    v4l_camera,
+)
 from edgecell.errors import InputError, MissingPackageError, SourceError
 from tests.edge.sources.servers import (
     MjpegServer,
@@ -163,15 +174,14 @@ def test_frames_of_another_form_are_lost_frames_with_their_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     device = Device(PICTURE)
-    monkeypatch.setattr(base, "STALL_S", 0.1)
-    monkeypatch.setattr(cv2.videoio_registry, "hasBackend", lambda _: True)
-    monkeypatch.setattr(cv2, "VideoCapture", video_capture(device))
     monkeypatch.setattr(device, "look", lambda: np.zeros((96, 256), np.uint8))
-    with (
-        open_source("gst://v4l2src ! video/x-raw ! appsink") as source,
-        pytest.raises(SourceError, match=r"no whole frame any more: .*\(1, 24576\)"),
-    ):
-        take(source, 1)
+    reason = retrieve(video_capture(device)())
+    start_s = now_s()
+    reads = [Read.of(start_s + s, reason) for s in (0, 1, STALL_S + 1)]
+    frames = live_frames("gstreamer", Skipped(), reads)
+    assert [next(frames), next(frames)] == [None, None]
+    with pytest.raises(SourceError, match=r"no whole frame any more: .*\(1, 24576\)"):
+        next(frames)
 
 
 def test_a_stream_s_timestamps_tell_how_long_its_frames_waited() -> None:
@@ -210,9 +220,8 @@ def test_timestamps_that_make_no_sense_are_left_alone(stamps: list[float]) -> No
     assert came == len(stamps) - 1
 
 
-@pytest.mark.parametrize("address", ["0", "gst://v4l2src"])
 def test_a_stream_that_falls_behind_is_opened_anew(
-    address: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A driver's queue: frames come as late again as their grabbing takes."""
     device, opened = Device(PICTURE), []
@@ -236,10 +245,8 @@ def test_a_stream_that_falls_behind_is_opened_anew(
         def retrieve(self) -> tuple[bool, np.ndarray]:
             return True, stamp(PICTURE, round(self.taken_ms))
 
-    monkeypatch.setattr(camera, "_BEHIND_S", 0.2)
-    monkeypatch.setattr(cv2.videoio_registry, "hasBackend", lambda _: True)
-    monkeypatch.setattr(cv2, "VideoCapture", Slow)
-    with caplog.at_level("WARNING"), open_source(address) as source:
+    stream = OpenCVStream("camera-0", Slow, "", behind_s=0.2)
+    with caplog.at_level("WARNING"), stream as source:
         frames = take(source, 40)
     assert len(opened) > 2
     assert sum("more than this machine decodes" in m for m in caplog.messages) == 1
