@@ -18,6 +18,7 @@ from edgecell.plots import figure, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _TITLES = {
     "grad-cam": "Grad-CAM",
@@ -41,6 +42,15 @@ _NOTE = (
 
 
 def draw_rows(rows: Sequence[Row], path: Path) -> None:
+    """Writes the picture of `rows_figure` as PNG.
+
+    Raises:
+        OutputError: the file can't be written.
+    """
+    save(rows_figure(rows), path)
+
+
+def rows_figure(rows: Sequence[Row]) -> "Figure":
     """Draws cells, each beside its explanations, over a scale for each column.
 
     Each map is scaled by its own largest absolute value. More than six cells stand in
@@ -48,10 +58,6 @@ def draw_rows(rows: Sequence[Row], path: Path) -> None:
 
     Args:
         rows: at least one.
-        path: the PNG to write.
-
-    Raises:
-        OutputError: the file can't be written.
     """
     methods = list(dict.fromkeys(e.method for r in rows for e in r.explanations))
     blocks = 1 if len(rows) <= _BLOCK else 2
@@ -84,7 +90,7 @@ def draw_rows(rows: Sequence[Row], path: Path) -> None:
             ticks = {-1: "against", 0: "0", 1: "for"} if e.method in signed else _FROM_0
             bar.set_ticks(list(ticks), labels=list(ticks.values()), fontsize=7)
     fig.supxlabel(f"{_NOTE}\n{RESEARCH_USE}", fontsize=8)
-    save(fig, path)
+    return fig
 
 
 _BLOCK = 6

@@ -134,14 +134,14 @@ def session_rows(
         if taken[of] <= per_class and first.seen is not None:
             pixels = first.seen if first.pixels is None else first.pixels
             name = printable(f"{folder.name}, cell {number}")
-            shown = Shown(name, None, pixels, first.seen, _beyond(folder, first))
+            shown = Shown(name, None, pixels, first.seen, beyond_frame(folder, first))
             rows.append(
                 measured_row(classifier, shown, [r.explanation for r in results])
             )
     return rows
 
 
-def _beyond(folder: Path, result: Explained) -> tuple[float, float, float, float]:
+def beyond_frame(folder: Path, result: Explained) -> tuple[float, float, float, float]:
     """How much of a crop lies beyond the frame, where the frame is mirrored.
 
     The frame's size is that of a picture of the session; if `--keep` took them all,

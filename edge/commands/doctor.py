@@ -4,15 +4,20 @@ import importlib
 import platform
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgecell import __version__
 from edgecell.cli import json_option, report
 from edgecell.errors import EdgecellError
+
+if TYPE_CHECKING:
+    from cv2 import VideoCapture
 
 _SAMPLE_CELL = "SNE_2.jpg"
 _RUNS = 5
@@ -62,15 +67,25 @@ class Checkup:
         return self.inference is not None
 
 
-def examine() -> Checkup:
-    """Looks at this machine."""
+def examine(
+    cameras: Callable[[], dict[str, str]] | None = None,
+    links: Callable[[], dict[str, str]] | None = None,
+) -> Checkup:
+    """Checks this machine.
+
+    Args:
+        cameras: asks the cameras; None for `ask_cameras`.
+        links: finds their lasting names; None for `lasting_links`.
+    """
     problems: list[str] = []
     versions = {name: _version(name, problems) for name in ("numpy", "cv2")}
     found: dict[str, Any] = {}
     if all(versions.values()):
         # Without these two nothing of the device side can even be imported.
-        found = _try_model(problems) | {"cameras": _cameras(), "links": lasting_links()}
-    _check_numpy(versions["numpy"], problems)
+        found = _try_model(problems)
+        found["cameras"] = (cameras or ask_cameras)()
+        found["links"] = (links or lasting_links)()
+    problems += numpy_problems(versions["numpy"])
     return Checkup(
         edgecell=__version__,
         python=platform.python_version(),
@@ -92,16 +107,20 @@ def _version(module: str, problems: list[str]) -> str:
         return ""
 
 
-def _check_numpy(numpy: str, problems: list[str]) -> None:
-    """tflite-runtime was built for numpy 1, but lets pip install numpy 2."""
+def numpy_problems(numpy: str) -> list[str]:
+    """Says so if tflite-runtime can't work with this version of numpy.
+
+    It was built for numpy 1, but lets pip install numpy 2.
+    """
     from edgecell.model.runtime import installed
 
     old = [r for r in installed() if r.name == "tflite-runtime"]
-    if old and numpy and int(numpy.split(".")[0]) >= 2:
-        problems.append(
-            f"tflite-runtime {old[0].version} cannot work with numpy {numpy}; to use "
-            "it: pip install 'numpy<2' 'opencv-python-headless<4.12'"
-        )
+    if not old or not numpy or int(numpy.split(".")[0]) < 2:
+        return []
+    return [
+        f"tflite-runtime {old[0].version} cannot work with numpy {numpy}; to use "
+        "it: pip install 'numpy<2' 'opencv-python-headless<4.12'"
+    ]
 
 
 def _try_model(problems: list[str]) -> dict[str, Any]:
@@ -145,25 +164,38 @@ def _try_model(problems: list[str]) -> dict[str, Any]:
     }
 
 
-def _cameras() -> dict[str, str]:
-    """Asks each camera for a frame."""
+def ask_cameras(
+    devices: Path = Path("/dev"),
+    open_one: Callable[[str], "VideoCapture | None"] | None = None,
+    linux: bool = sys.platform == "linux",
+) -> dict[str, str]:
+    """Asks each camera for a frame.
+
+    Args:
+        devices: where Linux lists them.
+        open_one: opens a camera by its number; None for `open_camera`.
+        linux: whether the system lists them; elsewhere the first numbers are tried.
+
+    Returns:
+        Camera number -> 'WIDTHxHEIGHT', or '' if it doesn't answer.
+    """
     from edgecell.edge.sources.camera import open_camera, retrieve
 
-    if sys.platform == "linux":
-        names = [path.name for path in Path("/dev").glob("video*")]
+    if linux:
+        names = [path.name for path in devices.glob("video*")]
         numbers = sorted(int(n[5:]) for n in names if n[5:].isdecimal())
     else:
         numbers = list(range(_INDICES_TRIED))
     answers: dict[str, str] = {}
     for number in numbers:
-        capture = open_camera(str(number), wait_s=1)
+        capture = (open_one or partial(open_camera, wait_s=1))(str(number))
         image = retrieve(capture) if capture and capture.grab() else ""
         if capture:
             capture.release()
         # A board's video nodes are codecs, too; elsewhere most numbers are nothing.
         if not isinstance(image, str):
             answers[str(number)] = f"{image.shape[1]}x{image.shape[0]}"
-        elif sys.platform == "linux":
+        elif linux:
             answers[str(number)] = ""
     return answers
 

@@ -10,8 +10,13 @@ from click.testing import CliRunner
 
 from edgecell.classes import CODES
 from edgecell.cli import cli
-from edgecell.edge.commands import doctor as doctor_command
-from edgecell.edge.sources import camera as sources_camera
+from edgecell.edge.commands.doctor import (
+    ask_cameras,
+    examine,
+    lasting_links,
+    numpy_problems,
+    text,
+)
 from edgecell.model import runtime
 from edgecell.model.runtime import Runtime
 
@@ -21,8 +26,7 @@ def doctor(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.stdout
 
 
-def test_a_machine_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_command, "_cameras", lambda: {"0": "640x480", "2": ""})
+def test_a_machine_that_works() -> None:
     code, out = doctor("--json", "-")
     health = json.loads(out)
     assert code == 0
@@ -35,8 +39,6 @@ def test_a_machine_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
     code, out = doctor()
     assert code == 0
     assert health["runtime"] in out
-    assert "640x480" in out
-    assert "camera 2   does not answer" in out
 
 
 def test_without_a_runtime_the_status_is_1_and_the_cure_is_named(
@@ -65,11 +67,9 @@ def test_a_numpy_that_does_not_fit_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(
         runtime, "installed", lambda: [Runtime("tflite-runtime", "2.14.0")]
     )
-    problems: list[str] = []
-    doctor_command._check_numpy("2.1.0", problems)
-    assert "numpy<2" in problems[0]
-    doctor_command._check_numpy("1.26.4", problems)
-    assert len(problems) == 1
+    (problem,) = numpy_problems("2.1.0")
+    assert "numpy<2" in problem
+    assert numpy_problems("1.26.4") == []
 
 
 @pytest.mark.parametrize("missing", ["numpy", "cv2"])
@@ -91,7 +91,7 @@ def test_a_missing_package_is_named(
     assert "pip install" in health["problems"][0]
 
 
-def test_cameras_that_answer_and_that_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cameras_that_answer_and_that_do_not(tmp_path: Path) -> None:
     class Capture:
         def grab(self) -> bool:
             return True
@@ -104,30 +104,21 @@ def test_cameras_that_answer_and_that_do_not(monkeypatch: pytest.MonkeyPatch) ->
 
         def release(self) -> None: ...
 
-    def glob(self: Path, pattern: str) -> list[Path]:
-        return [self / "video10", self / "video0", self / "video-codec"]
+    def open_one(number: str) -> Any:
+        return Capture() if number == "0" else None
 
-    monkeypatch.setattr(Path, "glob", glob)
-    monkeypatch.setattr(
-        sources_camera,
-        "open_camera",
-        lambda address, wait_s: Capture() if address == "0" else None,
-    )
-    monkeypatch.setattr("sys.platform", "linux")
-    assert doctor_command._cameras() == {"0": "640x480", "10": ""}
-    monkeypatch.setattr("sys.platform", "darwin")
-    assert doctor_command._cameras() == {"0": "640x480"}
+    for name in ("video10", "video0", "video-codec"):
+        (tmp_path / name).touch()
+    assert ask_cameras(tmp_path, open_one, True) == {"0": "640x480", "10": ""}
+    assert ask_cameras(tmp_path, open_one, False) == {"0": "640x480"}
 
 
-def test_cameras_are_named_by_the_link_that_lasts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cameras_are_named_by_the_link_that_lasts(tmp_path: Path) -> None:
     link = tmp_path / "usb-046d_HD_Microscope-video-index0"
     link.symlink_to("../../video2")
-    links = doctor_command.lasting_links(tmp_path)
+    links = lasting_links(tmp_path)
     assert links == {"2": str(link)}
-    assert doctor_command.lasting_links(tmp_path / "none") == {}
-    monkeypatch.setattr(doctor_command, "_cameras", lambda: {"2": "640x480"})
-    monkeypatch.setattr(doctor_command, "lasting_links", lambda: links)
-    _, out = doctor()
-    assert f"camera 2   640x480          {link}" in out.splitlines()
+    assert lasting_links(tmp_path / "none") == {}
+    lines = text(examine(lambda: {"2": "640x480", "4": ""}, lambda: links)).splitlines()
+    assert f"camera 2   640x480          {link}" in lines
+    assert "camera 4   does not answer" in lines

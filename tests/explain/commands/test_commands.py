@@ -4,7 +4,6 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -12,10 +11,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edgecell.cli import cli
-from edgecell.explain import panels, rows
 from edgecell.explain.evaluation import centred_disc, random_map
+from edgecell.explain.panels import rows_figure
 from edgecell.explain.queue import open_queue
 from edgecell.explain.randomised import randomised
+from edgecell.explain.rows import beyond_frame, session_rows
 from edgecell.model.classifier import Classifier
 from edgecell.model.modelfile import bundled_model, write_tflite
 from tests.explain.sessions import CAM, explanation, record, seen
@@ -112,9 +112,7 @@ def test_show_draws_a_row_a_cell(few: Path, tmp_path: Path) -> None:
     assert len(np.unique(one.reshape(-1, 3), axis=0)) > 1000  # colours were drawn
 
 
-def test_show_draws_what_a_session_explained(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_show_draws_what_a_session_explained(tmp_path: Path) -> None:
     session = record(tmp_path / "s", CAM, [seen(n) for n in range(3)])
     nothing = show(session, "--out", tmp_path / "x.png")
     assert nothing.exit_code == 1
@@ -122,18 +120,12 @@ def test_show_draws_what_a_session_explained(
     with open_queue(session) as queue:
         for job in queue.claim(2):
             queue.acknowledge(job, explanation())
-    titles: list[str] = []
-    panel = panels._panel
-
-    def spy(axes: Any, above: str, below: str) -> None:
-        titles.append(above)
-        panel(axes, above, below)
-
-    monkeypatch.setattr(panels, "_panel", spy)
     result = show(session, "--cells", 5, "--out", tmp_path / "x.png")
-    assert titles[1::2] == 2 * ["Grad-CAM for SNE"], "SNE is number 11"
     assert "x.png: 2 cells" in result.output
     assert picture(tmp_path / "x.png").shape[1] == 370  # the cell and one map
+    rows = session_rows(Classifier(bundled_model()), session, None, (), 5)
+    titles = [axes.get_title() for axes in rows_figure(rows).axes]
+    assert titles.count("Grad-CAM for SNE") == 2, "SNE is number 11"
     several = show(tmp_path, "--cells", 5, "--out", tmp_path / "y.png")
     assert "y.png: 2 cells" in several.output, "a folder of sessions"
     other = randomised(Classifier(bundled_model()), True, seed=0)
@@ -164,10 +156,10 @@ def test_what_lies_beyond_the_frame_is_known(tmp_path: Path) -> None:
         queue.acknowledge(job, explanation())
         (result,) = queue.results()
     at = replace(result, crop=(-25, 10, 75, 110))
-    assert rows._beyond(session, at) == (0.25, 0, 0, 0), "no picture: no size"
+    assert beyond_frame(session, at) == (0.25, 0, 0, 0), "no picture: no size"
     (session / "frames").mkdir(exist_ok=True)
     cv2.imwrite(str(session / "frames" / "000000.jpg"), np.zeros((90, 70, 3), np.uint8))
-    assert rows._beyond(session, at) == (0.25, 0, 0.05, 0.2)
+    assert beyond_frame(session, at) == (0.25, 0, 0.05, 0.2)
 
 
 def test_the_default_methods_are_those_that_are_installed(
