@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image as PillowImage
 
 from edgecell.edge.record.retention import PICTURES
 from edgecell.errors import InputError
@@ -15,6 +14,7 @@ from edgecell.explain.faithfulness import area, deletion, insertion
 from edgecell.explain.methods import Explanation, explain
 from edgecell.explain.queue import Explained, open_queue
 from edgecell.files import printable
+from edgecell.image.decode import read_file, size_of
 from edgecell.image.preprocess import Rgb
 from edgecell.model.classifier import Classifier, Prediction
 
@@ -155,8 +155,8 @@ def beyond_frame(folder: Path, result: Explained) -> tuple[float, float, float, 
     pictures = folder / PICTURES
     own = pictures / f"{result.frame:06d}.jpg"
     for path in (own, *pictures.glob("[0-9]*.jpg")):
-        with suppress(OSError), PillowImage.open(path) as picture:
-            width, height = picture.size
+        with suppress(InputError):
+            width, height = size_of(read_file(path), str(path))
             break
     n = max(1, x1 - x0)
     over = (-x0, -y0, x1 - width, y1 - height)

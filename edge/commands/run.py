@@ -11,6 +11,7 @@ import click
 from edgecell import RESEARCH_USE
 from edgecell.cli import Number, json_option, refuse, report
 from edgecell.edge.commands.page import Serving, beside, page_options
+from edgecell.errors import InputError
 from edgecell.explainers import DEFERRED
 from edgecell.files import check_writable
 from edgecell.model import BUNDLED
@@ -126,12 +127,25 @@ def report_sessions(
         "skipped": list(run.source.skipped.names),
         "slides_before": [str(before.out) for before in sessions[:-1]],
         **last.to_dict(),
+        "cells": _cells(last) if json_file else None,
         "goals": [g.to_dict(last.differential) for g in config.goals],
     }
     report("\n".join(lines), data, json_file)
     for session in sessions:
         if session.error is not None:
             raise session.error
+
+
+def _cells(session: "SessionResult") -> list[dict[str, Any]] | None:
+    """Each cell of a session once, as its record has it; None if it can't be read."""
+    from edgecell.edge.record.sessions import open_session
+    from edgecell.edge.report.listing import cells_in_short
+
+    try:
+        with open_session(session.out) as recorded:
+            return [cell.to_dict() for cell in cells_in_short(recorded)]
+    except InputError:  # the report says what became of the record
+        return None
 
 
 def _skipped_line(skipped: "Skipped") -> list[str]:

@@ -53,6 +53,9 @@ _ADVICE = "make room or name another folder with --out"
 _BUSY_S = 1.0
 """The recorder tries again, and says meanwhile that another program holds the file."""
 
+_LONGEST_NAME = 100
+"""Bytes of a source's name in a folder's: file systems take 255, some only 143."""
+
 _CHECKS_PER_BOUND = 20
 """The bound on disk use is looked at whenever this part of it has been written."""
 
@@ -74,7 +77,8 @@ class Session:
 
 def default_folder(source_name: str, now: datetime) -> Path:
     """Where results go unless told: edgecell-out/<source>-<date>-<time>."""
-    return Path(RESULTS) / f"{source_name}-{now:%Y%m%d-%H%M%S}"
+    short = source_name.encode()[:_LONGEST_NAME].decode(errors="ignore")
+    return Path(RESULTS) / f"{short}-{now:%Y%m%d-%H%M%S}"
 
 
 class Store:

@@ -1,6 +1,7 @@
 """Bgr files as a frame source, and several sources as one."""
 
 import logging
+import mimetypes
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,7 +28,11 @@ _OTHER_PICTURES = (
     *(".ndpi", ".vms", ".scn", ".mrxs", ".bif", ".vsi", ".czi", ".lif", ".nd2"),
     *(".oir", ".zvi", ".lsm", ".wmv", ".flv", ".3gp", ".mts", ".m2ts", ".mjpg"),
 )
-"""Kinds of pictures that cameras, telephones and slide scanners write."""
+"""Kinds of pictures that cameras, telephones and slide scanners write, beside those
+that `mimetypes` knows."""
+
+
+_NAMES_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -37,10 +42,12 @@ class Listing:
     Attributes:
         images: those that can be read, in the order that people count in.
         others: those of kinds that are not read, videos among them.
+        folders: folders beside them, which are not searched.
     """
 
     images: tuple[Path, ...]
     others: tuple[Path, ...] = ()
+    folders: tuple[Path, ...] = ()
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:
@@ -60,10 +67,23 @@ def listed(paths: Iterable[Path]) -> Listing:
     shown = [p for p in paths if not p.name.startswith(".")]
     shown.sort(key=lambda path: natural_key(path.name))
 
-    def of(*suffixes: str) -> tuple[Path, ...]:
-        return tuple(p for p in shown if p.suffix.lower() in suffixes and p.is_file())
+    images = tuple(
+        p for p in shown if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()
+    )
+    others = tuple(
+        p
+        for p in shown
+        if p.suffix.lower() not in IMAGE_SUFFIXES and _is_picture(p) and p.is_file()
+    )
+    return Listing(images, others, tuple(p for p in shown if p.is_dir()))
 
-    return Listing(of(*IMAGE_SUFFIXES), of(*_OTHER_PICTURES, *VIDEO_SUFFIXES))
+
+def _is_picture(path: Path) -> bool:
+    """Whether a file's name says that there are pictures in it."""
+    if path.suffix.lower() in (*_OTHER_PICTURES, *VIDEO_SUFFIXES):
+        return True
+    kind, _ = mimetypes.guess_type(path.name)
+    return kind is not None and kind.startswith(("image/", "video/"))
 
 
 def images_like(pattern: str) -> Listing:
@@ -134,8 +154,10 @@ def read_first_page(path: Path, skipped: Skipped) -> Bgr:
     return image
 
 
-def tell_others(others: Iterable[Path], skipped: Skipped) -> None:
-    """Counts and names the pictures of kinds that are not read."""
+def tell_others(
+    others: Iterable[Path], skipped: Skipped, folders: Sequence[Path] = ()
+) -> None:
+    """Counts and names the pictures of kinds that are not read, and names folders."""
     kinds: Counter[str] = Counter()
     for path in others:
         kinds[path.suffix.lower()] += 1
@@ -143,6 +165,10 @@ def tell_others(others: Iterable[Path], skipped: Skipped) -> None:
     if kinds:
         listed_kinds = ", ".join(f"{n} {suffix}" for suffix, n in sorted(kinds.items()))
         logger.warning("not read: %s; save them as PNG or TIFF", listed_kinds)
+    if folders:
+        names = [printable(path.name) for path in folders[:_NAMES_SHOWN]]
+        more = ", ..." if len(folders) > len(names) else ""
+        logger.warning("folders are not searched: %s%s", ", ".join(names), more)
 
 
 class StillFrames:
@@ -170,7 +196,7 @@ class StillFrames:
             SourceError: none of several can.
         """
         index, paths = 0, self._listing.images
-        tell_others(self._listing.others, self.skipped)
+        tell_others(self._listing.others, self.skipped, self._listing.folders)
         for path in paths:
             try:
                 image = read_first_page(path, self.skipped)

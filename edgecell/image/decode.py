@@ -33,6 +33,9 @@ small file with thousands would keep the decoder busy for minutes."""
 _MOST_PAGES = 10_000
 
 _FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "TIFF", "WEBP")
+_OF_SEVERAL = (b"II", b"MM", b"\x89PNG", b"RIFF")
+"""What files begin with that may hold several pictures: TIFF, PNG, WebP."""
+
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _TAIL = 4096
 """Some cameras pad behind a JPEG's end, so it is looked for in so many bytes."""
@@ -99,8 +102,9 @@ def check_size(size: int, name: str) -> None:
 def decode(data: bytes, name: str) -> Bgr:
     """Decodes an image file.
 
-    JPEG (also with EXIF rotation), PNG, BMP, TIFF (its first page) and WebP are read.
-    Grey images get three equal channels, 16 bits become 8, transparency is dropped.
+    JPEG (also with EXIF rotation), PNG, BMP, TIFF and WebP are read, of several pages
+    or pictures the first. Grey images get three equal channels, 16 bits become 8,
+    transparency is dropped.
 
     Args:
         data: the encoded file.
@@ -124,27 +128,67 @@ def decode(data: bytes, name: str) -> Bgr:
 
 
 def page_count(data: bytes) -> int:
-    """Pages of a TIFF, of which `decode` reads the first; 1 for all other formats."""
-    if not data.startswith((b"II", b"MM")):
+    """Pages of a TIFF, or pictures of an animated PNG or WebP; 1 for other formats.
+
+    `decode` reads the first one.
+    """
+    if not data.startswith(_OF_SEVERAL):
         return 1
     pages = 1
     try:
         with PillowImage.open(io.BytesIO(data)) as image:
+            if image.format != "TIFF":
+                return max(1, int(getattr(image, "n_frames", 1)))
             while pages < _MOST_PAGES:
                 image.seek(pages)
                 pages += 1
-    except Exception:  # see `_decode_other`; an EOFError after the last page
+    except Exception:  # see `_header`; an EOFError after the last page
         return pages
     return pages
 
 
 def _decode_other(data: bytes, name: str) -> Bgr:
     """Decodes whatever OpenCV reads, once its header is known to be harmless."""
+    kind, size = _header(data, name)
+    if kind not in _FORMATS:
+        raise InputError(f"{name} is a {kind}, which is not read; save it as PNG")
+    _check_pixels(*size, name)
+    if kind == "TIFF" or (kind == "PNG" and page_count(data) > 1):
+        _check_whole(data, name)
+    return _decode_by_opencv(data, name)
+
+
+def _check_whole(data: bytes, name: str) -> None:
+    """Decodes an image once more, by Pillow, where OpenCV would patch it up."""
+    try:
+        with PillowImage.open(io.BytesIO(data)) as image:
+            image.load()
+    except MemoryError:
+        raise
+    except Exception as e:  # see `_header`
+        raise _unreadable(name) from e
+
+
+def size_of(data: bytes, name: str) -> tuple[int, int]:
+    """Width and height of an image file, pixels, from its header alone.
+
+    Args:
+        data: the encoded file.
+        name: for the message.
+
+    Raises:
+        InputError: it is no image.
+    """
+    return _header(data, name)[1]
+
+
+def _header(data: bytes, name: str) -> tuple[str | None, tuple[int, int]]:
+    """Format and (width, height) of an image file."""
     if not data:
         raise InputError(f"{name} is empty; remove or replace it")
     try:
         with PillowImage.open(io.BytesIO(data)) as image:
-            kind, size = image.format, image.size
+            return image.format, image.size
     except (
         PillowImage.DecompressionBombError,
         PillowImage.DecompressionBombWarning,
@@ -152,12 +196,9 @@ def _decode_other(data: bytes, name: str) -> Bgr:
         raise _too_many_pixels(name) from e
     except Exception as e:  # Pillow raises nine kinds of them for damaged headers
         raise InputError(
-            f"{name} is not an image, or is damaged; remove or replace it"
+            f"{name} is not an image of a kind that is read here, or is damaged; save "
+            "it as PNG, or remove it"
         ) from e
-    if kind not in _FORMATS:
-        raise InputError(f"{name} is a {kind}, which is not read; save it as PNG")
-    _check_pixels(*size, name)
-    return _decode_by_opencv(data, name)
 
 
 def _check_pixels(width: int, height: int, name: str) -> None:
@@ -174,6 +215,13 @@ def _too_many_pixels(name: str) -> InputError:
     )
 
 
+def _unreadable(name: str) -> InputError:
+    return InputError(
+        f"{name} is damaged, cut short, or packed in a way that is not read here; save "
+        "it as PNG, or remove it"
+    )
+
+
 def _decode_by_opencv(data: bytes, name: str) -> Bgr:
     encoded = np.frombuffer(data, np.uint8)
     try:
@@ -186,7 +234,7 @@ def _decode_by_opencv(data: bytes, name: str) -> Bgr:
     except cv2.error:
         image = None
     if image is None:
-        raise InputError(f"{name} is damaged or cut short; remove or replace it")
+        raise _unreadable(name)
     return Bgr(np.asarray(image, np.uint8))
 
 

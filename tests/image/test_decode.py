@@ -18,7 +18,7 @@ from PIL import Image as PillowImage
 from edgecell.edge.sources import SAMPLES
 from edgecell.errors import InputError
 from edgecell.image import decode as decoding
-from edgecell.image.decode import decode, page_count, read_file
+from edgecell.image.decode import decode, page_count, read_file, size_of
 
 FRAME = (SAMPLES / "frames" / "bccd_1.jpg").read_bytes()
 PICTURE = np.asarray(cv2.imdecode(np.frombuffer(FRAME, np.uint8), 1))[:96, :128]
@@ -237,3 +237,55 @@ def test_of_16_bits_the_upper_8_are_kept(suffix: str) -> None:
     low = np.random.default_rng(1).integers(0, 256, eight.shape).astype(np.uint16)
     data = cv2.imencode(suffix, eight.astype(np.uint16) * 256 + low)[1].tobytes()
     assert np.array_equal(decode(data, f"x{suffix}"), eight)
+
+
+def test_the_size_is_read_from_the_header_alone() -> None:
+    height, width = decode(FRAME, "x").shape[:2]
+    assert size_of(FRAME, "x") == (width, height)
+    assert size_of(png_header(3000, 2000), "x") == (3000, 2000), (
+        "its pixels are rubbish"
+    )
+    with pytest.raises(InputError, match="more than 67 million pixels"):
+        size_of(png_header(200_000, 200_000), "x")
+    with pytest.raises(InputError, match="not an image"):
+        size_of(b"text", "x")
+
+
+def by_pillow(kind: str, **settings: Any) -> bytes:
+    buffer = io.BytesIO()
+    picture = PillowImage.fromarray(PICTURE)
+    picture.save(buffer, kind, **settings)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_all_but_the_first_picture_of_several_are_counted(kind: str) -> None:
+    more = [PillowImage.fromarray(each) for each in (255 - PICTURE, PICTURE[::-1])]
+    several = by_pillow(kind, save_all=True, append_images=more, lossless=True)
+    assert page_count(several) == 3
+    assert page_count(by_pillow(kind)) == 1
+    assert np.array_equal(decode(several, "x"), PICTURE[..., ::-1])
+
+
+def zeroed(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + bytes(200) + data[middle + 200 :]
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate"])
+def test_a_damaged_tiff_is_not_patched_up(compression: str) -> None:
+    data = by_pillow("TIFF", compression=compression)
+    assert np.array_equal(decode(data, "x"), PICTURE[..., ::-1])
+    patched = cv2.imdecode(np.frombuffer(zeroed(data), np.uint8), 1)
+    assert patched is not None, "OpenCV makes a picture of it"
+    with pytest.raises(InputError, match="damaged"):
+        decode(zeroed(data), "x")
+
+
+def test_damage_in_an_animated_png_is_found() -> None:
+    other = [PillowImage.fromarray(255 - PICTURE)]
+    data = by_pillow("PNG", save_all=True, append_images=other)
+    first = data.index(b"IDAT") + 50
+    damaged = data[:first] + bytes([data[first] ^ 1]) + data[first + 1 :]
+    with pytest.raises(InputError, match="damaged"):
+        decode(damaged, "x")

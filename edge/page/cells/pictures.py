@@ -13,6 +13,8 @@ from starlette.routing import Route
 
 from edgecell.edge.page.library import review_of
 from edgecell.edge.record.retention import PICTURES
+from edgecell.edge.sources.still import read_image
+from edgecell.errors import InputError
 from edgecell.image.records import Box
 
 _OPACITY = 0.6
@@ -86,10 +88,8 @@ def surroundings(file: Path, crop: Box, box: Box) -> bytes | None:
         None if there is no such picture.
     """
     try:
-        picture = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR)
-    except (OSError, cv2.error):
-        return None
-    if picture is None:
+        picture = read_image(file)
+    except InputError:
         return None
     height, width = picture.shape[:2]
     margin = round(_AROUND * crop.width / 2)

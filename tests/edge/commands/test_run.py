@@ -103,6 +103,19 @@ def test_json_to_standard_output_comes_alone(tmp_path: Path) -> None:
     assert summary["source"].endswith("pbc_1.jpg")
     assert summary["frames"] == 1
     assert summary["skipped"] == []
+    with open_session(tmp_path / "o") as session:
+        decisions, places = session.decisions(), session.places()
+    assert decisions
+    for cell, decision in zip(summary["cells"], decisions, strict=True):
+        assert (cell["cell"], cell["class"]) == (decision.cell, decision.code)
+        assert cell["probability"] == decision.probability
+        assert 0 <= cell["runner_up_probability"] <= cell["probability"]
+        assert cell["runner_up"] != cell["class"]
+        assert cell["review"] == list(decision.reasons)
+        box = places[decision.cell].box
+        assert box is not None
+        assert [cell["x"], cell["y"]] == list(box.centre)
+        assert (cell["frame"], cell["name"]) == (0, "pbc_1.jpg")
 
 
 def test_the_table_names_cells_as_the_record_does(tmp_path: Path) -> None:

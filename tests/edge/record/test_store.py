@@ -128,6 +128,14 @@ def test_no_result_is_overwritten(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["theirs.txt"]
 
 
+def test_a_long_name_makes_a_folder_that_can_be_made(tmp_path: Path) -> None:
+    now = datetime(2025, 3, 4, 5, 6, 7)
+    folder = default_folder("\N{GREEK SMALL LETTER MU}" * 125, now)
+    assert folder.name == "\N{GREEK SMALL LETTER MU}" * 50 + "-20250304-050607"
+    with Store(tmp_path / folder, SESSION, numbered=True):
+        pass
+
+
 def test_runs_that_begin_at_once_get_folders_of_their_own(tmp_path: Path) -> None:
     now = datetime(2025, 3, 4, 5, 6, 7)
     wanted = tmp_path / default_folder("clip", now)

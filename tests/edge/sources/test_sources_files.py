@@ -300,7 +300,8 @@ def test_an_address_that_is_no_utf_8_is_refused(scheme: str) -> None:
 def test_pictures_of_other_kinds_are_counted_and_named_once(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    others = ["a.heic", "b.HEIC", "c.gif", "d.mp4", "e.svs"]
+    others = ["a.heic", "b.HEIC", "c.gif", "d.mp4", "e.svs", "f.ico", "g.pcx"]
+    (folder / "day 2").mkdir()
     for name in (*others, "notes.txt", "._f2.png", ".f3.png"):
         (folder / name).write_bytes(b"x")
     (folder / ".Trash-1000").mkdir()
@@ -315,7 +316,8 @@ def test_pictures_of_other_kinds_are_counted_and_named_once(
                 continue
         assert [f.name for f in frames] == ["f2.png", "f10.png"]
         assert list(source.skipped.names) == others
-        assert "not read: 1 .gif, 2 .heic, 1 .mp4, 1 .svs" in caplog.text
+        assert "not read: 1 .gif, 2 .heic, 1 .ico, 1 .mp4, 1 .pcx" in caplog.text
+        assert "folders are not searched: day 2\n" in caplog.text
 
 
 def test_a_watched_folder_names_each_other_picture_once(folder: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -160,6 +161,9 @@ def test_what_lies_beyond_the_frame_is_known(tmp_path: Path) -> None:
     (session / "frames").mkdir(exist_ok=True)
     cv2.imwrite(str(session / "frames" / "000000.jpg"), np.zeros((90, 70, 3), np.uint8))
     assert beyond_frame(session, at) == (0.25, 0, 0.05, 0.2)
+    (session / "frames" / "000000.jpg").unlink()
+    os.mkfifo(session / "frames" / "000000.jpg")  # whoever waited for it would hang
+    assert beyond_frame(session, at) == (0.25, 0, 0, 0)
 
 
 def test_the_default_methods_are_those_that_are_installed(
