@@ -31,7 +31,7 @@ _MARGIN = 10
 _PLACES = ((112, 120), (320, 130), (528, 118), (112, 358), (490, 365))
 """Where the cells' centres are (x, y); a cell of these frames is some 130 pixels."""
 
-_FIELD_S = 10.0
+FIELD_S = 10.0
 """The stage goes to another field after so long; there are four."""
 
 _SAMPLES = 200
@@ -149,11 +149,17 @@ class PacedFrames:
     name = "benchmark"
     live = True
 
-    def __init__(self, frames: int) -> None:
-        """Takes how many frames it sends before it falls silent."""
+    def __init__(self, frames: int, field_s: float = FIELD_S) -> None:
+        """Draws the fields.
+
+        Args:
+            frames: how many it sends before it falls silent.
+            field_s: after how many seconds the stage goes to another field.
+        """
         field = crowded_field()
         self._fields = (field, field[::-1], field[:, ::-1], field[::-1, ::-1])
         self.total: int | None = frames
+        self._field_s = field_s
         self.skipped = Skipped()
         self.sent = 0
 
@@ -166,7 +172,7 @@ class PacedFrames:
         """What the camera sees at a time, uint8 BGR (HEIGHT, WIDTH, 3)."""
         x = round(_MARGIN * (1 + np.sin(1.3 * time_s)))
         y = round(_MARGIN * (1 + np.cos(0.9 * time_s)))
-        field = self._fields[int(time_s / _FIELD_S) % len(self._fields)]
+        field = self._fields[int(time_s / self._field_s) % len(self._fields)]
         return Bgr(field[y : y + HEIGHT, x : x + WIDTH].copy())
 
     def __iter__(self) -> Iterator[Frame | None]:
@@ -220,7 +226,11 @@ class _Memory(Observer):
 
 
 def measure_loop(
-    model: Path, threads: int, frames: int, viewers: int | None = None
+    model: Path,
+    threads: int,
+    frames: int,
+    viewers: int | None = None,
+    field_s: float = FIELD_S,
 ) -> LoopRow:
     """Runs the loop on a paced source with everything on: maps drawn, all recorded.
 
@@ -229,13 +239,14 @@ def measure_loop(
         threads: threads of the network, at least 1.
         frames: frames that the source sends, at least 30.
         viewers: browsers' stand-ins that watch the live page; None for no page.
+        field_s: as for `PacedFrames`.
 
     Raises:
         ModelError: not a model of ours, or damaged.
         OutputError: the temporary folder's disk is full.
     """
     classifier = _TimedClassifier(model, threads)
-    source = PacedFrames(frames)
+    source = PacedFrames(frames, field_s)
     with tempfile.TemporaryDirectory(prefix="edgecell-bench-") as folder:
         out = Path(folder)
         config = LoopConfig(

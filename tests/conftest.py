@@ -11,8 +11,7 @@ from hypothesis import settings
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from edgecell.classes import CODES
-from tests.factories import draw_cell
-from tests.tiny import TINY, TINY_CONFIG
+from tests.factories import TINY, TINY_CONFIG, draw_cell
 
 # The suite tries the same examples in each run; `scripts/fuzz` looks for new ones.
 settings.register_profile(

@@ -23,6 +23,8 @@ from edgecell.image.preprocess import Bgr, Image, Preprocessing, Rgb, crop_squar
 from edgecell.image.records import Box
 from edgecell.model.decision import Decision
 from edgecell.model.modelfile import ModelRecord
+from edgecell.train.config import TrainConfig
+from edgecell.train.networks.network import NetworkSpec, StageSpec
 
 SAMPLES = Path(__file__).parent.parent / "edge" / "samples"
 
@@ -36,6 +38,18 @@ NOISE = Bgr(np.asarray(cv2.GaussianBlur(RAW, (0, 0), 2), np.uint8))
 
 CROP = Box(-10, 20, 50, 80)
 SQUARE = crop_square(NOISE, CROP.centre, CROP.width)
+
+
+TINY = NetworkSpec(
+    name="tiny",
+    stem_width=8,
+    stem_kernel=3,
+    stem_pool=True,
+    stages=(StageSpec(1, 16, 1), StageSpec(1, 24, 2)),
+)
+"""A network small enough to train in a test."""
+
+TINY_CONFIG = TrainConfig(model=TINY.name, epochs=3, small_epochs=1, batch_size=16)
 
 
 def cell_record(box: Box, **changes: Any) -> CellRecord:

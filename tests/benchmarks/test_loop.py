@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from edgecell.benchmarks import loop
 from edgecell.benchmarks.latency import this_machine
 from edgecell.benchmarks.loop import LoopRow, PacedFrames, loop_text, measure_loop
 from edgecell.cli import cli
@@ -14,11 +13,8 @@ from edgecell.edge.find.localise import locate
 from edgecell.edge.find.quality import frame_gate
 from edgecell.model.modelfile import bundled_model
 
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stage moves as in a minute, in a second."""
-    monkeypatch.setattr(loop, "_FIELD_S", 0.5)
+QUICK_S = 0.5
+"""The stage moves as in a minute, in a second."""
 
 
 def test_every_frame_of_every_field_shows_five_cells() -> None:
@@ -34,8 +30,8 @@ def test_every_frame_of_every_field_shows_five_cells() -> None:
     assert np.mean(found) > 4.8
 
 
-def test_a_short_run_adds_up(quick: None) -> None:
-    row = measure_loop(bundled_model(), threads=1, frames=45)
+def test_a_short_run_adds_up() -> None:
+    row = measure_loop(bundled_model(), threads=1, frames=45, field_s=QUICK_S)
     assert row.frames_in == 45
     assert 0 < row.frames <= 45
     assert row.cells_per_frame == pytest.approx(5, abs=1.5)
@@ -49,8 +45,8 @@ def test_a_short_run_adds_up(quick: None) -> None:
     assert 0 < row.cpu_s <= 1.1 * row.seconds * row.machine.cores
 
 
-def test_viewers_are_served_beside_the_loop(quick: None) -> None:
-    row = measure_loop(bundled_model(), threads=1, frames=45, viewers=2)
+def test_viewers_are_served_beside_the_loop() -> None:
+    row = measure_loop(bundled_model(), 1, 45, viewers=2, field_s=QUICK_S)
     assert row.viewers == 2
     assert row.frames > 0
     assert "live viewers: 2" in loop_text(row)
@@ -85,7 +81,7 @@ def test_growth_is_of_the_last_fifth_over_the_second() -> None:
     assert "1, 2  none" in text
 
 
-def test_the_command_measures_the_loop(quick: None) -> None:
+def test_the_command_measures_the_loop() -> None:
     result = CliRunner().invoke(
         cli, ["bench", "--loop", "--frames", "30", "--threads", "1", "--json", "-"]
     )

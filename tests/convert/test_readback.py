@@ -19,7 +19,7 @@ from edgecell.train.networks.readback import load_tflite
 from edgecell.train.run import train
 from tests.convert.conftest import SCHEMES
 from tests.convert.test_convert import run
-from tests.tiny import TINY, TINY_CONFIG
+from tests.factories import TINY, TINY_CONFIG
 
 SAMPLE_CELLS = bundled_model().parent / "cells"
 

@@ -26,7 +26,8 @@ def test_log_odds_of_a_class() -> None:
 
 def test_hidden_segments_are_flat_and_the_others_untouched() -> None:
     image, segments = striped()
-    hider = Hider(effects_of(segments, np.ones(6)), image, segments, 0)
+    model = effects_of(segments, np.ones(6))
+    hider = Hider(model, image, segments, 0)
     kept = np.ones((3, 6), np.bool_)
     kept[1, 2] = False
     kept[2] = False
@@ -37,7 +38,7 @@ def test_hidden_segments_are_flat_and_the_others_untouched() -> None:
     assert (none == 100).all()
     assert hider(kept).tolist() == [6, 5, 0]
     assert hider.evaluations == 3
-    faded = Hider(hider._classifier, image, segments, 0, strength=0.5).images(~kept[:1])
+    faded = Hider(model, image, segments, 0, strength=0.5).images(~kept[:1])
     assert (faded[0, :12] == 80).all()  # half-way from 60 to 100
     assert (faded[0, 12:] == 120).all()
 

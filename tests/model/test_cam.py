@@ -4,7 +4,7 @@ import pytest
 from edgecell.benchmarks.cam_agreement import closed_forms, gradient_maps
 from edgecell.model import cam
 from edgecell.model.kerasfile import HEAD_LAYER
-from tests.tiny import TINY
+from tests.factories import TINY
 
 # Two features at two positions: A = [[1, 3], [2, 0]] (position by feature).
 FEATURES = np.array([[[1, 3], [2, 0]]], np.float32)

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 CLI = """
 from edgecell.cli import cli
 from edgecell.train.networks.network import PRESETS
-from tests.tiny import TINY
+from tests.factories import TINY
 PRESETS[TINY.name] = TINY
 cli()
 """

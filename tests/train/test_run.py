@@ -20,7 +20,7 @@ from edgecell.train import run as module
 from edgecell.train.config import TrainConfig
 from edgecell.train.history import read_history
 from edgecell.train.run import has_own_split, train
-from tests.tiny import TINY_CONFIG
+from tests.factories import TINY_CONFIG
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,7 +62,7 @@ from edgecell.data.audit import audited
 from edgecell.data.dataset import read
 from edgecell.train.networks.network import PRESETS
 from edgecell.train.run import train
-from tests.tiny import TINY, TINY_CONFIG
+from tests.factories import TINY, TINY_CONFIG
 PRESETS[TINY.name] = TINY
 train(audited(read([Path(sys.argv[1])]).files), TINY_CONFIG, Path(sys.argv[2]))
 """

@@ -17,7 +17,7 @@ from edgecell.train.history import read_history
 from edgecell.train.networks.network import PRESETS
 from edgecell.train.run import train
 from edgecell.train.strategy import open_strategy
-from tests.tiny import TINY, TINY_CONFIG
+from tests.factories import TINY, TINY_CONFIG
 
 ROOT = Path(__file__).parents[2]
 # Each worker has dropout masks of its own, so without it alone they equal one.

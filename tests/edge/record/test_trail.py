@@ -143,12 +143,14 @@ def test_the_sample_grows_and_never_changes(trail: Trail) -> None:
     assert trail.drawn() == trail.draw(5)
 
 
-def test_the_sample_is_drawn_evenly(trail: Trail) -> None:
+def test_the_sample_is_drawn_evenly(trail: Trail, session: Path) -> None:
     counts = dict.fromkeys(range(1, 6), 0)
-    for seed in range(300):
-        (cell,) = trail.draw(1, seed)
-        counts[cell] += 1
-        trail._db.execute("DELETE FROM drawn")
+    with closing(sqlite3.connect(session / "session.sqlite")) as database:
+        for seed in range(300):
+            (cell,) = trail.draw(1, seed)
+            counts[cell] += 1
+            with database:
+                database.execute("DELETE FROM drawn")
     # 60 each; five standard deviations of a binomial are 35
     assert all(25 < n < 95 for n in counts.values())
 

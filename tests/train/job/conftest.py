@@ -10,7 +10,7 @@ from edgecell.classes import CODES
 from edgecell.data.pack import Pack, encoded
 from edgecell.image.preprocess import Preprocessing, Rgb
 from edgecell.train.networks.network import PRESETS
-from tests.tiny import TINY
+from tests.factories import TINY
 
 PREP = Preprocessing(32, 0.66, 3.0, 95.0, 240.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 SIDE = 42

@@ -15,7 +15,7 @@ from edgecell.train.job.network import (  # noqa: E402
     set_weights,
 )
 from edgecell.train.networks.network import PRESETS, NetworkSpec  # noqa: E402
-from tests.tiny import TINY  # noqa: E402
+from tests.factories import TINY  # noqa: E402
 
 
 def shaken(spec: NetworkSpec) -> GRsNet:
@@ -62,7 +62,7 @@ import torch
 from edgecell.train.job.network import get_weights
 from edgecell.train.networks.keras_weights import set_keras_weights
 from edgecell.train.networks.network import PRESETS, build
-from tests.tiny import TINY
+from tests.factories import TINY
 from tests.train.job.test_network import shaken
 
 # GhostNet's own kernels: the convolution that strides is a depthwise one.

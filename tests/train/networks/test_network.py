@@ -8,7 +8,7 @@ import pytest
 from edgecell.model.kerasfile import FEATURES_LAYER
 from edgecell.train.networks.cost import count
 from edgecell.train.networks.network import PRESETS, NetworkSpec, StageSpec, build
-from tests.tiny import TINY
+from tests.factories import TINY
 
 
 def test_grsnet_has_the_papers_size() -> None:
