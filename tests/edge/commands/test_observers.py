@@ -9,13 +9,21 @@ from typing import Any, cast
 
 import pytest
 
-from edgecell.edge.commands.observers import ProgressBar, Screen, draws_over_itself
+from edgecell.edge.commands.observers import (
+    ProgressBar,
+    Screen,
+    draws_over_itself,
+    row,
+    rows_table,
+)
 from edgecell.edge.count.differential import Differential
 from edgecell.edge.count.tracking import TrackedFrame
 from edgecell.edge.loop.run import Run
 from edgecell.edge.show.health import Health
+from edgecell.edge.sources.base import Frame
+from edgecell.image.records import Box
 from tests.edge.show.test_health import some_health
-from tests.factories import tracked
+from tests.factories import NOISE, cell_record, tracked
 
 FULL = "cannot write to edgecell-out/camera-0-20261126-150000: database or disk is full"
 COUNTED = Differential(
@@ -130,3 +138,15 @@ def test_the_bar_keeps_rows_of_what_has_an_end() -> None:
         for frame in frames:
             bar.turn(frame)
     assert bar.rows == []
+
+
+def test_a_long_table_is_cut_off() -> None:
+    frame = Frame(3, None, NOISE, "a-very-long-name-indeed.jpg")
+    line = row(frame, cell_record(Box(0, 0, 9, 9)))
+    lines = rows_table([line] * 100, 1000)
+    assert len(lines) == 63
+    assert "940 more" in lines[-2]
+    assert max(map(len, lines)) < 100
+    assert rows_table([], 0) == []
+    gated = cell_record(Box(0, 0, 9, 9), gate="out of focus")
+    assert "not judged: out of focus" in row(frame, gated)

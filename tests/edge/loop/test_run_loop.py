@@ -9,12 +9,14 @@ import pytest
 from edgecell.edge.analyse.pipeline import FrameResult
 from edgecell.edge.count.microscopes import MicroscopeGate
 from edgecell.edge.count.sequential import parse_goal
-from edgecell.edge.loop.run_loop import Controls, Limits, Loop
+from edgecell.edge.loop.run_loop import Controls, Limits, Loop, PictureRule
 from edgecell.edge.sources import base
 from edgecell.edge.sources.base import STALL_S, Frame, Skipped
 from edgecell.edge.sources.capture import Capture
 from edgecell.image.preprocess import Bgr
+from edgecell.image.records import Box
 from edgecell.model.decision import Decision
+from tests.factories import cell_result
 
 IMAGE = Bgr(np.zeros((4, 4, 3), np.uint8))
 OPEN = MicroscopeGate(())
@@ -176,3 +178,19 @@ def test_what_grows_stale_while_it_is_worked_on_is_not_counted(
     assert max(loop.tally.age_ms) < STALL_S * 1000
     clock.now += 60
     assert (loop.health().age_ms or 0) > 60_000, "not fresh when nothing comes any more"
+
+
+def result_at(
+    time_s: float | None, cells: int = 1, index: int = 0, name: str = "v"
+) -> FrameResult:
+    found = [cell_result(Box(0, 0, 9, 9)) for _ in range(cells)]
+    return FrameResult(Frame(index, time_s, IMAGE, name), tuple(found))
+
+
+def test_pictures_are_at_most_one_a_second_of_a_moving_picture() -> None:
+    rule = PictureRule()
+    taken = [i for i in range(35) if rule.takes(result_at(i / 10))]
+    assert taken == [0, 10, 20, 30]
+    assert rule.takes(result_at(0.0, name="w")), "another video starts anew"
+    assert not rule.takes(result_at(9.0, cells=0))
+    assert all(rule.takes(result_at(None, cells=0)) for _ in range(3)), "stills"

@@ -1,11 +1,6 @@
 import json
-import os
-import random
 import shutil
-import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -23,19 +18,14 @@ from edgecell.edge.analyse.pipeline import (
 )
 from edgecell.edge.count.tracking import TrackedFrame
 from edgecell.edge.record import store as store_module
-from edgecell.edge.record.retention import disk_use, parse_size
 from edgecell.edge.record.schema import SCHEMA_VERSION
 from edgecell.edge.record.store import Store, default_folder
-from edgecell.edge.record.waiting import LeftOut, without_image
+from edgecell.edge.record.waiting import LeftOut
 from edgecell.edge.sources.base import Frame
-from edgecell.errors import InputError, OutputError, SourceError
+from edgecell.errors import OutputError, SourceError
 from edgecell.model.decision import Decision
 from edgecell.model.modelfile import ModelRecord
 from tests.factories import MODEL, NOISE, SESSION, SQUARE, rows, tracked
-
-ROOT = Path(__file__).parents[3]
-KILLS = int(os.environ.get("EDGECELL_KILLS", "8"))
-"""Runs that `test_what_was_reported_outlives_kill_9` ends; 50 were once done."""
 
 
 def test_a_figure_can_be_traced_to_pixels(tmp_path: Path) -> None:
@@ -268,182 +258,3 @@ def test_a_picture_that_no_jpeg_can_be_is_an_error(tmp_path: Path) -> None:
         pytest.raises(OutputError, match="70000x1"),
     ):
         store.write_picture(0, np.zeros((1, 70_000, 3), np.uint8))
-
-
-WRITE = """
-import resource, sys
-from pathlib import Path
-from edgecell.edge.record.store import Store
-from edgecell.errors import OutputError
-from tests.factories import SESSION, tracked
-if int(sys.argv[2]):
-    limit = int(sys.argv[2]), resource.RLIM_INFINITY
-    resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-try:
-    with Store(Path(sys.argv[1]), SESSION) as store:
-        print("open", flush=True)
-        for n in range(0, 10**6, 2):
-            store.write([tracked(n), tracked(n + 1)])
-            print(n, flush=True)
-except OutputError as e:
-    print(e)
-"""
-
-
-def check_store(folder: Path, reported: list[int]) -> int:
-    """Whether it is sound and holds what was reported; number of frames beyond."""
-    assert rows(folder, "PRAGMA integrity_check") == [("ok",)]
-    assert rows(folder, "PRAGMA foreign_key_check") == []
-    frames = [row[0] for row in rows(folder, "SELECT frame FROM frames")]
-    assert frames == list(range(len(frames))), "none missing, none twice"
-    for table, column in (
-        ("cells", "cell - 1"),
-        ("decisions", "cell - 1"),
-        ("sightings", "frame"),
-        ("sightings JOIN crops USING (sighting)", "frame"),
-    ):
-        kept = rows(folder, f"SELECT {column} FROM {table} ORDER BY 1")
-        assert [row[0] for row in kept] == frames, f"{table} are whole"
-    return len(frames) - 2 * len(reported)
-
-
-# From no room for the schema to room for some frames.
-@pytest.mark.parametrize("limit", [2_000, 30_000, 250_000, 500_000])
-def test_a_full_disk_leaves_whole_frames(tmp_path: Path, limit: int) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", WRITE, str(tmp_path / "out"), str(limit)],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT,
-    )
-    *reported, message = done.stdout.splitlines()
-    assert "cannot write to" in message
-    assert "make room" in message
-    if reported[1:]:
-        assert check_store(tmp_path / "out", [int(n) for n in reported[1:]]) == 0
-    else:
-        assert limit < 100_000
-        assert not (tmp_path / "out").exists()
-
-
-def test_what_was_reported_outlives_kill_9(tmp_path: Path) -> None:
-    rng = random.Random(1)
-    written = 0
-    for run in range(KILLS):
-        folder = tmp_path / str(run)
-        with subprocess.Popen(
-            [sys.executable, "-c", WRITE, str(folder), "0"],
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        ) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "open\n"
-            time.sleep(rng.uniform(0, 0.4))
-            process.send_signal(signal.SIGKILL)
-            text = process.stdout.read()
-        # a line that the kill cut in half reports nothing
-        reported = [int(n) for n in text[: text.rfind("\n") + 1].split()]
-        # One transaction may have been done and not yet reported.
-        assert check_store(folder, reported) in (0, 2)
-        written += len(reported)
-    assert written > KILLS
-
-
-def test_keep_drops_the_oldest_pixels_and_no_figure(tmp_path: Path) -> None:
-    with Store(tmp_path / "first", SESSION) as first:
-        for n in range(60):
-            first.write([tracked(n)])
-            first.write_picture(n, NOISE)
-    size = disk_use(tmp_path / "first")
-    bound = round(1.7 * size)
-    with Store(tmp_path / "second", SESSION, bound) as second:
-        for n in range(60):
-            second.write([tracked(n)])
-            second.write_picture(n, NOISE)
-            total = disk_use(tmp_path / "first") + disk_use(tmp_path / "second")
-            assert total < bound + 400_000, "the log comes on top"
-        pictures = len(list((tmp_path / "second" / "frames").iterdir()))
-    assert pictures == 60, "the older session gives first"
-    (left,) = rows(tmp_path / "first", "SELECT count(*), min(sighting) FROM crops")
-    assert 0 < left[0] < 60
-    assert left[1] == 61 - left[0], "its oldest crops went"
-    for name in ("first", "second"):
-        assert rows(tmp_path / name, "SELECT count(*) FROM decisions") == [(60,)]
-        assert rows(tmp_path / name, "SELECT count(*) FROM sightings") == [(60,)]
-
-
-def test_what_a_kill_left_of_a_picture_goes_first(tmp_path: Path) -> None:
-    with Store(tmp_path / "old", SESSION) as old:
-        old.write([tracked(0)])
-        old.write_picture(0, NOISE)
-    partial = tmp_path / "old" / "frames" / ".000001.jpg.k3x_9"
-    partial.write_bytes(bytes(10**6))
-    with Store(tmp_path / "s", SESSION, 10**6) as store:
-        for n in range(40):
-            store.write([tracked(n)])
-    assert not partial.exists()
-
-
-def test_a_small_bound_takes_from_the_running_session(tmp_path: Path) -> None:
-    with Store(tmp_path / "s", SESSION, 10**6) as store:
-        for n in range(120):
-            store.write([tracked(n)])
-            store.write_picture(n, NOISE)
-        assert disk_use(tmp_path / "s") < 1.2 * 10**6
-    (crops,) = rows(tmp_path / "s", "SELECT count(*), max(sighting) FROM crops")
-    assert 0 < crops[0] < 120
-    assert crops[1] == 120, "the newest stay"
-    assert rows(tmp_path / "s", "SELECT count(*) FROM decisions") == [(120,)]
-    assert rows(tmp_path / "s", "PRAGMA integrity_check") == [("ok",)]
-
-
-def test_pixels_wait_only_where_a_decision_rests_on_them() -> None:
-    votes, poor = tracked(0), tracked(1, gate="blurred")
-    later = replace(poor, changed=())
-    ninth = replace(votes, votes=(False,))
-    sizes = [
-        without_image(t).result.cells[0].pixels.size
-        for t in (votes, poor, later, ninth)
-    ]
-    assert sizes == [SQUARE.size, SQUARE.size, 0, 0]
-    assert without_image(ninth).result.cells[0].seen.size == 0
-    assert [len(t.evidence()) for t in (votes, poor, later, ninth)] == [1, 1, 0, 0]
-
-
-def test_a_picture_that_cannot_go_does_not_end_another_session(tmp_path: Path) -> None:
-    with Store(tmp_path / "old", SESSION) as old:
-        old.write([tracked(0)])
-    (tmp_path / "old" / "frames" / "000000.jpg").mkdir(parents=True)
-    with Store(tmp_path / "s", SESSION, 10**6) as store:
-        for n in range(120):
-            store.write([tracked(n)])
-            store.write_picture(n, NOISE)
-    assert rows(tmp_path / "s", "SELECT count(*) FROM decisions") == [(120,)]
-    (crops,) = rows(tmp_path / "s", "SELECT count(*) FROM crops")
-    assert crops[0] < 120, "the running one gave instead"
-
-
-def test_a_session_that_cannot_be_trimmed_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "session.sqlite").write_bytes(b"no database" * 10**5)
-    with Store(tmp_path / "s", SESSION, 10**6) as store:
-        for n in range(40):
-            store.write([tracked(n)])
-    assert (tmp_path / "broken" / "session.sqlite").stat().st_size == 11 * 10**5
-
-
-@pytest.mark.parametrize(
-    ("text", "size"), [("500 MB", 5 * 10**8), ("1.5gb", 15 * 10**8), ("1TB", 10**12)]
-)
-def test_sizes(text: str, size: int) -> None:
-    assert parse_size(text) == size
-
-
-@pytest.mark.parametrize(
-    "text", ["", "5", "5 kB", "-1GB", "49MB", "GB", "1e3GB", "9" * 400 + "GB"]
-)
-def test_no_sizes(text: str) -> None:
-    with pytest.raises(InputError, match="500MB"):
-        parse_size(text)

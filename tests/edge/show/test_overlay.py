@@ -10,7 +10,13 @@ from edgecell.edge.analyse.pipeline import (
     FrameAnalyser,
     FrameResult,
 )
-from edgecell.edge.show.overlay import annotate, cell_in_crop, colour_of, label_of
+from edgecell.edge.show.overlay import (
+    annotate,
+    caption,
+    cell_in_crop,
+    colour_of,
+    label_of,
+)
 from edgecell.edge.sources import SAMPLES
 from edgecell.edge.sources.base import Frame
 from edgecell.edge.sources.still import read_image
@@ -183,3 +189,8 @@ def test_a_picture_survives_the_jpeg() -> None:
     ok, data = cv2.imencode(".jpg", shown(cell(Box(100, 100, 160, 150))))
     assert ok
     assert cv2.imdecode(data, cv2.IMREAD_COLOR) is not None
+
+
+def test_captions_are_ascii() -> None:
+    frame = Frame(3, 1.25, GREY, "Präparat.avi")
+    assert caption(FrameResult(frame, ())) == "Pr?parat.avi, frame 3, 1.2 s"
