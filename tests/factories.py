@@ -18,7 +18,7 @@ from edgecell.edge.analyse.pipeline import (
 )
 from edgecell.edge.count.tracking import TrackedFrame
 from edgecell.edge.record.store import Session
-from edgecell.edge.sources.base import Frame
+from edgecell.edge.sources.base import Frame, now_s
 from edgecell.image.preprocess import Bgr, Image, Preprocessing, Rgb, crop_square
 from edgecell.image.records import Box
 from edgecell.model.decision import Decision
@@ -109,6 +109,7 @@ def tracked(
     cell: int | None = None,
     gate: str | None = None,
     reasons: tuple[str, ...] = (),
+    age_s: float = 0.0,
 ) -> TrackedFrame:
     """A frame in which a new cell is seen; its number is the frame's plus 1."""
     cell = cell or frame + 1
@@ -130,7 +131,8 @@ def tracked(
         0 if gate else 1,
         sighting.logits,
     )
-    result = FrameResult(Frame(frame, frame / 10, NOISE, "clip.avi"), (sighting,))
+    seen = Frame(frame, frame / 10, NOISE, "clip.avi", now_s() - age_s)
+    result = FrameResult(seen, (sighting,))
     return TrackedFrame(result, (cell,), (gate is None,), (decision,))
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from edgecell.explain.queue import Job, Status
 
 _LOWEST_PRIORITY = 19
-_LOOK_EVERY_S = 5.0
+LOOK_EVERY_S = 5.0
 
 
 def _stop() -> None:
@@ -161,7 +161,7 @@ def command(
                         work_off(queues, classifier, conditions, told)
                 if not watch:
                     break
-                time.sleep(_LOOK_EVERY_S)
+                time.sleep(LOOK_EVERY_S)
     stand, others = _of_model(folder, model, sha256)
     aside = sum(len(s.set_aside) for s in stand)
     left = sum(s.waiting + s.held for s in stand)

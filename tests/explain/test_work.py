@@ -118,7 +118,7 @@ import sys
 from edgecell.explain import queue, work
 from edgecell.explain.commands import work as work_command
 queue.LEASE_S = work.LEASE_S = 1.0
-work_command._LOOK_EVERY_S = 0.2
+work_command.LOOK_EVERY_S = 0.2
 from edgecell.cli import cli
 cli(["explain", "work", *sys.argv[1:]])
 """

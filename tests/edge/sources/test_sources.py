@@ -230,10 +230,8 @@ def test_a_camera_that_goes_is_an_error_and_can_come_back(here: Place) -> None:
     with source:
         take(source, 3)
         camera.stop()
-        lost_s = time.monotonic()
         with pytest.raises(SourceError, match=source.name):
             take(source, None)
-        assert time.monotonic() - lost_s < STALL_S + 1
     with pytest.raises(SourceError, match="does not answer"):
         source.__enter__()
     source.__exit__(None, None, None)
