@@ -12,9 +12,9 @@ import click
 from edgecell import RESEARCH_USE
 from edgecell.classes import CLASSES
 from edgecell.cli import json_option, report
+from edgecell.edge.commands.options import model_option
 from edgecell.errors import InputError
 from edgecell.files import check_writable, csv_text, printable, write_atomically
-from edgecell.model import BUNDLED
 from edgecell.optional import require
 
 if TYPE_CHECKING:
@@ -146,13 +146,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 @click.command("classify", short_help="Name the cell in single-cell images.")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@click.option(
-    "--model",
-    default=BUNDLED,
-    show_default=True,
-    metavar="FILE",
-    help="TFLite file that 'edgecell convert' wrote; 'bundled' is the built-in one.",
-)
+@model_option
 @click.option(
     "--red-cell-px",
     callback=_diameter,

@@ -32,38 +32,40 @@ def page_options(command: Any) -> Any:
         click.option(
             "--certificate",
             type=_file,
-            help="PEM file for HTTPS; 'edgecell service certificate' makes one.",
+            help="Certificate for HTTPS, a PEM file; 'edgecell service certificate' "
+            "makes one.",
         ),
-        click.option("--key", type=_file, help="Its private key, a PEM file."),
+        click.option("--key", type=_file, help="Private key of the certificate, PEM."),
         click.option(
             "--origin",
             metavar="URL",
-            help="What browsers open when a proxy with HTTPS stands before the page, "
-            "such as https://slides.example.",
+            help="Address that browsers open if an HTTPS proxy stands in front of the "
+            "page, such as https://slides.example.",
         ),
         click.option(
             "--accounts",
             "accounts_file",
             type=_file,
-            help=f"File of the accounts.  [default: {ACCOUNTS} in the results folder]",
+            help=f"Database of accounts.  [default: {ACCOUNTS} in the results folder]",
         ),
         click.option(
             "--no-sign-in",
             is_flag=True,
-            help="Let everybody at this machine do everything; only on loopback.",
+            help="Let anybody at this machine do everything. Only for 127.0.0.1.",
         ),
         click.option(
             "--port",
             type=click.IntRange(1, 65535),
             default=8765,
             show_default=True,
-            help="Port that the page listens at.",
+            help="Port of the page.",
         ),
         click.option(
             "--host",
             default="127.0.0.1",
             show_default=True,
-            help="Address that it listens at; one beyond this machine needs HTTPS.",
+            help="Address that the page listens on. Any but this machine's own needs "
+            "HTTPS.",
         ),
     ):
         command = option(command)
@@ -203,18 +205,19 @@ def beside(run: "Run", serving: Serving) -> Iterator["Live"]:
 )
 @page_options
 def command(folder: Path, **serving: Any) -> None:
-    """Serve the sessions in FOLDER (edgecell-out unless told) in a browser.
+    """Serve the sessions in FOLDER (default: edgecell-out) in a browser.
 
-    Review cells by keyboard or on a tablet, and sign the report. Every naming is kept
-    in the session's own file, beside the machine's decision. Ctrl-C ends the page.
+    Review cells by keyboard or on a tablet, and sign the report. What people call a
+    cell is kept in the session's file, beside the machine's decision. Ctrl-C stops
+    the page.
     """
     require("uvicorn", "page")
     require("cv2", "edge")
     from edgecell.edge.page.serve import serve
 
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder; name one with sessions in it")
+        raise InputError(f"{folder} is not a folder; name one that holds sessions")
     settings = Serving(**serving)
     app, taken = settings.open(folder)
-    click.echo(f"{RESEARCH_USE}\nCtrl-C ends the page.", err=True)
+    click.echo(f"{RESEARCH_USE}\nCtrl-C stops the page.", err=True)
     serve(app, taken, settings.tls())

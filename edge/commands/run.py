@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecell import RESEARCH_USE
-from edgecell.cli import Number, json_option, refuse, report
+from edgecell.cli import json_option, refuse, report
+from edgecell.edge.commands.options import COUNT, loop_options
 from edgecell.edge.commands.page import Serving, beside, page_options
 from edgecell.errors import InputError
 from edgecell.explainers import DEFERRED
 from edgecell.files import check_writable
-from edgecell.model import BUNDLED
 from edgecell.optional import require
 from edgecell.signals import on_stop
 
@@ -167,64 +167,32 @@ def _size(_: click.Context, __: click.Parameter, text: str | None) -> int | None
 
 @click.command("run", short_help="Find, classify and count cells in frames.")
 @click.argument("source")
-@click.option(
-    "--model",
-    default=BUNDLED,
-    show_default=True,
-    metavar="FILE",
-    help="TFLite file that 'edgecell convert' wrote; 'bundled' is the built-in one.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="New or empty folder.  [default: edgecell-out/<source>-<time>]",
-)
+@loop_options
 @click.option(
     "--keep",
     metavar="SIZE",
     callback=_size,
-    help="Bound on the disk use of all sessions beside this one, such as 5GB: the "
-    "oldest pictures go first.",
+    help="Most disk space that this session and those beside it may use, such as "
+    "5GB. The oldest pictures are deleted first.",
 )
-@click.option(
-    "--target",
-    type=click.IntRange(1, 10**9),
-    metavar="N",
-    help="End once N white cells are counted, such as 100 or 200.",
-)
-@click.option(
-    "--until",
-    multiple=True,
-    metavar="GOAL",
-    help="End once GOAL is decided: 'MYE<5%' by an interval that clears 5 %, "
-    "'width:SNE<10%' by one that narrow. May be given more than once; the intervals "
-    "hold however often they are looked at.",
-)
-@click.option("--watch", is_flag=True, help="Wait for more images in a folder or glob.")
-@click.option(
-    "--red-cell-px",
-    type=Number(0, min_open=True),
-    metavar="PX",
-    help="Diameter of a red cell in pixels, instead of measuring it in each frame.",
-)
+@click.option("--watch", is_flag=True, help="Wait for new images in a folder or glob.")
 @click.option(
     "--threads",
-    type=click.IntRange(1, 10**9),
-    help="Threads of the network.  [default: half the machine's cores]",
+    type=COUNT,
+    help="Threads that the network uses.  [default: half the machine's cores]",
 )
-@click.option(
-    "--max-frames", type=click.IntRange(1, 10**9), help="End after so many frames."
-)
+@click.option("--max-frames", type=COUNT, help="End after this number of frames.")
 @click.option(
     "--maps/--no-maps",
     default=True,
     show_default=True,
-    help="Draw where the network looked into the pictures.",
+    help="Draw into the pictures where the network looked.",
 )
 @click.option(
     "--video",
     type=click.Path(path_type=Path),
-    help="Draw the frames into this .avi, too, 15 a second; not together with --keep.",
+    help="Also write the annotated frames to this .avi file, 15 a second. Not "
+    "together with --keep.",
 )
 @click.option(
     "--explain",
@@ -232,7 +200,7 @@ def _size(_: click.Context, __: click.Parameter, text: str | None) -> int | None
     default="none",
     show_default=True,
     metavar="WHICH",
-    help="Cells to put on the queue of 'edgecell explain work': none, flagged (those "
+    help="Cells that 'edgecell explain work' is to explain later: none, flagged (those "
     "to review), all, or sample:N (N of each class).",
 )
 @click.option(
@@ -242,30 +210,31 @@ def _size(_: click.Context, __: click.Parameter, text: str | None) -> int | None
     multiple=True,
     default=DEFERRED[:1],
     show_default=True,
-    help="Method of these explanations; may be given more than once.",
+    help="Method of these explanations. May be given more than once.",
 )
 @click.option(
     "--health",
     "health_file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="JSON file with the health of the loop, written anew every second.",
+    help="Write the health of the loop to this JSON file every second.",
 )
 @click.option(
     "--mqtt",
     metavar="ADDRESS",
-    help="Publish health and count to a broker, mqtt://[USER:PASSWORD@]HOST[/TOPIC]; "
-    "Home Assistant finds the device by itself.",
+    help="Publish health and counts to a broker, "
+    "mqtt://[USER:PASSWORD@]HOST[:PORT][/TOPIC]. Home Assistant finds the device.",
 )
 @click.option(
     "--metrics",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the figures of the loop into this .prom file every second, for the "
+    help="Write the figures of the loop to this .prom file every second, for the "
     "textfile collector of Prometheus' node_exporter.",
 )
 @click.option(
     "--page",
     is_flag=True,
-    help="Serve the live picture and all sessions in a browser, see 'edgecell page'.",
+    help="Also serve the live picture and all sessions in a browser; see 'edgecell "
+    "page'.",
 )
 @page_options
 @json_option
@@ -296,14 +265,14 @@ def command(
     SOURCE is an image, a folder or quoted glob of images, a video, 'demo' for the
     built-in samples, or a camera: its number such as 0, its device such as
     /dev/v4l/by-id/..., csi://0, rtsp://..., http://... (Motion JPEG) or
-    gst://PIPELINE; or @FILE, a file of mode 600 that holds such an address with its
-    password. Ctrl-C ends a run, and what was found is reported. Images of one cell
-    each are for 'edgecell classify'.
+    gst://PIPELINE. To keep a password off the command line, write the address to a
+    file of mode 600 and give @FILE. Ctrl-C ends the run and prints the report. For
+    images of one cell each use 'edgecell classify'.
 
-    The results folder gets session.sqlite (see 'edgecell session'), differential.json
-    and .csv, and frames/, pictures with each cell's class and Grad-CAM heat map: one
-    of each still image, and of a video or camera at most one a second, with a copy
-    on which nothing is drawn.
+    The results folder holds session.sqlite (see 'edgecell session'), differential.json
+    and .csv, and pictures with each cell's class and Grad-CAM heat map in frames/:
+    one for each still image, and at most one a second for a video or camera. clean/
+    holds copies of the latter with nothing drawn on them.
     """
     require("cv2", "edge")
     from edgecell.edge.commands.observers import (

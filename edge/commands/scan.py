@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from edgecell.cli import Number, json_option, report
+from edgecell.cli import json_option, report
+from edgecell.edge.commands.options import loop_options
 from edgecell.errors import InputError
-from edgecell.model import BUNDLED
 from edgecell.optional import require
 
 _FIELDS = 20
@@ -14,30 +14,26 @@ _FIELDS = 20
 
 @click.command("scan", short_help="Drive a motorised stage over a slide and count.")
 @click.argument("stage")
-@click.option("--target", type=click.IntRange(1, 10**9), metavar="N", help="See 'run'.")
-@click.option("--until", multiple=True, metavar="GOAL", help="See 'run'.")
+@loop_options
 @click.option(
     "--columns",
     type=click.IntRange(1, 10**4),
     default=_FIELDS,
     show_default=True,
-    help="Fields in a row at the most.",
+    help="Most fields in a row.",
 )
 @click.option(
     "--rows",
     type=click.IntRange(1, 10**4),
     default=_FIELDS,
     show_default=True,
-    help="Rows at the most.",
+    help="Most rows.",
 )
-@click.option("--model", default=BUNDLED, show_default=True, help="See 'run'.")
-@click.option("--out", type=click.Path(path_type=Path), help="See 'run'.")
-@click.option("--red-cell-px", type=Number(0, min_open=True), help="See 'run'.")
 @click.option(
     "--to",
     type=(click.Path(path_type=Path, file_okay=False), click.IntRange(1)),
     metavar="FOLDER CELL",
-    help="Don't count: drive to this cell of a session that a scan recorded.",
+    help="Don't scan. Move to this cell of a session that a scan recorded.",
 )
 @json_option
 def command(

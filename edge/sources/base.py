@@ -3,8 +3,8 @@
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Protocol
 
 from edgecell.errors import SourceError
@@ -110,8 +110,8 @@ class Skipped:
             self.names.append(name)
 
 
-class FrameSource(Protocol):
-    """Yields frames between ``__enter__`` and ``__exit__``; may be entered again.
+class FrameSource(AbstractContextManager["FrameSource"], Protocol):
+    """Yields frames while it is entered; may be entered again.
 
     A live source raises `SourceError` when it is lost, at the latest `STALL_S` after
     its last frame; entering it again looks for it anew.
@@ -129,14 +129,6 @@ class FrameSource(Protocol):
     live: bool
     skipped: Skipped
 
-    def __enter__(self) -> "FrameSource": ...
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-        /,
-    ) -> None: ...
     def __iter__(self) -> Iterator[Frame | None]:
         """Yields frames; None where it waits, so that the reader may stop."""
 

@@ -1,7 +1,7 @@
 """What a motorised stage does, and where it is."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Protocol
 
 from edgecell.errors import SourceError
@@ -27,7 +27,7 @@ class Position:
         return Position(self.x - other.x, self.y - other.y, self.z - other.z)
 
 
-class Stage(Protocol):
+class Stage(AbstractContextManager["Stage"], Protocol):
     """A stage with a camera over it; enter it to connect.
 
     Attributes:
@@ -35,15 +35,6 @@ class Stage(Protocol):
     """
 
     camera: str
-
-    def __enter__(self) -> "Stage": ...
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-        /,
-    ) -> None: ...
 
     def position(self) -> Position:
         """Where it is now.

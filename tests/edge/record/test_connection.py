@@ -42,9 +42,13 @@ def tables_of(folder: Path) -> list[str]:
     return [name for (name,) in rows]
 
 
-def test_the_stored_sessions_are_what_they_are_called() -> None:
-    names = {path.name for path in STORED.iterdir()}
-    assert names == {f"version-{n}.sqlite" for n in EARLIER}
+def test_each_earlier_version_has_its_stored_session() -> None:
+    """Who adds a migration stores a session of the version before."""
+    versions = {}
+    for path in STORED.iterdir():
+        with closing(sqlite3.connect(path)) as database:
+            (versions[path.name],) = database.execute("PRAGMA user_version").fetchone()
+    assert versions == {f"version-{n}.sqlite": n for n in EARLIER}
 
 
 @pytest.mark.parametrize("writable", [True, False])

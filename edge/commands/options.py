@@ -1,0 +1,55 @@
+"""Options that several commands of the loop share."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgecell.cli import Number
+from edgecell.model import BUNDLED
+
+COUNT = click.IntRange(1, 10**9)
+
+model_option = click.option(
+    "--model",
+    default=BUNDLED,
+    show_default=True,
+    metavar="FILE",
+    help="TFLite file that 'edgecell convert' wrote; 'bundled' is the built-in one.",
+)
+
+
+def loop_options(command: Any) -> Any:
+    """Options of commands that find and count cells: which model, where, until when."""
+    for option in (
+        click.option(
+            "--red-cell-px",
+            type=Number(0, min_open=True),
+            metavar="PX",
+            help="Diameter of a red cell in pixels, instead of measuring it in each "
+            "frame.",
+        ),
+        click.option(
+            "--until",
+            multiple=True,
+            metavar="GOAL",
+            help="End once GOAL is decided: 'MYE<5%' once the 95 % interval lies "
+            "wholly below or above 5 %, 'width:SNE<10%' once it is narrower than 10 %. "
+            "May be given more than once. The intervals stay valid although they are "
+            "looked at after every cell.",
+        ),
+        click.option(
+            "--target",
+            type=COUNT,
+            metavar="N",
+            help="End once N white cells are counted, such as 100 or 200.",
+        ),
+        click.option(
+            "--out",
+            type=click.Path(path_type=Path),
+            help="New or empty folder.  [default: edgecell-out/<source>-<time>]",
+        ),
+        model_option,
+    ):
+        command = option(command)
+    return command
