@@ -49,6 +49,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Serve sessions in a browser: review, report, sign.",
     ),
     "adapt": ("edgecell.edge.commands.adapt", "Adapt a model to your microscope."),
+    "trust": (
+        "edgecell.edge.commands.trust",
+        "Show how right a model is on your microscope.",
+    ),
     "explain": (
         "edgecell.explain.commands.group",
         "Explain cells: the queue of a session, pictures, measurement.",

@@ -9,14 +9,19 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecell.edge.adapt.cells import NamedCells
-from edgecell.edge.adapt.exact import chance_of_gain, clopper_pearson
 from edgecell.edge.adapt.head import Choice, Head, choose, log_likelihood
 from edgecell.edge.adapt.rewrite import Range, output_range, with_head
+from edgecell.edge.count.exact import chance_of_gain, clopper_pearson
 from edgecell.errors import ModelError
 from edgecell.model.classifier import Classifier
 from edgecell.model.decision import accepted, energy, fit_review
 from edgecell.model.graph import head_weights
-from edgecell.model.microscope import Microscope, fit_calibrated, judge
+from edgecell.model.microscope import (
+    Microscope,
+    fit_calibrated,
+    judge,
+    most_like,
+)
 from edgecell.model.modelfile import LOGITS, MAPS, ModelRecord, write_tflite
 from edgecell.model.probabilities import fit_temperature, softmax
 
@@ -138,7 +143,9 @@ def adapt(classifier: Classifier, cells: NamedCells) -> Adapted:
         ModelError: the file with the new head does not do what the head does.
     """
     record, own = classifier.record, own_head(classifier)
-    choice = choose(cells.features, cells.sets, own)
+    learned = [m for m in record.microscopes if not m.calibrated]
+    like = most_like(cells.features, learned).whitening() if learned else None
+    choice = choose(cells.features, cells.sets, own, like)
     rule = _with_rule(record, choice, cells)
     figures = measure(cells, own.logits(cells.features), choice, rule)
     flatbuffer = _rewritten(classifier, choice.head, cells)

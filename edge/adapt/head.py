@@ -1,9 +1,9 @@
 """A new head for a microscope: multinomial regression, pulled to the model's own head.
 
 The loss is the sum over the cells of -log of the summed probability of the classes that
-a cell may belong to, plus pull / 2 times the squared change of the weights. It is
-minimised by Newton's method with conjugate gradients, many fits at a time: one for each
-cell left out.
+a cell may belong to, plus pull / 2 times the squared change of the weights, where all
+directions of the features vary alike within the classes. It is minimised by Newton's
+method with conjugate gradients, many fits at a time: one for each cell left out.
 """
 
 from collections.abc import Callable, Sequence
@@ -49,6 +49,14 @@ class Head:
         """Logits of cells, float64 (N, C), from pooled features (N, K)."""
         return np.asarray(np.asarray(features, np.float64) @ self.weights + self.bias)
 
+    def after(self, change: Array) -> "Head":
+        """The same for features that a matrix was not applied to.
+
+        Args:
+            change: float64 (K, K); this head is for features @ change.
+        """
+        return Head(change @ self.weights, self.bias)
+
 
 @dataclass(frozen=True, eq=False)
 class Choice:
@@ -78,6 +86,7 @@ def choose(
     features: npt.NDArray[np.floating],
     sets: Sets,
     head: Head,
+    whitening: Array | None = None,
     pulls: Sequence[float] = PULLS,
 ) -> Choice:
     """Fits a new head, with the pull that does best on the cells left out.
@@ -86,13 +95,17 @@ def choose(
         features: float (N, K), pooled features.
         sets: bool (N, C), the classes that each cell may belong to.
         head: the model's own.
+        whitening: float64 (K, K), see `Microscope.whitening`; None leaves the
+            features as they are.
         pulls: those to be tried.
     """
-    fit = _Fit(features, sets, head)
+    change = np.eye(features.shape[1]) if whitening is None else whitening
+    fit = _Fit(features @ change, sets, head.after(np.linalg.inv(change)))
     choices = []
     for pull in sorted(pulls, reverse=True):
         weights = fit.solve(pull)
-        choices.append(Choice(fit.head(weights), pull, fit.left_out(pull, weights)))
+        found, left_out = fit.head(weights).after(change), fit.left_out(pull, weights)
+        choices.append(Choice(found, pull, left_out))
     return max(choices, key=lambda c: float(log_likelihood(c.left_out, sets).sum()))
 
 

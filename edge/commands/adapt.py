@@ -1,5 +1,6 @@
 """``edgecell adapt``."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def table(found: "Adaptation") -> list[str]:
     """The figures before and after as text, with 95 % Clopper-Pearson intervals."""
-    from edgecell.edge.adapt.exact import clopper_pearson
+    from edgecell.edge.count.exact import clopper_pearson
 
     def share(right: int, n: int) -> str:
         low, high = clopper_pearson(right, n)
@@ -38,6 +39,14 @@ def table(found: "Adaptation") -> list[str]:
         f"right, {found.worse} wrong; p = {found.p:.2g}.",
         *([f"Right less often than before: {losers}."] if losers else []),
     ]
+
+
+def _still_needed(found: "Adaptation") -> int:
+    """Cells to be named before any is accepted, if the accepted ones are all right."""
+    from edgecell.edge.count.scope import Shown
+
+    share = max(found.accepted, 1) / found.cells
+    return math.ceil(Shown(0, 0, 0, 0).missing / share)
 
 
 @click.command("adapt", short_help="Adapt a model to your microscope.")
@@ -86,8 +95,9 @@ def command(
         *(
             [
                 f"The new rule would accept {found.accepted} of {found.cells}, "
-                f"{found.accepted_right} of them rightly. 'edgecell run' still flags "
-                "every cell of this microscope for review.",
+                f"{found.accepted_right} of them rightly. 'edgecell run' flags every "
+                "cell of this microscope until 'edgecell trust' has shown that to be "
+                f"so: {_still_needed(found)} more reviewed cells, drawn at random.",
                 f"Written: {out}",
             ]
             if found.improves

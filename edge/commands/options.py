@@ -49,6 +49,13 @@ def loop_options(command: Any) -> Any:
             type=click.Path(path_type=Path),
             help="New or empty folder.  [default: edgecell-out/<source>-<time>]",
         ),
+        click.option(
+            "--scope",
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="FILE",
+            help="File of 'edgecell trust', which says whether cells of this "
+            "microscope may be accepted without review.",
+        ),
         model_option,
     ):
         command = option(command)

@@ -12,6 +12,7 @@ from edgecell import RESEARCH_USE
 from edgecell.cli import json_option, refuse, report
 from edgecell.edge.commands.options import COUNT, loop_options
 from edgecell.edge.commands.page import Serving, beside, page_options
+from edgecell.edge.commands.trust import advice
 from edgecell.errors import InputError
 from edgecell.explainers import DEFERRED
 from edgecell.files import check_writable
@@ -61,24 +62,15 @@ def goal_lines(goals: Sequence["Goal"], differential: "Differential") -> list[st
     return lines
 
 
-def _advice(microscope: str) -> str:
-    """What to do about a microscope that the model does not know."""
-    if "unknown" not in microscope:
-        return ""
-    return (
-        "; cells of a microscope that the model does not know are all for review. "
-        "Name 25 or more, and 'edgecell adapt' learns it"
-    )
-
-
 def _ending(run: "Run", last: "SessionResult") -> list[str]:
     """What became of the frames, and where the results are."""
-    tally, classifier = last.tally, run.classifier
+    tally, classifier, config = last.tally, run.classifier, run.config
     return [
         *_skipped_line(run.source.skipped),
         *gated_line(tally.gated),
         *scale_line(tally.red_cell_px),
-        f"Microscope: {last.microscope}{_advice(last.microscope)}",
+        f"Microscope: {last.microscope}{advice(last.microscope)}",
+        *([f"{config.scope}: {run.scope.shown}"] if run.scope else []),
         f"Frames: {tally.frames} in {tally.seconds:.1f} s, dropped "
         f"{last.health.dropped}, model {classifier.path.name} on {classifier.runtime}; "
         f"ended: {tally.ended}",
@@ -241,6 +233,7 @@ def _size(_: click.Context, __: click.Parameter, text: str | None) -> int | None
 def command(
     source: str,
     model: str,
+    scope: Path | None,
     out: Path | None,
     keep: int | None,
     target: int | None,
@@ -291,6 +284,7 @@ def command(
     config = LoopConfig(
         source=source,
         model=model,
+        scope=scope,
         out=out,
         watch=watch,
         red_cell_px=red_cell_px,

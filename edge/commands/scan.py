@@ -43,6 +43,7 @@ def command(
     columns: int,
     rows: int,
     model: str,
+    scope: Path | None,
     out: Path | None,
     red_cell_px: float | None,
     to: tuple[Path, int] | None,
@@ -83,6 +84,7 @@ def command(
     config = LoopConfig(
         source=stage,
         model=model,
+        scope=scope,
         out=out,
         red_cell_px=red_cell_px,
         target=target,

@@ -278,11 +278,11 @@ def _check_options(source: str, options: Sequence[str]) -> None:
                 "each session gets its own folder in /var/lib/edgecell/edgecell-out, "
                 "and health is in /run/edgecell/health.json"
             )
-    model = parameters["model"]
-    if model != BUNDLED and not Path(model).is_absolute():
-        raise InputError(
-            f"the unit runs in a folder of its own; give the whole path of {model}"
-        )
+    for file in (parameters["model"], parameters["scope"]):
+        if file not in (None, BUNDLED) and not Path(file).is_absolute():
+            raise InputError(
+                f"the unit runs in a folder of its own; give the whole path of {file}"
+            )
 
 
 def _say_what_is_left_to_do(secrets: Iterable[str]) -> None:

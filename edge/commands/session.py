@@ -12,6 +12,7 @@ from edgecell.classes import CLASSES
 from edgecell.cli import json_option, report
 from edgecell.edge.commands.cells import export_command, import_command
 from edgecell.edge.commands.send import send_command
+from edgecell.edge.commands.trust import advice, needed
 from edgecell.files import write_atomically
 from edgecell.optional import require
 
@@ -128,13 +129,21 @@ def show_command(
     with open_session(folder) as session:
         summary, readings = session.summary(), session.readings()
         cells = cells_in_short(session)
+        more = needed(session, summary.microscope) if review else []
     if csv_file:
         write_atomically(csv_file, readings.to_csv())
     if cells_file:
         write_atomically(cells_file, cells_csv(cells))
     wait = waiting(cells)
     table = [] if review else [*readings.lines(), ""]
-    lines = [*_head(summary), "", *table, *_waiting_lines(wait, review), RESEARCH_USE]
+    lines = [
+        *_head(summary),
+        "",
+        *table,
+        *_waiting_lines(wait, review),
+        *more,
+        RESEARCH_USE,
+    ]
     data = {
         "session": summary.to_dict(),
         "readings": readings.to_dict(),
@@ -150,8 +159,11 @@ def _head(summary: "Summary") -> list[str]:
     lines = [
         f"{summary.source}, {_time(summary.started)}{ended} ({_end(summary)})",
         f"Frames: {summary.frames}{f', too poor ({poor})' if poor else ''}; "
-        f"model {summary.model_sha256[:12]}; microscope: {summary.microscope}",
+        f"model {summary.model_sha256[:12]}; microscope: {summary.microscope}"
+        f"{advice(summary.microscope)}",
     ]
+    if scope := summary.settings.get("scope"):
+        lines.append(f"Shown on this microscope: {scope['says']}")
     if summary.left_out:
         lines.append(
             f"{summary.left_out} more frames were looked at and are not in the record"

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 
 import numpy as np
 import numpy.typing as npt
 
+from edgecell.edge.count.scope import Scope
 from edgecell.edge.count.tracking import Told, TrackedFrame
 from edgecell.model.decision import Decision
 from edgecell.model.microscope import CELLS, Microscope, Verdict, judge
@@ -13,6 +15,9 @@ from edgecell.model.microscope import CELLS, Microscope, Verdict, judge
 NOT_TOLD = "microscope not told yet"
 UNKNOWN = "unknown microscope"
 NOT_SHOWN = "not yet shown to be right on this microscope"
+OTHER_CAMERA = "the scope file is another camera's"
+OF_MICROSCOPE = (NOT_TOLD, UNKNOWN, NOT_SHOWN, OTHER_CAMERA)
+"""Reasons that say nothing of the cell itself."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,9 @@ class _View:
 
     def __init__(self) -> None:
         self.features: dict[int, npt.NDArray[np.float32]] = {}
+        self.red_cell_px: list[float] = []
         self.verdict: Verdict | None = None
+        self.reason = NOT_TOLD
         self.held: dict[int, Decision] = {}
 
 
@@ -50,13 +57,16 @@ class MicroscopeGate:
     def __init__(
         self,
         microscopes: Sequence[Microscope],
+        scope: Scope | None = None,
     ) -> None:
         """Knows nothing of the cells yet.
 
         Args:
             microscopes: those of the model's record; without any, nothing is held.
+            scope: what was shown of the model on another microscope.
         """
         self._microscopes = microscopes
+        self._scope = scope
         self._views: dict[tuple[int, int], _View] = {}
 
     @property
@@ -89,8 +99,8 @@ class MicroscopeGate:
         if view.verdict is None:
             self._look(view, tracked)
             if len(view.features) >= CELLS:
-                told = (Told(width, height, self._judge(view)),)
-        reason = self._reason(view)
+                told = (self._judge(view, (width, height)),)
+        reason = view.reason
         changed = self._released(view) if told else {}
         for decision in tracked.changed:
             if view.verdict is None:
@@ -112,14 +122,16 @@ class MicroscopeGate:
         """Judges from what there was, at the end of a session."""
         decisions: dict[int, Decision] = {}
         told = []
-        for (width, height), view in self._views.items():
+        for size, view in self._views.items():
             if view.verdict is None:
-                told.append(Told(width, height, self._judge(view)))
+                told.append(self._judge(view, size))
                 decisions |= self._released(view)
         return Settled(tuple(decisions.values()), tuple(told))
 
     def _look(self, view: _View, tracked: TrackedFrame) -> None:
-        """Takes in the features of white cells, of each cell once."""
+        """Takes in the scale, and the features of white cells, of each cell once."""
+        if tracked.result.red_cell_px is not None:
+            view.red_cell_px.append(tracked.result.red_cell_px)
         for number, cell in zip(tracked.cells, tracked.result.cells, strict=True):
             record = cell.record
             if (
@@ -131,26 +143,34 @@ class MicroscopeGate:
             ):
                 view.features.setdefault(number, cell.pooled)
 
-    def _judge(self, view: _View) -> Verdict:
-        view.verdict = Verdict("unknown", None, 0)
+    def _judge(self, view: _View, size: tuple[int, int]) -> Told:
+        """Settles the verdict on frames of a size, and why their cells are flagged."""
+        verdict, scope = Verdict("unknown", None, 0), self._scope
         if view.features:
             features = np.stack(list(view.features.values()))
-            view.verdict = judge(features, self._microscopes)
-        return view.verdict
-
-    def _reason(self, view: _View) -> str:
-        """Why no cell of these frames is accepted; '' if they are."""
-        verdict = view.verdict
-        if verdict is None:
-            return NOT_TOLD
-        if verdict.kind == "known":
-            return ""
-        return UNKNOWN if verdict.kind == "unknown" else NOT_SHOWN
+            verdict = judge(features, self._microscopes)
+            if verdict.kind == "unknown" and scope and scope.described:
+                again = judge(features, [scope.described])
+                verdict = verdict if again.kind == "unknown" else again
+        view.reason = {"unknown": UNKNOWN, "calibrated": NOT_SHOWN}.get(
+            verdict.kind, ""
+        )
+        if verdict.kind == "calibrated" and scope is not None:
+            if not scope.fits(size, _middle(view.red_cell_px)):
+                view.reason = OTHER_CAMERA
+            elif scope.shown.holds:
+                verdict, view.reason = replace(verdict, kind="shown"), ""
+        view.verdict = verdict
+        return Told(*size, verdict)
 
     def _released(self, view: _View) -> dict[int, Decision]:
-        reason = self._reason(view)
+        reason = view.reason
         held, view.held = view.held, {}
         return {cell: _with(decision, reason) for cell, decision in held.items()}
+
+
+def _middle(values: Sequence[float]) -> float | None:
+    return median(values) if values else None
 
 
 def _with(decision: Decision, reason: str) -> Decision:

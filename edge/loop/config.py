@@ -23,6 +23,8 @@ class LoopConfig:
         source: address of the frames: a file, folder, glob, camera or stream, or
             'demo'; see `open_source`.
         model: a ``.tflite`` that `edgecell convert` wrote, or 'bundled'.
+        scope: file of `edgecell trust`, which says what the model was shown to do on
+            this microscope; None for none.
         out: new or empty folder for the results; None names one in edgecell-out/
             after the source and the time.
         watch: wait for more images in a folder or glob.
@@ -46,6 +48,7 @@ class LoopConfig:
 
     source: str
     model: str = BUNDLED
+    scope: Path | None = None
     out: Path | None = None
     watch: bool = False
     red_cell_px: float | None = None
@@ -61,7 +64,7 @@ class LoopConfig:
     health_file: Path | None = None
 
     def __post_init__(self) -> None:
-        for name in ("out", "video", "health_file"):
+        for name in ("scope", "out", "video", "health_file"):
             value = getattr(self, name)
             if isinstance(value, str):
                 object.__setattr__(self, name, Path(value))

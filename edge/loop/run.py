@@ -13,6 +13,7 @@ from typing import Any
 from edgecell.edge.analyse.pipeline import FrameAnalyser
 from edgecell.edge.count.differential import Differential
 from edgecell.edge.count.microscopes import MicroscopeGate
+from edgecell.edge.count.scope import Scope, scope_for
 from edgecell.edge.count.tracking import TrackedFrame, Tracker
 from edgecell.edge.count.votes import Rule
 from edgecell.edge.loop.config import LoopConfig
@@ -103,6 +104,7 @@ class Run:
         config: the settings.
         source: where the frames come from.
         classifier: the opened model.
+        scope: what the model was shown to do on this microscope; None for nothing.
         out: folder of the present session.
     """
 
@@ -112,11 +114,13 @@ class Run:
         source: FrameSource,
         classifier: Classifier,
         film: Film | None,
+        scope: Scope | None = None,
     ) -> None:
         """Ties the parts together and makes nothing yet; `open_run` opens them."""
         self.config, self.source, self.classifier = config, source, classifier
         self.out = config.out or default_folder(source.name, datetime.now())
         self._film = film
+        self.scope = scope
         self._analyser = FrameAnalyser(classifier, config.red_cell_px)
         self._controls = Controls()
         self._loop: Loop | None = None
@@ -150,8 +154,9 @@ class Run:
                 self._next_slide()
 
     def _session(self, reader: Capture, observers: Sequence[Observer]) -> SessionResult:
-        config, record = self.config, self.classifier.record
-        session = Session(public_address(config.source), record, config.recorded())
+        config, record, scope = self.config, self.classifier.record, self.scope
+        settings = config.recorded() | {"scope": scope.recorded() if scope else None}
+        session = Session(public_address(config.source), record, settings)
         self._slides += 1
         store = Store(
             self.out,
@@ -171,7 +176,7 @@ class Run:
                 recorder,
                 Limits(config.max_frames, config.target, config.goals),
                 self._controls,
-                MicroscopeGate(record.microscopes),
+                MicroscopeGate(record.microscopes, scope),
             )
             self._loop = loop
             for observer in observers:
@@ -288,7 +293,10 @@ def open_run(
         if file is not None:
             check_writable(file)
     classifier = classifier or Classifier(config.model, config.network_threads)
-    return Run(config, source, classifier, film)
+    scope = None
+    if config.scope is not None:
+        scope = scope_for(config.scope, classifier.record)
+    return Run(config, source, classifier, film, scope)
 
 
 def write_differential(folder: Path, differential: Differential) -> None:

@@ -182,6 +182,11 @@ class RecordedSession:
         )
         return {(w, h): Verdict(*verdict) for w, h, *verdict in rows}
 
+    def red_cell_px(self) -> list[float]:
+        """Diameter of a red cell in the frame of each sighting, pixels."""
+        rows = self._db.execute("SELECT red_cell_px FROM sightings")
+        return [float(diameter) for (diameter,) in rows]
+
     def decisions(self) -> list[Decision]:
         """The decision on each cell, by number; merged cells once."""
         rows = self._db.execute(

@@ -22,6 +22,7 @@ from edgecell.classes import (
     GROUP_CODES,
     NOT_A_CELL,
     OTHER,
+    PLATELET,
     SEPARATOR,
     label_of,
 )
@@ -223,7 +224,8 @@ class Trail:
         """Draws cells at random until a sample has a size, and keeps the sample.
 
         What is estimated from doubtful cells is biased: whoever judges the machine
-        names these. A cell that is drawn stays drawn.
+        names these. A cell that is drawn stays drawn. What the machine calls a
+        platelet is not drawn: there are many, and their size tells them.
 
         Args:
             count: cells that the sample is to have; fewer if there are fewer.
@@ -240,7 +242,8 @@ class Trail:
             rows = self._db.execute(
                 "SELECT cell FROM decisions JOIN cells USING (cell) "
                 "WHERE same_as IS NULL AND cell NOT IN (SELECT cell FROM drawn) "
-                "ORDER BY cell"
+                "AND code IS NOT ? ORDER BY cell",
+                (PLATELET,),
             ).fetchall()
             others = [cell for (cell,) in rows]
             chance = random.SystemRandom() if seed is None else random.Random(seed)

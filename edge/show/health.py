@@ -117,7 +117,8 @@ class Health:
         overflowed: frames that were not recorded because the disk was too slow.
         undrawn: pictures left out for the same reason.
         uptime_s: seconds since the loop started.
-        microscope: 'known (...)', 'calibrated (...)', 'unknown' or 'not told yet'.
+        microscope: 'known (...)', 'calibrated (...)', the same with ', shown to be
+            right', 'unknown' or 'not told yet'.
         at: when this was found out, UTC, ISO 8601.
         board: see `Board`.
     """

@@ -39,7 +39,7 @@ is promised, for the limits fit the cells that they are chosen on."""
 
 _DRAWS = 4000
 
-Kind = Literal["known", "calibrated", "unknown"]
+Kind = Literal["known", "calibrated", "shown", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,17 @@ class Microscope:
     def _axes(self) -> Array:
         return _unpack(self.axes, len(self.precisions) - 1)
 
+    def whitening(self) -> Array:
+        """What makes the variance within the classes the same in every direction.
+
+        Returns:
+            float64 (K, K), symmetric and positive definite; directions other than the
+            axes stay as they are.
+        """
+        axes, precisions = self._axes(), np.array(self.precisions)
+        scales = np.sqrt(precisions[:-1] / precisions[-1])
+        return np.asarray(np.eye(self.width) + (axes.T * (scales - 1)) @ axes)
+
     def distances(self, features: npt.NDArray[np.floating]) -> tuple[Array, Array]:
         """How far cells lie from the nearest class mean.
 
@@ -138,7 +149,8 @@ class Verdict:
 
     Attributes:
         kind: 'known': one of the training microscopes; 'calibrated': the one that
-            the model was adapted to; 'unknown': none of these.
+            the model was adapted to; 'shown': such a one, on which a random sample
+            has shown the model to be right; 'unknown': none of these.
         name: the microscope; of an unknown one the nearest; None if the model file
             says nothing of microscopes.
         cells: cells that it rests on.
@@ -152,10 +164,29 @@ class Verdict:
     score: float = 0.0
     limit: float = 0.0
 
+    @property
+    def trusted(self) -> bool:
+        """Whether cells are accepted without review."""
+        return self.kind in ("known", "shown")
+
     def __str__(self) -> str:
         if self.kind == "unknown":
             return "unknown"
+        if self.kind == "shown":
+            return f"calibrated ({self.name}), shown to be right"
         return f"{self.kind} ({self.name})"
+
+
+def most_like(
+    features: npt.NDArray[np.floating], microscopes: Sequence[Microscope]
+) -> Microscope:
+    """The microscope whose cells some cells are most like.
+
+    Args:
+        features: float (N, K), pooled features.
+        microscopes: at least one.
+    """
+    return min(microscopes, key=lambda m: float(m.scores(features).mean()))
 
 
 def judge(
@@ -238,7 +269,7 @@ def fit_calibrated(
         known: microscopes of the training data, at least one.
     """
     x, given = np.asarray(features, np.float64), np.array(labels)
-    like = min(known, key=lambda m: float(m.scores(x).mean()))
+    like = most_like(x, known)
 
     def means(kept: npt.NDArray[np.bool_]) -> Array:
         # A mean of few cells is drawn to that of all, by the weight of one cell.

@@ -1,6 +1,7 @@
 """The live page: the stream, what is polled beside it, pause and the next slide."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, cast
@@ -26,8 +27,8 @@ MODES = ("maps", "boxes", "clean")
 _PICTURES_PER_S = 8.0
 """What a viewer is sent at most: the eye follows, and the loop keeps its time."""
 
-_TRUSTED = ("known", "calibrated")
-"""How the verdict on a microscope begins that the network may be trusted with."""
+_TRUSTED = re.compile(r"known \(.*\)|calibrated \(.*\), shown to be right")
+"""The verdict on a microscope on which cells are accepted without review."""
 
 _LOOK_S = 0.04
 _BOUNDARY = "edgecell-frame"
@@ -91,7 +92,11 @@ def _lamps(state: dict[str, Any]) -> tuple[tuple[str, str, bool], ...]:
             text("live.good") if recording == "on" else recording,
             recording == "on",
         ),
-        (text("report.microscope"), microscope, microscope.startswith(_TRUSTED)),
+        (
+            text("report.microscope"),
+            microscope,
+            _TRUSTED.fullmatch(microscope) is not None,
+        ),
     )
 
 

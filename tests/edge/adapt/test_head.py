@@ -43,7 +43,7 @@ def test_the_fit_minimises_the_documented_loss(pull: float, grouped: bool) -> No
     x, sets, own = cells(30)
     if grouped:
         sets[::3] |= np.roll(sets[::3], 1, axis=1)
-    choice = choose(x, sets, own, [pull])
+    choice = choose(x, sets, own, pulls=[pull])
     weights, bias = objective(x, sets, own, pull)
     np.testing.assert_allclose(
         choice.head.logits(x), x @ weights + bias, atol=0.02, rtol=0.02
@@ -57,14 +57,14 @@ def test_without_a_head_of_its_own_it_is_sklearns_logistic_regression() -> None:
     wide = np.c_[x / scale, np.full(len(x), 12.0)]
     theirs = LogisticRegression(C=1 / 10, fit_intercept=False, max_iter=5000, tol=1e-8)
     theirs.fit(wide, sets.argmax(1))
-    ours = log_likelihood(choose(x, sets, blank, [10.0]).head.logits(x), sets)
+    ours = log_likelihood(choose(x, sets, blank, pulls=[10.0]).head.logits(x), sets)
     expected = theirs.predict_log_proba(wide)[np.arange(60), sets.argmax(1)]
     np.testing.assert_allclose(ours, expected, atol=2e-3)
 
 
 def test_left_out_cells_are_judged_by_the_others() -> None:
     x, sets, own = cells(25)
-    choice = choose(x, sets, own, [10.0])
+    choice = choose(x, sets, own, pulls=[10.0])
     for i in (0, 7, 24):
         others = np.arange(25) != i
         scale = x.std(0).mean()
@@ -74,7 +74,7 @@ def test_left_out_cells_are_judged_by_the_others() -> None:
             x[others] / factor,
             sets[others],
             Head(own.weights * factor, own.bias),
-            [10.0],
+            pulls=[10.0],
         ).head
         np.testing.assert_allclose(
             choice.left_out[i], (x[i] / factor) @ alone.weights + alone.bias, atol=0.15
@@ -90,7 +90,9 @@ def test_labels_that_say_nothing_change_nothing() -> None:
 def test_the_stronger_the_pull_the_less_the_head_moves() -> None:
     x, sets, own = cells(30)
     moved = [
-        float(np.abs(choose(x, sets, own, [pull]).head.weights - own.weights).sum())
+        float(
+            np.abs(choose(x, sets, own, pulls=[pull]).head.weights - own.weights).sum()
+        )
         for pull in PULLS
     ]
     assert moved == sorted(moved, reverse=True)
@@ -101,7 +103,7 @@ def test_the_pull_is_the_one_that_does_best_on_cells_left_out() -> None:
     x, sets, own = cells(40)
     best = choose(x, sets, own)
     fits = {
-        pull: log_likelihood(choose(x, sets, own, [pull]).left_out, sets).sum()
+        pull: log_likelihood(choose(x, sets, own, pulls=[pull]).left_out, sets).sum()
         for pull in PULLS
     }
     assert best.pull == max(fits, key=lambda pull: fits[pull])
@@ -109,7 +111,22 @@ def test_the_pull_is_the_one_that_does_best_on_cells_left_out() -> None:
 
 def test_more_cells_than_fits_are_left_out_in_groups() -> None:
     x, sets, own = cells(150)
-    choice = choose(x, sets, own, [10.0])
+    choice = choose(x, sets, own, pulls=[10.0])
     right = (choice.left_out.argmax(1) == sets.argmax(1)).mean()
     fitted = (choice.head.logits(x).argmax(1) == sets.argmax(1)).mean()
     assert 0.6 < right <= fitted
+
+
+def test_a_whitening_is_the_same_as_features_of_unit_variance() -> None:
+    x, sets, own = cells(30)
+    rng = np.random.default_rng(3)
+    change = np.linalg.qr(rng.normal(size=(x.shape[1],) * 2))[0]
+    change = change @ np.diag(rng.uniform(0.5, 2, x.shape[1])) @ change.T
+    back = Head(np.linalg.inv(change) @ own.weights, own.bias)
+    ours, theirs = choose(x, sets, own, change), choose(x @ change, sets, back)
+    np.testing.assert_allclose(
+        ours.head.logits(x), theirs.head.logits(x @ change), atol=1e-4
+    )
+    assert ours.pull == theirs.pull
+    plain = choose(x, sets, own, pulls=[ours.pull]).head.logits(x)
+    assert np.abs(ours.head.logits(x) - plain).max() > 0.01

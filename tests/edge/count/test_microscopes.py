@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,16 +8,23 @@ from edgecell.edge.analyse.pipeline import FrameResult
 from edgecell.edge.count.microscopes import (
     NOT_SHOWN,
     NOT_TOLD,
+    OTHER_CAMERA,
     UNKNOWN,
     MicroscopeGate,
     summary,
 )
+from edgecell.edge.count.scope import Scope, Shown
 from edgecell.edge.count.tracking import TrackedFrame
 from edgecell.edge.sources.base import Frame
 from edgecell.image.preprocess import Bgr
 from edgecell.image.records import Box
 from edgecell.model.decision import Decision
-from edgecell.model.microscope import Microscope, Verdict, fit_microscope
+from edgecell.model.microscope import (
+    Microscope,
+    Verdict,
+    fit_calibrated,
+    fit_microscope,
+)
 from tests.factories import cell_result
 
 WIDTH = 6
@@ -140,3 +148,69 @@ def test_a_summary_in_one_line() -> None:
     assert summary({}) == "not told yet"
     assert summary({(1, 1): known, (2, 2): known}) == "known (pbc)"
     assert summary({(2, 1): unknown, (1, 1): known}) == "1x1: known (pbc), 2x1: unknown"
+
+
+def shown(lab: Microscope, right: int = 36, **changes: Any) -> Scope:
+    values: dict[str, Any] = {
+        "width": 80,
+        "height": 60,
+        "red_cell_px": 40.0,
+        "microscope": lab.name,
+        "model_sha256": "ab" * 32,
+        "record_sha256": "cd" * 32,
+        "shown": Shown(36, right, 36, right),
+        "sessions": ("0123abcd",),
+        "made": "2026-11-26T17:00:00.000+00:00",
+    }
+    return Scope(**values | changes)
+
+
+def of_scale(tracked: TrackedFrame, red_cell_px: float | None) -> TrackedFrame:
+    return replace(tracked, result=replace(tracked.result, red_cell_px=red_cell_px))
+
+
+@pytest.mark.parametrize("red_cell_px", [None, 34.0, 40.0, 47.0])
+def test_what_was_shown_to_be_right_is_accepted(
+    lab: Microscope, red_cell_px: float | None
+) -> None:
+    gate = MicroscopeGate([replace(lab, calibrated=True)], shown(lab))
+    found = gate.admit(of_scale(frame(list(range(1, 11)), 0), red_cell_px))
+    assert set(reasons(found).values()) == {()}
+    assert found.told[0].verdict.trusted
+    assert gate.summary() == "calibrated (lab), shown to be right"
+
+
+@pytest.mark.parametrize(
+    ("changes", "red_cell_px", "reason"),
+    [
+        ({"right": 35}, 40.0, NOT_SHOWN),
+        ({"width": 81}, 40.0, OTHER_CAMERA),
+        ({}, 49.0, OTHER_CAMERA),
+        ({}, 33.0, OTHER_CAMERA),
+    ],
+)
+def test_a_scope_of_another_camera_shows_nothing(
+    lab: Microscope, changes: dict[str, Any], red_cell_px: float, reason: str
+) -> None:
+    gate = MicroscopeGate([replace(lab, calibrated=True)], shown(lab, **changes))
+    found = gate.admit(of_scale(frame(list(range(1, 11)), 0), red_cell_px))
+    assert set(reasons(found).values()) == {(reason,)}
+    assert gate.summary() == "calibrated (lab)"
+
+
+def test_a_scope_tells_a_microscope_that_the_model_does_not_know(
+    lab: Microscope,
+) -> None:
+    rng = np.random.default_rng(5)
+    named = (rng.normal(size=(40, WIDTH)) + 5).astype(np.float32)
+    described = fit_calibrated("mine", named, ["EO"] * 40, [lab])
+    scope = shown(lab, described=described)
+    gate = MicroscopeGate([lab], scope)
+    assert set(reasons(gate.admit(frame(list(range(1, 11)), 5))).values()) == {()}
+    assert gate.summary() == "calibrated (mine), shown to be right"
+    elsewhere = MicroscopeGate([lab], scope)
+    found = elsewhere.admit(frame(list(range(1, 11)), -5))
+    assert set(reasons(found).values()) == {(UNKNOWN,)}
+    known = MicroscopeGate([lab], scope)
+    known.admit(frame(list(range(1, 11)), 0))
+    assert known.summary() == "known (lab)"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest, permutation_test
 
-from edgecell.edge.adapt.exact import at_least, chance_of_gain, clopper_pearson
+from edgecell.edge.count.exact import at_least, chance_of_gain, clopper_pearson
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,161 @@
+"""``edgecell trust``, and what other commands say of it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgecell import RESEARCH_USE
+from edgecell.cli import Number, json_option, report
+from edgecell.model import BUNDLED
+from edgecell.optional import require
+
+if TYPE_CHECKING:
+    from edgecell.edge.record.sessions import RecordedSession
+    from edgecell.edge.report.trust import Trust
+
+_ADAPT = 25
+"""Cells that are worth naming before a model is adapted."""
+
+
+def advice(microscope: str) -> str:
+    """What to do about a microscope on which every cell is for review; '' on others.
+
+    Args:
+        microscope: the verdict, see `Verdict`.
+    """
+    from edgecell.edge.count.scope import Shown
+
+    if "unknown" in microscope:
+        return (
+            "; the model does not know this microscope, so every cell is for review. "
+            f"Name {_ADAPT} cells or more, and 'edgecell adapt' learns it"
+        )
+    if "calibrated" in microscope and "shown to be right" not in microscope:
+        return (
+            "; every cell is for review until a random sample has shown the model to "
+            f"be right: name {Shown(0, 0, 0, 0).missing} random cells or more, and see "
+            "'edgecell trust'"
+        )
+    return ""
+
+
+def needed(session: "RecordedSession", microscope: str) -> list[str]:
+    """How many cells a person has to name yet, and what for.
+
+    Args:
+        session: a session.
+        microscope: its verdict.
+    """
+    from edgecell.edge.record.trail import codes_of
+    from edgecell.edge.report.trust import trust
+
+    if not advice(microscope):
+        return []
+    named = sum(bool(codes_of(label)) for label in session.trail.reviewed().values())
+    if "unknown" in microscope and not session.trail.drawn():
+        return [
+            f"{max(0, _ADAPT - named)} more reviewed cells of several classes are "
+            "worth having before 'edgecell adapt' learns this microscope."
+        ]
+    return [trust([session]).advice()]
+
+
+def lines_of(found: "Trust") -> list[str]:
+    """The figures as text, with exact 95 % intervals."""
+    from edgecell.edge.count.exact import clopper_pearson
+
+    def share(right: int, n: int) -> str:
+        if not n:
+            return "-"
+        low, high = clopper_pearson(right, n)
+        return f"{right} of {n}  {right / n:.0%}  ({low:.1%}-{high:.1%})"
+
+    shown = found.shown
+    apart = {
+        "not named yet": found.unnamed,
+        "learned by 'edgecell adapt'": found.learned,
+        "without a class": found.unclassified,
+    }
+    left_out = ", ".join(f"{n} {why}" for why, n in apart.items() if n)
+    return [
+        f"Random sample: {found.drawn} white cells{f'; {left_out}' * bool(left_out)}",
+        f"{'Right:':<34}{share(shown.right, shown.cells)}",
+        f"{'Right of those the rule accepts:':<34}"
+        f"{share(shown.accepted_right, shown.accepted)}",
+        found.advice(),
+    ]
+
+
+@click.command("trust", short_help="Show how right a model is on your microscope.")
+@click.argument(
+    "sessions",
+    metavar="SESSION...",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+)
+@click.option(
+    "--scope",
+    "scope_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the result into this file, which 'edgecell run --scope' obeys.",
+)
+@click.option(
+    "--least",
+    type=Number(50, 99.9),
+    default=90,
+    show_default=True,
+    metavar="PERCENT",
+    help="What the lower bound has to exceed before cells are accepted.",
+)
+@click.option(
+    "--model",
+    default=BUNDLED,
+    show_default=True,
+    metavar="FILE",
+    help="The sessions' model; needed for a microscope that it was not adapted to, so "
+    "that it is known again.",
+)
+@json_option
+def command(
+    sessions: tuple[Path, ...],
+    scope_file: Path | None,
+    least: float,
+    model: str,
+    json_file: str | None,
+) -> None:
+    """Show how right a model is on a microscope, from a random sample of its cells.
+
+    SESSIONS are recorded sessions of one model and one camera, in which you drew cells
+    at random and named them: on the page of 'edgecell page', or by 'edgecell session
+    export SESSION --sample 50 --cells FOLDER' and 'import'. Cells that 'edgecell adapt'
+    has learned from are left out.
+
+    On a microscope that the model does not know, cells are accepted without review only
+    if the share that is right, of those that the model's rule accepts, is shown to
+    be high: the lower bound of its exact 95 % interval has to exceed --least. 36 of 36
+    are enough for 90 %.
+    """
+    require("cv2", "edge")
+    from edgecell.edge.count.scope import write_scope
+    from edgecell.edge.report.trust import trust_of
+    from edgecell.errors import InputError
+    from edgecell.files import check_writable
+
+    if scope_file is not None:
+        check_writable(scope_file)
+    found, scope = trust_of(sessions, least / 100, model)
+    data = found.to_dict() | {"scope": None}
+    lines = lines_of(found)
+    if scope is not None and scope_file is not None:
+        write_scope(scope_file, scope)
+        data |= {"scope": str(scope_file)}
+        lines += [f"Written: {scope_file}"]
+    report("\n".join([*lines, RESEARCH_USE]), data, json_file)
+    if scope is None and scope_file is not None:
+        why = "the model knows this microscope, or no cell has told it"
+        if found.unnamed:
+            why = f"name the other {found.unnamed} cells of the sample first"
+        raise InputError(f"{scope_file} is not written: {why}")
