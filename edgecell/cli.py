@@ -48,9 +48,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "edgecell.edge.commands.page",
         "Serve sessions in a browser: review, report, sign.",
     ),
-    "adapt": ("edgecell.edge.commands.adapt", "Adapt a model to your microscope."),
+    "adapt": (
+        "edgecell.edge.commands.microscopes.adapt",
+        "Adapt a model to your microscope.",
+    ),
     "trust": (
-        "edgecell.edge.commands.trust",
+        "edgecell.edge.commands.microscopes.trust",
         "Show how right a model is on your microscope.",
     ),
     "explain": (

@@ -10,9 +10,9 @@ import click
 
 from edgecell import RESEARCH_USE
 from edgecell.cli import json_option, refuse, report
+from edgecell.edge.commands.microscopes.trust import advice
 from edgecell.edge.commands.options import COUNT, loop_options
 from edgecell.edge.commands.page import Serving, beside, page_options
-from edgecell.edge.commands.trust import advice
 from edgecell.errors import InputError
 from edgecell.explainers import DEFERRED
 from edgecell.files import check_writable

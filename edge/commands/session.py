@@ -11,8 +11,8 @@ from edgecell import RESEARCH_USE
 from edgecell.classes import CLASSES
 from edgecell.cli import json_option, report
 from edgecell.edge.commands.cells import export_command, import_command
+from edgecell.edge.commands.microscopes.trust import advice, needed
 from edgecell.edge.commands.send import send_command
-from edgecell.edge.commands.trust import advice, needed
 from edgecell.files import write_atomically
 from edgecell.optional import require
 

@@ -1,0 +1,1 @@
+"""Commands that learn a microscope, and show how right a model is there."""
