@@ -14,7 +14,16 @@ from playwright.sync_api import ConsoleMessage, Page, sync_playwright
 from edgecell.edge.page.library import key_of
 from edgecell.edge.record.trail import open_trail
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+def chromium() -> str | None:
+    """The system's browser, or the one that 'playwright install chromium' fetched."""
+    fetched = Path.home() / ".cache" / "ms-playwright"
+    own = sorted(map(str, fetched.glob("chromium-*/chrome-linux*/chrome")))
+    names = ("chromium", "chromium-browser")
+    return next(filter(None, [*map(shutil.which, names), *own]), None)
+
+
+CHROMIUM = chromium()
 ROOT = Path(__file__).parent.parent.parent.parent
 FLAGS = ["--no-sandbox", "--disable-background-networking"]
 
