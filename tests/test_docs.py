@@ -8,6 +8,8 @@ from pathlib import Path
 import click
 import pytest
 
+from edgecell import __version__
+from edgecell.benchmarks.__main__ import cli as benchmarks
 from edgecell.cli import cli
 
 ROOT = Path(__file__).parent.parent
@@ -77,3 +79,32 @@ def test_the_architecture_names_what_is_there() -> None:
         for part in name.split(".") if name else ():
             defined = rf"^\s*(def {part}\(|class {part}\b|{part}\b.*=)"
             assert re.search(defined, path.read_text(), re.MULTILINE), (file, name)
+
+
+def names_of(group: click.Group, prefix: str) -> Iterator[str]:
+    """Each command as it is typed, subcommands too."""
+    with click.Context(group) as context:
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
+            assert command is not None
+            if isinstance(command, click.Group):
+                yield from names_of(command, f"{prefix} {name}")
+            else:
+                yield f"{prefix} {name}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *names_of(cli, "edgecell"),
+        *names_of(benchmarks, "python -m edgecell.benchmarks"),
+    ],
+)
+def test_each_command_is_documented(name: str) -> None:
+    text = " ".join("\n".join(page.read_text() for page in PAGES).split())
+    assert re.search(rf"\b{re.escape(name)}\b", text)
+
+
+def test_the_citation_names_this_version() -> None:
+    text = (ROOT / "CITATION.cff").read_text()
+    assert re.findall(r"^version: (.+)$", text, re.MULTILINE) == [__version__]
