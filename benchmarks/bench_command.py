@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from edgecell.benchmarks.cost import Cost
 
 MAX_THREADS = 64
-_MEASURED = ("threads", "runs", "budgets_file", "layers", "loop", "frames", "viewers")
+_OPTIONS = {
+    "": {"model", "threads", "runs", "budgets_file", "layers"},
+    "loop": {"model", "threads", "frames", "viewers"},
+    "stages": {"model", "frames", "size"},
+    "paper": {"plot"},
+}
+"""Which options go with which measurement."""
+
 _NAMES = {
     "parameters": "parameters",
     "flops": "FLOPs (2 x MACs)",
@@ -36,6 +43,37 @@ def _thread_counts(
             f"'{value}' is not a list like 1,2 of numbers from 1 to {MAX_THREADS}"
         )
     return tuple(dict.fromkeys(int(p) for p in parts))
+
+
+def _frame_size(
+    ctx: click.Context, param: click.Parameter, value: str
+) -> tuple[int, int]:
+    """Parses '640x480' to (640, 480)."""
+    width, _, height = value.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise click.BadParameter(f"'{value}' is not a size like 640x480")
+    size = int(width), int(height)
+    if not (240 <= size[1] <= 4320 and 4 / 3 <= size[0] / size[1] <= 2):
+        raise click.BadParameter(
+            f"'{value}' is no camera's: 240 to 4320 pixels high, 4/3 to twice as wide"
+        )
+    return size
+
+
+def _mode(asked: Mapping[str, bool]) -> str:
+    """What is to be measured: the name of the one flag that was given, or ''.
+
+    Raises:
+        click.UsageError: there are two, or an option of another one.
+    """
+    given = [name for name, asks in asked.items() if asks]
+    if len(given) > 1:
+        raise click.UsageError(f"--{given[0]} and --{given[1]} are two measurements")
+    mode = given[0] if given else ""
+    others = set().union(*_OPTIONS.values()) - _OPTIONS[mode]
+    whom = f"--{mode}" if mode else "a model's cost"
+    refuse(others, f"is not for {whom}")
+    return mode
 
 
 @click.command("bench", short_help="Measure a model's cost.")
@@ -66,11 +104,24 @@ def _thread_counts(
     "--loop", is_flag=True, help="Measure the whole camera loop instead of the model."
 )
 @click.option(
+    "--stages",
+    is_flag=True,
+    help="Show where the time of a frame goes in the loop, stage by stage.",
+)
+@click.option(
     "--frames",
     type=click.IntRange(30, 10_000_000),
     default=900,
     show_default=True,
-    help="With --loop: frames that the camera sends, 30 a second.",
+    help="With --loop or --stages: frames that the camera sends.",
+)
+@click.option(
+    "--size",
+    callback=_frame_size,
+    metavar="WxH",
+    default="640x480",
+    show_default=True,
+    help="With --stages: width and height of the frames.",
 )
 @click.option(
     "--viewers",
@@ -96,7 +147,9 @@ def command(
     budgets_file: Path | None,
     layers: bool,
     loop: bool,
+    stages: bool,
     frames: int,
+    size: tuple[int, int],
     viewers: int | None,
     paper: bool,
     plot: Path | None,
@@ -109,8 +162,10 @@ def command(
     this machine, memory that of a process that only classifies. The exit status
     is 1 when a figure exceeds the network's budget.
 
-    With --loop the model works in the loop of 'edgecell run', at a camera that
-    shows five cells in each frame: frames a second, what takes the time, memory.
+    With --loop the model works in the loop of 'edgecell run', at a camera that sends
+    30 frames a second with five cells in each: frames a second, age, memory. With
+    --stages the same frames come as fast as they are taken, on one thread of the
+    network: processor time of each stage of a frame.
 
     With --paper nothing is measured: the paper's tables of networks are printed with
     what was trained and evaluated here beside them.
@@ -127,18 +182,19 @@ def command(
     from edgecell.errors import EdgecellError, InputError
     from edgecell.model.modelfile import resolve
 
-    if paper:
-        refuse(("model", *_MEASURED), "is not for --paper")
+    mode = _mode({"loop": loop, "stages": stages, "paper": paper})
+    if mode == "paper":
         _paper(plot, json_file)
         return
-    refuse(("plot",), "is for --paper alone")
-    if loop:
-        refuse(("runs", "budgets_file", "layers"), "is not for --loop")
-    else:
-        refuse(("frames", "viewers"), "is for --loop alone")
     path = resolve(model)
-    if loop:
-        from edgecell.benchmarks.loop import loop_text, measure_loop
+    if mode == "stages":
+        from edgecell.benchmarks.speed.stages import measure_stages, stages_text
+
+        cost = measure_stages(path, frames, size)
+        report(stages_text(cost), cost.to_dict(), json_file)
+        return
+    if mode == "loop":
+        from edgecell.benchmarks.speed.loop import loop_text, measure_loop
 
         if viewers is not None:
             require("uvicorn", "page")

@@ -85,7 +85,7 @@ class FoundCell:
     Attributes:
         detection: where it was found.
         crop: the square around it, in pixels of the frame.
-        pixels: uint8 BGR (n, n, 3), a copy of that square.
+        pixels: uint8 BGR (n, n, 3), that square, a part of the frame's own memory.
         seen: uint8 RGB (S, S, 3), what the network is to see.
         gate: why it is too poor to be classified; None if it isn't.
         red_cell_px: red-cell diameter that set the crop, pixels.
@@ -131,7 +131,8 @@ class CellResult:
         record: the record.
         crop: the square that the network saw, in pixels of the frame; it may reach
             beyond the frame, where the network saw the edge mirrored.
-        pixels: uint8 BGR (n, n, 3), a copy of that square.
+        pixels: uint8 BGR (n, n, 3), that square, a part of the frame's own memory:
+            copy what is to outlive the frame.
         seen: uint8 RGB (S, S, 3), what the network saw.
         heat: float32 (h, w) in [0, 1]: Grad-CAM of the most probable class; None if
             the cell wasn't classified.
@@ -256,7 +257,7 @@ class FrameAnalyser:
         start = time.perf_counter()
         prep = self._classifier.record.preprocessing
         crop = square(detection.box.centre, prep.crop_red_cells * red_cell_px)
-        pixels = Bgr(crop_square(frame.image, crop.centre, crop.width).copy())
+        pixels = crop_square(frame.image, crop.centre, crop.width)
         seen = to_rgb(network_view(pixels, gains, prep.input_size))
         gate = cell_gate(seen)
         cut_ms = (time.perf_counter() - start) * 1e3
@@ -264,53 +265,58 @@ class FrameAnalyser:
 
     def classify(self, found: FoundFrame) -> FrameResult:
         """The second half: classifies what was found."""
+        fit = [cell for cell in found.cells if cell.gate is None]
+        tells = bool(self._classifier.record.microscopes)
+        start = time.perf_counter()
+        made = iter(self._classifier.classify_all([cell.seen for cell in fit], tells))
+        each_ms = (time.perf_counter() - start) * 1e3 / max(1, len(fit))
         return FrameResult(
             found.frame,
-            tuple(self._classify(found.frame, cell) for cell in found.cells),
+            tuple(
+                self._result(
+                    found.frame,
+                    cell,
+                    next(made) if cell.gate is None else None,
+                    each_ms,
+                )
+                for cell in found.cells
+            ),
             found.gate,
             found.locate_ms,
             found.red_cell_px,
             found.field,
         )
 
-    def _classify(self, frame: Frame, cell: FoundCell) -> CellResult:
-        """Classifies one cell, unless its picture is too poor."""
-        detection, gate = cell.detection, cell.gate
-        bias = self._classifier.record.head_bias
-        tells = bool(self._classifier.record.microscopes)
-        start = time.perf_counter()
-        prediction = (
-            self._classifier.classify(cell.seen, features=tells)
-            if gate is None
-            else None
-        )
-        residual = map_residual(prediction, bias) if prediction else 0.0
-        if prediction is not None:
-            box = detection.box
-            size = max(box.width, box.height) / cell.red_cell_px
-            prediction = prediction.only(possible_classes(prediction.codes, size))
+    def _result(
+        self, frame: Frame, cell: FoundCell, said: Prediction | None, classify_ms: float
+    ) -> CellResult:
+        """A cell with what the network says; None if its picture is too poor for it."""
+        detection, model = cell.detection, self._classifier.record
+        residual = 0.0 if said is None else map_residual(said, model.head_bias)
+        if said is not None:
+            size = max(detection.box.width, detection.box.height) / cell.red_cell_px
+            said = said.only(possible_classes(said.codes, size))
         record = CellRecord(
             age_ms=frame.age_s * 1e3,
             box=detection.box,
             kind=detection.kind,
             cut_by_border=detection.cut_by_border,
-            gate=gate,
-            top=_top(prediction),
-            classify_ms=cell.cut_ms + (time.perf_counter() - start) * 1e3,
+            gate=cell.gate,
+            top=_top(said),
+            classify_ms=cell.cut_ms + (0.0 if said is None else classify_ms),
             red_cell_px=cell.red_cell_px,
             integrity=residual,
         )
-        if prediction is None:
+        if said is None:
             return CellResult(record, cell.crop, cell.pixels, cell.seen, None, None)
-        heat = class_activation(prediction.maps, prediction.index)
         return CellResult(
             record,
             cell.crop,
             cell.pixels,
             cell.seen,
-            heat,
-            prediction.logits,
-            prediction.pooled if tells else None,
+            class_activation(said.maps, said.index),
+            said.logits,
+            said.pooled if model.microscopes else None,
         )
 
 

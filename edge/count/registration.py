@@ -147,7 +147,7 @@ def _search(field: Image, image: Image, guess: tuple[float, float]) -> Offset | 
     m = _SEARCH_PX
     inner = image[y0 + m : y1 - m, x0 + m : x1 - m]
     there = field[y0 + gy : y1 + gy, x0 + gx : x1 + gx]
-    if min(inner.shape) <= 2 * m or inner.std() < _LEAST_CONTRAST:
+    if min(inner.shape) <= 2 * m or cv2.meanStdDev(inner)[1] < _LEAST_CONTRAST:
         return None
     likeness = cv2.matchTemplate(there, inner, cv2.TM_CCOEFF_NORMED)
     _, best, _, (column, row) = cv2.minMaxLoc(likeness)

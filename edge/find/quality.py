@@ -159,6 +159,7 @@ def focus(green: npt.NDArray[np.uint8]) -> tuple[float, float]:
         percentiles of Laplacian and Sobel gradient), and detail, the steepest second
         derivatives (99th percentile) by the range of levels (2nd to 98th).
     """
+    green = np.ascontiguousarray(green)
     second = np.abs(cv2.Laplacian(green, cv2.CV_16S))
     first = cv2.magnitude(
         cv2.Sobel(green, cv2.CV_32F, 1, 0), cv2.Sobel(green, cv2.CV_32F, 0, 1)

@@ -29,7 +29,8 @@ class LoopConfig:
             after the source and the time.
         watch: wait for more images in a folder or glob.
         red_cell_px: diameter of a red cell in the frames, pixels; None measures it.
-        threads: threads of the network, 1..64; None takes half the machine's cores.
+        threads: threads of the network and of OpenCV, 1..64; None takes half the
+            machine's cores.
         max_frames: end after so many frames; None for never.
         target: end once so many white cells are counted; None for never.
         until: end once all of these are decided, such as 'MYE<5%'; see `parse_goal`.

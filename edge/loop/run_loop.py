@@ -55,7 +55,8 @@ class Tally:
         red_cell_px: red-cell diameter in each of the last frames that were judged.
         integrity: largest residual of any cell, see `CellRecord`.
         seconds: wall time of the loop.
-        waited_s: the part of it that went by in waiting for a frame.
+        waited_s: the part of it that went by in waiting for a frame, or for the cells
+            that another thread finds in it.
         ended: why it ended.
     """
 
@@ -232,7 +233,7 @@ class Loop:
             while not tally.ended:
                 # Cells are found in the next frame while they are classified here. It
                 # is asked for as late as can be: a camera's may have come meanwhile.
-                found = ahead.result() if ahead else None
+                found = self._waited_for(ahead) if ahead else None
                 frame = self._next(0.0 if found else _WAIT_S)
                 ahead = pool.submit(self._analyser.find, frame) if frame else None
                 tracked = self._take(found) if found else None
@@ -241,6 +242,12 @@ class Loop:
             if ahead is not None and tally.ended == NEW_SLIDE:
                 turn(self._take(ahead.result()))  # a frame of the slide before
         tally.seconds = time.monotonic() - self._start_s
+
+    def _waited_for(self, ahead: Future[FoundFrame]) -> FoundFrame:
+        start = time.monotonic()
+        found = ahead.result()
+        self.tally.waited_s += time.monotonic() - start
+        return found
 
     def _next(self, timeout_s: float) -> Frame | None:
         """Waits for a frame; while the loop is paused there is none."""

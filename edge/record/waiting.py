@@ -222,7 +222,9 @@ def without_image(tracked: TrackedFrame) -> TrackedFrame:
     result, kept = tracked.result, tracked.evidence()
     frame = replace(result.frame, image=Bgr(_NO_IMAGE))
     cells = tuple(
-        cell if i in kept else replace(cell, pixels=Bgr(_NO_IMAGE), seen=Rgb(_NO_IMAGE))
+        replace(cell, pixels=Bgr(cell.pixels.copy()))
+        if i in kept
+        else replace(cell, pixels=Bgr(_NO_IMAGE), seen=Rgb(_NO_IMAGE))
         for i, cell in enumerate(result.cells)
     )
     return replace(tracked, result=replace(result, frame=frame, cells=cells))

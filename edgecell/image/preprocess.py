@@ -5,6 +5,7 @@ record in the model file, never from here.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NewType, TypeVar, cast
 
 import cv2
@@ -23,6 +24,9 @@ Bgr = NewType("Bgr", npt.NDArray[np.uint8])
 """uint8, shape (H, W, 3), blue first: what OpenCV decodes and cameras send."""
 
 _Image = TypeVar("_Image", bound=npt.NDArray[np.uint8])
+
+_SAMPLE_PIXELS = 5_000
+"""Of a large image, by which its brightness is nearly known."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +95,48 @@ def white_gains(
         float64 (3,), one gain a channel, in the image's channel order; at most 4,
         so that a dark frame isn't blown up into noise.
     """
-    histograms = [
-        cv2.calcHist([image], [c], None, [256], [0, 256]).ravel() for c in range(3)
-    ]
     rank = percentile / 100 * image.shape[0] * image.shape[1]
-    background = [int(np.searchsorted(np.cumsum(h), rank)) for h in histograms]
-    return np.minimum(level / np.maximum(np.minimum(background, 255), 1), 4.0)
+    return np.minimum(level / np.maximum(levels_at_rank(image, rank), 1), 4.0)
+
+
+def levels_at_rank(image: Image, rank: float) -> npt.NDArray[np.int64]:
+    """Each channel's lowest level that at least so many pixels do not exceed.
+
+    A sample gives it but for a level or so. The pixels above it, and above the level
+    below, are counted: in a large image that takes a third of a histogram's time.
+
+    Args:
+        image: uint8 (H, W, 3).
+        rank: a number of pixels, 0..H * W.
+
+    Returns:
+        int64 (3,), 0..255, in the image's channel order.
+    """
+    pixels = image.shape[0] * image.shape[1]
+    step = max(1, round((pixels / _SAMPLE_PIXELS) ** 0.5))
+    sample = np.ascontiguousarray(image[::step, ::step])
+    share = rank / pixels * sample.shape[0] * sample.shape[1]
+    counts = (cv2.calcHist([sample], [c], None, [256], [0, 256]) for c in range(3))
+    levels = np.array([np.searchsorted(c.cumsum(), share) for c in counts]).clip(0, 255)
+    above, above_less = _above(image, levels), _above(image, levels - 1)
+    while True:
+        up = (pixels - above < rank) & (levels < 255)
+        down = (pixels - above_less >= rank) & (levels > 0)
+        if not (up | down).any():
+            return np.asarray(levels, np.int64)
+        levels = levels + up - down
+        counted = _above(image, np.where(up, levels, levels - 1))
+        above, above_less = (
+            np.where(up, counted, np.where(down, above_less, above)),
+            np.where(up, above, np.where(down, counted, above_less)),
+        )
+
+
+def _above(image: Image, levels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """How many pixels of each channel exceed its level, int64 (3,)."""
+    less = cv2.subtract(image, (*map(float, levels), 0.0))
+    exceeds = cv2.threshold(less, 0, 1, cv2.THRESH_BINARY)[1]
+    return np.array(cv2.sumElems(exceeds)[:3], np.int64)
 
 
 def apply_gains(image: _Image, gains: npt.NDArray[np.float64]) -> _Image:
@@ -106,9 +146,15 @@ def apply_gains(image: _Image, gains: npt.NDArray[np.float64]) -> _Image:
         image: uint8 (H, W, 3).
         gains: (3,), in the image's channel order.
     """
+    table = _gain_table(*map(float, gains))
+    return cast(_Image, np.asarray(cv2.LUT(image, table), np.uint8))
+
+
+@lru_cache(maxsize=4)
+def _gain_table(*gains: float) -> npt.NDArray[np.uint8]:
+    """What each level becomes, uint8 (1, 256, 3); a frame's cells share one."""
     ramp = np.arange(256, dtype=np.float64)[:, None] * gains
-    table = np.clip(np.rint(ramp), 0, 255).astype(np.uint8)
-    return cast(_Image, np.asarray(cv2.LUT(image, table[None]), np.uint8))
+    return np.clip(np.rint(ramp), 0, 255).astype(np.uint8)[None]
 
 
 def square(centre: tuple[float, float], side: float) -> Box:
@@ -149,10 +195,15 @@ def crop_square(image: _Image, centre: tuple[float, float], side: float) -> _Ima
 
 def resize(image: _Image, size: int) -> _Image:
     """Resizes to a square of ``size`` pixels, averaging areas when it shrinks."""
-    shrinks = image.shape[0] > size
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    resized = cv2.resize(image, (size, size), interpolation=method)
-    return cast(_Image, np.asarray(resized, np.uint8))
+    if image.shape[0] <= size:
+        larger = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
+        return cast(_Image, np.asarray(larger, np.uint8))
+    # The same numbers as of bytes, in three quarters of the time; but where whole
+    # blocks are averaged, OpenCV has a faster way of its own for bytes.
+    whole = image.shape[0] % size == 0
+    given = image if whole else image.astype(np.float32)
+    smaller = cv2.resize(given, (size, size), interpolation=cv2.INTER_AREA)
+    return cast(_Image, smaller if whole else np.rint(smaller).astype(np.uint8))
 
 
 def network_view(pixels: _Image, gains: npt.NDArray[np.float64], size: int) -> _Image:

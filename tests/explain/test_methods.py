@@ -90,6 +90,8 @@ def test_logits_of_many_are_those_of_each(classifier: Classifier, seen: Rgb) -> 
     )
     each = [classifier.classify(image).logits for image in images]
     assert (classifier.logits(images) == np.stack(each)).all()
+    of_a_frame = classifier.classify_all([Rgb(image) for image in images])
+    assert (np.stack([p.logits for p in of_a_frame]) == np.stack(each)).all()
     # Half a step of the logit's own rounding, and as much for that of pool and maps.
     finer = classifier.fine_logits(images)
     assert np.abs(finer - np.stack(each)).max() <= classifier.logit_step

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 
@@ -7,6 +8,8 @@ from edgecell.image.preprocess import (
     apply_gains,
     cell_image,
     crop_square,
+    levels_at_rank,
+    resize,
     standardise,
     white_gains,
 )
@@ -81,3 +84,27 @@ def test_a_margin_widens_the_view_at_the_same_scale() -> None:
 def test_nonsense_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="must be"):
         Preprocessing(**(PREP.__dict__ | change))
+
+
+def test_levels_at_a_rank_are_those_of_a_histogram() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        height, width = rng.integers(1, 400, 2)
+        means, spread = rng.integers(0, 256, 3), rng.uniform(0, 80)
+        noise = rng.normal(means, spread, (height, width, 3))
+        image = np.clip(noise, 0, 255).astype(np.uint8)
+        image[: height // 3] = rng.integers(0, 256, 3)  # a sample need not be like all
+        for rank in (0, 1, rng.uniform(0, height * width), height * width):
+            expected = [
+                np.searchsorted(np.bincount(channel.ravel()).cumsum(), rank)
+                for channel in np.moveaxis(image, 2, 0)
+            ]
+            assert levels_at_rank(image, rank).tolist() == expected
+
+
+@pytest.mark.parametrize("side", [50, 112, 113, 150, 224, 225, 302, 336, 681])
+def test_a_view_is_opencvs_own(side: int) -> None:
+    image = np.random.default_rng(side).integers(0, 256, (side, side, 3), np.uint8)
+    method = cv2.INTER_AREA if side > 112 else cv2.INTER_LINEAR
+    expected = cv2.resize(image, (112, 112), interpolation=method)
+    assert (resize(image, 112) == expected).all()

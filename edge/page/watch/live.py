@@ -95,7 +95,7 @@ class Live(Observer):
                 decision.code or "?",
                 decision.probability,
                 bool(decision.reasons),
-                tracked.result.cells[i].pixels,
+                Bgr(tracked.result.cells[i].pixels.copy()),  # not its whole frame
             )
             self._cells.move_to_end(decision.cell)
         while len(self._cells) > _LAST_CELLS:

@@ -111,13 +111,13 @@ def test_impossible_scales_are_refused(classifier: Classifier, px: float) -> Non
 def test_the_network_sees_rgb(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[np.ndarray] = []
 
-    def classify(image: np.ndarray, features: bool) -> Prediction:
-        seen.append(image)
-        maps = np.zeros((2, 2, 12), np.float32)
-        return Prediction(CODES, np.zeros(12, np.float32), np.full(12, 1 / 12), maps)
+    def classify(images: list[np.ndarray], features: bool) -> list[Prediction]:
+        seen.extend(images)
+        maps, logits = np.zeros((2, 2, 12), np.float32), np.zeros(12, np.float32)
+        return [Prediction(CODES, logits, np.full(12, 1 / 12), maps) for _ in images]
 
     record = SimpleNamespace(preprocessing=PREP, head_bias=(0.0,) * 12, microscopes=())
-    fake = cast(Classifier, SimpleNamespace(record=record, classify=classify))
+    fake = cast(Classifier, SimpleNamespace(record=record, classify_all=classify))
     image = Bgr(np.full((200, 200, 3), 240, np.uint8))
     image[60:140, 60:140] = (200, 100, 50)  # B, G, R
     monkeypatch.setattr(pipeline, "locate", lambda *_: [detection(60, 60, 140, 140)])

@@ -2,37 +2,28 @@
 
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from edgecell.benchmarks.latency import Machine, resident_bytes, this_machine
+from edgecell.benchmarks.speed.scene import (
+    FIELD_S,
+    FRAMES_PER_S,
+    HEIGHT,
+    WIDTH,
+    PacedFrames,
+)
 from edgecell.edge.count.tracking import TrackedFrame
-from edgecell.edge.find.localise import locate
 from edgecell.edge.loop.config import LoopConfig
 from edgecell.edge.loop.run import Observer, Run, open_run
 from edgecell.edge.show.film import Film
-from edgecell.edge.sources import SAMPLES
-from edgecell.edge.sources.base import Frame, Skipped
-from edgecell.edge.sources.still import read_image
-from edgecell.image.preprocess import Bgr, Image, Rgb
+from edgecell.image.preprocess import Image, Rgb
 from edgecell.model.classifier import Classifier, Prediction
-
-FRAMES_PER_S = 30.0
-WIDTH, HEIGHT = 640, 480
-_MARGIN = 10
-"""The stage trembles by so many pixels, so that cells have to be followed."""
-
-_PLACES = ((112, 120), (320, 130), (528, 118), (112, 358), (490, 365))
-"""Where the cells' centres are (x, y); a cell of these frames is some 130 pixels."""
-
-FIELD_S = 10.0
-"""The stage goes to another field after so long; there are four."""
 
 _SAMPLES = 200
 _KEEP_BYTES = 500 << 20
@@ -103,98 +94,15 @@ class LoopRow:
         }
 
 
-def crowded_field() -> Bgr:
-    """A field of the size of a frame and its margin with five white cells.
-
-    Returns:
-        uint8 BGR (HEIGHT + 2 margins, WIDTH + 2 margins, 3), made of sample frames.
-    """
-    frames = [read_image(p) for p in sorted((SAMPLES / "frames").glob("bccd*"))]
-    cells = [
-        frame[d.box.y0 : d.box.y1, d.box.x0 : d.box.x1]
-        for frame in frames
-        for d in locate(frame)
-        if d.kind == "white" and not d.cut_by_border
-    ]
-    size = (WIDTH + 2 * _MARGIN, HEIGHT + 2 * _MARGIN)
-    # Red cells alone: the sample's white cells are covered by a part without any.
-    field = np.asarray(cv2.resize(_without_white_cells(frames[0]), size), np.uint8)
-    for i, (x, y) in enumerate(_PLACES):
-        cell = cells[i % len(cells)]
-        height, width = cell.shape[:2]
-        mask = np.zeros((height, width, 1), np.float32)
-        axes = (width // 2 - 4, height // 2 - 4)
-        cv2.ellipse(mask, (width // 2, height // 2), axes, 0, 0, 360, 1.0, -1)
-        soft = cv2.GaussianBlur(mask, (0, 0), 3)[..., None]
-        top, left = y + _MARGIN - height // 2, x + _MARGIN - width // 2
-        place = field[top : top + height, left : left + width]
-        place[:] = np.rint(place * (1 - soft) + cell * soft).astype(np.uint8)
-    return Bgr(field)
-
-
-def _without_white_cells(frame: Bgr) -> Bgr:
-    """A frame with its mirror image where white cells were."""
-    mask = np.zeros((*frame.shape[:2], 1), np.float32)
-    for found in locate(frame):
-        box = found.box
-        mask[max(0, box.y0 - 12) : box.y1 + 12, max(0, box.x0 - 12) : box.x1 + 12] = 1
-    soft = cv2.GaussianBlur(mask, (0, 0), 4)[..., None]
-    mixed = frame * (1 - soft) + frame[:, ::-1] * soft
-    return Bgr(np.asarray(np.rint(mixed), np.uint8))
-
-
-class PacedFrames:
-    """A camera of 30 frames a second over a trembling field."""
-
-    name = "benchmark"
-    live = True
-
-    def __init__(self, frames: int, field_s: float = FIELD_S) -> None:
-        """Draws the fields.
-
-        Args:
-            frames: how many it sends before it falls silent.
-            field_s: after how many seconds the stage goes to another field.
-        """
-        field = crowded_field()
-        self._fields = (field, field[::-1], field[:, ::-1], field[::-1, ::-1])
-        self.total: int | None = frames
-        self._field_s = field_s
-        self.skipped = Skipped()
-        self.sent = 0
-
-    def __enter__(self) -> "PacedFrames":
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def image_at(self, time_s: float) -> Bgr:
-        """What the camera sees at a time, uint8 BGR (HEIGHT, WIDTH, 3)."""
-        x = round(_MARGIN * (1 + np.sin(1.3 * time_s)))
-        y = round(_MARGIN * (1 + np.cos(0.9 * time_s)))
-        field = self._fields[int(time_s / self._field_s) % len(self._fields)]
-        return Bgr(field[y : y + HEIGHT, x : x + WIDTH].copy())
-
-    def __iter__(self) -> Iterator[Frame | None]:
-        """Yields each frame when it is due."""
-        start = time.monotonic()
-        assert self.total is not None
-        for i in range(self.total):
-            time.sleep(max(0.0, start + i / FRAMES_PER_S - time.monotonic()))
-            yield Frame(i, None, self.image_at(i / FRAMES_PER_S), self.name)
-            self.sent = i + 1
-        while True:  # silent, until whoever reads has had enough
-            yield None
-            time.sleep(0.05)
-
-
 class _TimedClassifier(Classifier):
     busy_s = 0.0
 
-    def classify(self, image: Rgb, features: bool = False) -> Prediction:
+    def classify_all(
+        self, images: Sequence[Rgb], features: bool = False
+    ) -> list[Prediction]:
         start = time.perf_counter()
         try:
-            return super().classify(image, features)
+            return super().classify_all(images, features)
         finally:
             self.busy_s += time.perf_counter() - start
 
@@ -246,7 +154,7 @@ def measure_loop(
         OutputError: the temporary folder's disk is full.
     """
     classifier = _TimedClassifier(model, threads)
-    source = PacedFrames(frames, field_s)
+    source = PacedFrames(frames, field_s=field_s)
     with tempfile.TemporaryDirectory(prefix="edgecell-bench-") as folder:
         out = Path(folder)
         config = LoopConfig(

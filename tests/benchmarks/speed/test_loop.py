@@ -7,7 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from edgecell.benchmarks.latency import this_machine
-from edgecell.benchmarks.loop import LoopRow, PacedFrames, loop_text, measure_loop
+from edgecell.benchmarks.speed.loop import LoopRow, loop_text, measure_loop
+from edgecell.benchmarks.speed.scene import PacedFrames
 from edgecell.cli import cli
 from edgecell.edge.find.localise import locate
 from edgecell.edge.find.quality import frame_gate

@@ -1,0 +1,1 @@
+"""How fast it is: the loop, the stages of a frame, runtimes, boards, archives."""
