@@ -134,7 +134,7 @@ def levels_at_rank(image: Image, rank: float) -> npt.NDArray[np.int64]:
 
 def _above(image: Image, levels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """How many pixels of each channel exceed its level, int64 (3,)."""
-    less = cv2.subtract(image, (*map(float, levels), 0.0))
+    less = cv2.subtract(image, np.append(levels, 0).astype(np.float64))
     exceeds = cv2.threshold(less, 0, 1, cv2.THRESH_BINARY)[1]
     return np.array(cv2.sumElems(exceeds)[:3], np.int64)
 

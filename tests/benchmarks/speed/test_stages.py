@@ -1,15 +1,15 @@
 """Where the time of a frame goes: what is counted, not how fast it is."""
 
 import json
+import time
 
 import pytest
 from click.testing import CliRunner
 
-from edgecell.benchmarks.speed import stages
 from edgecell.benchmarks.speed.scene import PacedFrames, crowded_field
 from edgecell.benchmarks.speed.stages import STAGES, Stopwatch
 from edgecell.cli import cli
-from edgecell.edge.analyse import pipeline
+from edgecell.edge.count.tracking import Tracker
 from edgecell.edge.find.localise import locate
 
 
@@ -17,7 +17,7 @@ def test_a_stages_time_is_without_that_of_those_it_calls(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [0]
-    monkeypatch.setattr(stages.time, "thread_time_ns", lambda: now[0])
+    monkeypatch.setattr(time, "thread_time_ns", lambda: now[0])
     watch = Stopwatch()
 
     def work(ns: int) -> None:
@@ -49,7 +49,7 @@ def test_a_failure_is_timed_too() -> None:
 
 
 def test_the_parts_add_up_to_the_frame_and_nothing_stays_patched() -> None:
-    before = pipeline.locate
+    before = Tracker.update
     result = CliRunner().invoke(
         cli, ["bench", "--stages", "--frames", "30", "--json", "-"]
     )
@@ -64,7 +64,7 @@ def test_the_parts_add_up_to_the_frame_and_nothing_stays_patched() -> None:
     assert calls["cells found"] == 1
     assert calls["the network"] == pytest.approx(cost["cells_per_frame"], abs=0.01)
     assert all(calls[name] > 0 for name, *_ in STAGES)
-    assert pipeline.locate is before
+    assert Tracker.update is before
 
 
 @pytest.mark.parametrize(("width", "height"), [(640, 480), (1920, 1080)])
