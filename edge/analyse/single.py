@@ -24,16 +24,20 @@ class SingleCell:
 
     Attributes:
         prediction: all of it.
-        reasons: why a person has to look at the cell; empty if it is accepted.
+        reasons: why a person has to look at the cell; empty if the model's rule
+            accepts it. One image does not tell the microscope: the rule is not
+            reliable on one that the model does not know.
         red_cell_px: red-cell diameter that set the crop, pixels; None if the crop is
             the share of the image that it is in training.
         seen: what the network saw, uint8 RGB (S, S, 3).
+        size: width and height of the image, pixels.
     """
 
     prediction: Prediction
     reasons: tuple[str, ...]
     red_cell_px: float | None
     seen: Rgb
+    size: tuple[int, int]
 
     @property
     def code(self) -> str:
@@ -87,12 +91,14 @@ def classify_single(
         InputError: see `view_single`.
     """
     seen, diameter = view_single(classifier, image, red_cell_px)
-    prediction = classifier.classify(seen)
+    tells = bool(classifier.record.microscopes)
+    prediction = classifier.classify(seen, features=tells)
     reasons = review_reasons(prediction.logits, classifier.record)
     # Exposure and colours are the image's, the focus is the cell's own.
     gate = frame_gate(to_bgr(image))
     if gate in (None, BLURRED):
         gate = cell_gate(seen)
-    return SingleCell(
-        prediction, reasons if gate is None else (gate, *reasons), diameter, seen
-    )
+    if gate is not None:
+        reasons = (gate, *reasons)
+    height, width = image.shape[:2]
+    return SingleCell(prediction, reasons, diameter, seen, (width, height))

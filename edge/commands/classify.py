@@ -1,6 +1,6 @@
 """``edgecell classify``."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from glob import glob, has_magic
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecell import RESEARCH_USE
-from edgecell.classes import CLASSES
+from edgecell.classes import CLASSES, PLATELET
 from edgecell.cli import json_option, report
 from edgecell.edge.commands.options import model_option
 from edgecell.errors import InputError
@@ -20,13 +20,10 @@ from edgecell.optional import require
 if TYPE_CHECKING:
     from edgecell.edge.analyse.single import RedCell, SingleCell
     from edgecell.model.classifier import Classifier
+    from edgecell.model.microscope import Microscope, Verdict
 
 _NAMES = {c.code: c.name for c in CLASSES}
 _HEADER = f"{'class':<24}{'conf.':>6}  {'runner-up':<10}{'image':<32}to review"
-_LIMITS = (
-    "One image does not tell the microscope: classes hold only for those that the "
-    "model knows."
-)
 _COLUMNS = ("image", "class", "probability", "runner_up", "review", "error")
 
 
@@ -82,25 +79,81 @@ def images_of(
         yield found
 
 
-def row_of(
+def cell_of(
     classifier: "Classifier",
     name: str,
     read: Callable[[], bytes],
     red_cell_px: "RedCell",
-) -> dict[str, Any]:
-    """An image's class, ready for JSON; or why it has none."""
+) -> "SingleCell | str":
+    """What the network says of an image; or why it says nothing."""
     from edgecell.data.dataset import decode
     from edgecell.edge.analyse.single import classify_single
 
     try:
-        found = classify_single(classifier, decode(read(), name), red_cell_px)
+        return classify_single(classifier, decode(read(), name), red_cell_px)
     except InputError as e:
-        return {"image": name, "error": str(e).removeprefix(f"{name} ")}
-    return {"image": name, **_data(found)}
+        return str(e).removeprefix(f"{name} ")
 
 
-def _data(found: "SingleCell") -> dict[str, Any]:
+def microscopes_of(
+    cells: Sequence["SingleCell"], described: Sequence["Microscope"]
+) -> dict[tuple[int, int], "Verdict"]:
+    """Tells the microscopes of single-cell images, as `edgecell run` does.
+
+    Args:
+        cells: of any microscopes; images of one size count as one microscope's.
+        described: those of the model's record.
+
+    Returns:
+        The verdict by the images' (width, height), for each size of which there are
+        enough images.
+    """
+    import numpy as np
+
+    from edgecell.model.microscope import CELLS, judge
+
+    pooled: dict[tuple[int, int], list[Any]] = {}
+    for cell in cells:
+        if described and cell.code != PLATELET:
+            pooled.setdefault(cell.size, []).append(cell.prediction.pooled)
+    told = {}
+    for size, each in pooled.items():
+        if len(each) >= CELLS:
+            # A folder is in the order of its classes: some from everywhere.
+            some = np.linspace(0, len(each) - 1, CELLS).round().astype(int)
+            told[size] = judge(np.stack([each[i] for i in some]), described)
+    return told
+
+
+def microscope_line(told: Mapping[tuple[int, int], "Verdict"]) -> str:
+    """What the images tell of the microscope, and what that means."""
+    from edgecell.edge.count.microscopes import summary
+    from edgecell.model.microscope import CELLS
+
+    if not told:
+        return (
+            f"Microscope: not told; it takes {CELLS} images of one size. The classes "
+            "are reliable only on a microscope that the model knows."
+        )
+    line = f"Microscope: {summary(told)}"
+    if all(verdict.trusted for verdict in told.values()):
+        return line
+    return f"{line}; cells of one that the model does not know are all for review"
+
+
+def _row(
+    name: str, found: "SingleCell | str", told: Mapping[tuple[int, int], "Verdict"]
+) -> dict[str, Any]:
+    """An image's class, ready for JSON; or why it has none."""
+    from edgecell.edge.count.microscopes import NOT_SHOWN, UNKNOWN
+
+    if isinstance(found, str):
+        return {"image": name, "error": found}
+    verdict = told.get(found.size)
+    flags = {"unknown": UNKNOWN, "calibrated": NOT_SHOWN}
+    flag = None if verdict is None else flags.get(verdict.kind)
     return {
+        "image": name,
         "class": found.code,
         "name": _NAMES.get(found.code, found.code),
         "probability": round(found.probability, 6),
@@ -108,7 +161,8 @@ def _data(found: "SingleCell") -> dict[str, Any]:
             {"class": code, "probability": round(p, 6)}
             for code, p in found.prediction.top(3)
         ],
-        "review": list(found.reasons),
+        "review": [*found.reasons, *([flag] if flag else [])],
+        "microscope": "not told" if verdict is None else str(verdict),
         "red_cell_px": found.red_cell_px and round(found.red_cell_px, 1),
     }
 
@@ -174,7 +228,10 @@ def command(
     single-cell image is a small field with one cell in its middle, such as the public
     training sets have. Its white is balanced and its middle cut out as in training.
     Images that show more or less of the field need --red-cell-px, since the network
-    knows cells at one scale. For frames with many cells there is 'edgecell run'.
+    knows cells at one scale. For frames with many cells use 'edgecell run'.
+
+    Ten or more images of one size tell the microscope. If the model does not know it,
+    every cell is for review.
 
     Exit status 1 if an image can't be read; it is listed with the reason.
     """
@@ -192,7 +249,14 @@ def command(
     with images_of(images) as found:
         classifier = Classifier(model)
         bar = tqdm(found, "classifying", unit="image", disable=None, leave=False)
-        rows = [row_of(classifier, name, read, red_cell_px) for name, read in bar]
+        cells = [
+            (name, cell_of(classifier, name, read, red_cell_px)) for name, read in bar
+        ]
+    told = microscopes_of(
+        [cell for _, cell in cells if not isinstance(cell, str)],
+        classifier.record.microscopes,
+    )
+    rows = [_row(name, cell, told) for name, cell in cells]
     if csv_file:
         write_atomically(csv_file, _table(rows))
     data = {
@@ -201,9 +265,8 @@ def command(
         "runtime": str(classifier.runtime),
         "images": rows,
     }
-    report(
-        "\n".join([_HEADER, *map(_line, rows), _LIMITS, RESEARCH_USE]), data, json_file
-    )
+    lines = [_HEADER, *map(_line, rows), microscope_line(told), RESEARCH_USE]
+    report("\n".join(lines), data, json_file)
     unreadable = sum("error" in row for row in rows)
     if unreadable:
         raise InputError(f"{unreadable} of {len(rows)} images could not be classified")

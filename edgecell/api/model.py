@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecell.api.images import Channels, read_bgr, read_rgb
-from edgecell.edge.analyse.pipeline import FrameAnalyser, FrameResult
+from edgecell.edge.analyse.pipeline import CellResult, FrameAnalyser, FrameResult
 from edgecell.edge.analyse.single import (
     RedCell,
     SingleCell,
@@ -16,6 +16,7 @@ from edgecell.edge.sources.base import Frame
 from edgecell.errors import InputError
 from edgecell.model import BUNDLED
 from edgecell.model.classifier import Classifier
+from edgecell.model.decision import review_reasons
 from edgecell.model.modelfile import ModelRecord
 
 if TYPE_CHECKING:
@@ -63,7 +64,10 @@ class Model:
             red_cell_px: diameter of a red cell in the image, pixels, or 'measure'.
 
         Returns:
-            The class, its probability, and why a person should look at it, if so.
+            The class, its probability, and why a person should look at it, if so. One
+            image does not tell the microscope: on one that the model does not know
+            the class is not reliable, and ``reasons`` doesn't say so. A run does, and
+            so does `edgecell classify` with ten images or more.
 
         Raises:
             InputError: the image can't be read or used; the message says what to do.
@@ -88,8 +92,10 @@ class Model:
             red_cell_px: diameter of a red cell in the frame, pixels; None measures it.
 
         Returns:
-            Its cells, each with box, class, crop and map; ``gate`` says why the frame
-            is too poor to be looked at, if it is.
+            Its cells, each with box, classes, crop and map; `reasons` says whether a
+            person should look at one. ``gate`` says why the frame is too poor to be
+            looked at, if it is. As with `classify`, the microscope is not told: a run
+            tells it, and counts each cell once.
 
         Raises:
             InputError: the frame can't be read or used; the message says what to do.
@@ -102,6 +108,19 @@ class Model:
         if red_cell_px not in self._analysers:
             self._analysers[red_cell_px] = FrameAnalyser(self.classifier, red_cell_px)
         return self._analysers[red_cell_px].analyse(frame)
+
+    def reasons(self, cell: CellResult) -> tuple[str, ...]:
+        """Says why a person should look at a cell that `find_cells` found.
+
+        Args:
+            cell: one of the result's ``cells``.
+
+        Returns:
+            Reasons; () if the model's rule accepts the cell's class.
+        """
+        if cell.logits is None:
+            return () if cell.record.gate is None else (cell.record.gate,)
+        return review_reasons(cell.logits, self.record)
 
     def explain(
         self,

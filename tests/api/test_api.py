@@ -13,7 +13,7 @@ import edgecell
 from edgecell.classes import CODES
 from edgecell.edge.sources.still import read_image
 from edgecell.image.preprocess import cell_image, to_rgb
-from tests.factories import SAMPLES
+from tests.factories import SAMPLES, tracked
 
 ROOT = Path(__file__).parents[2]
 CELL = SAMPLES / "cells" / "MY_1.jpg"
@@ -145,6 +145,9 @@ def test_cells_of_a_frame_by_path_array_and_source(model: edgecell.Model) -> Non
     assert [c.crop for c in model.find_cells(frame).cells] == [
         c.crop for c in found.cells
     ]
+    reasons = [model.reasons(cell) for cell in found.cells]
+    assert () in reasons, "the rule accepts some"
+    assert model.reasons(tracked(0, gate="blurred").result.cells[0]) == ("blurred",)
     larger = model.find_cells(FIELD, red_cell_px=100.0)
     side = round(100 * model.record.preprocessing.crop_red_cells)
     assert {cell.crop.width for cell in larger.cells} == {side}

@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -61,6 +62,31 @@ def test_zips_globs_and_files_name_their_images(tmp_path: Path) -> None:
     table = list(csv.DictReader((tmp_path / "t.csv").read_text().splitlines()))
     assert [row["class"] for row in table] == ["EO", "LY", "LY", "PLT"]
     assert table[0]["image"].endswith("cells.zip:in/EO_1.jpg")
+
+
+def test_ten_images_of_a_size_tell_the_microscope(tmp_path: Path) -> None:
+    result = invoke(CELLS, "--json", tmp_path / "known.json")
+    known = json.loads((tmp_path / "known.json").read_text())["images"]
+    assert "Microscope: known (pbc)\n" in result.stdout
+    assert {row["microscope"] for row in known} == {"known (pbc)"}
+    for path in CELLS.glob("*.jpg"):  # of colours that no stain has
+        image = np.roll(read_image(path), 1, axis=2) // 2 + 90
+        cv2.imwrite(str(tmp_path / f"{path.stem}.png"), image)
+    alone = cv2.resize(read_image(CELLS / "EO_1.jpg"), (230, 230))
+    cv2.imwrite(str(tmp_path / "x.png"), alone)
+    result = invoke(tmp_path, "--json", tmp_path / "unknown.json")
+    assert "Microscope: unknown; cells of one that the model" in result.stdout
+    *unknown, other = json.loads((tmp_path / "unknown.json").read_text())["images"]
+    assert len(unknown) == 24
+    for row in unknown:
+        assert row["microscope"] == "unknown"
+        assert row["review"][-1] == "unknown microscope"
+    assert other["microscope"] == "not told"
+    assert other["review"] == []
+
+
+def test_a_single_image_does_not_tell_the_microscope() -> None:
+    assert "Microscope: not told" in invoke(CELLS / "EO_1.jpg").stdout
 
 
 def test_what_cannot_be_read_is_a_row_and_an_exit_status(tmp_path: Path) -> None:
