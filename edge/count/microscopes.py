@@ -10,7 +10,7 @@ import numpy.typing as npt
 from edgecell.edge.count.scope import Scope
 from edgecell.edge.count.tracking import Told, TrackedFrame
 from edgecell.model.decision import Decision
-from edgecell.model.microscope import CELLS, Microscope, Verdict, judge
+from edgecell.model.microscope import CELLS, Microscope, Verdict, in_words, judge
 
 NOT_TOLD = "microscope not told yet"
 UNKNOWN = "unknown microscope"
@@ -76,10 +76,10 @@ class MicroscopeGate:
         return {size: verdict for size, verdict in found.items() if verdict}
 
     def summary(self) -> str:
-        """The verdicts in one line, see `summary`."""
+        """The verdicts in one line, see `in_words`."""
         if not self._microscopes:
             return "not told: the model file describes none"
-        return summary(self.told)
+        return in_words(self.told)
 
     def admit(self, tracked: TrackedFrame) -> TrackedFrame:
         """Adds what the microscope says to a frame's decisions.
@@ -178,15 +178,3 @@ def _with(decision: Decision, reason: str) -> Decision:
     if not reason or decision.code is None or decision.same_as is not None:
         return decision
     return replace(decision, reasons=(*decision.reasons, reason))
-
-
-def summary(told: Mapping[tuple[int, int], Verdict]) -> str:
-    """Verdicts in one line: 'known (pbc)', or '360x363: known (pbc), 575x575: unknown'.
-
-    Args:
-        told: by (width, height) of the frames.
-    """
-    if len({str(verdict) for verdict in told.values()}) == 1:
-        return str(next(iter(told.values())))
-    each = [f"{w}x{h}: {verdict}" for (w, h), verdict in sorted(told.items())]
-    return ", ".join(each) or "not told yet"

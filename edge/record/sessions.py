@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecell.edge.count.differential import CellCount, Differential
-from edgecell.edge.count.microscopes import summary
 from edgecell.edge.count.readings import Readings, readings
 from edgecell.edge.record.connection import DATABASE, open_database, unpack
 from edgecell.edge.record.damage import damage_told
@@ -21,7 +20,7 @@ from edgecell.edge.record.trail import Trail
 from edgecell.errors import InputError
 from edgecell.image.records import Box
 from edgecell.model.decision import Decision
-from edgecell.model.microscope import Verdict
+from edgecell.model.microscope import Verdict, in_words
 from edgecell.model.modelfile import ModelRecord
 from edgecell.model.probabilities import only, possible_classes, softmax
 
@@ -168,7 +167,7 @@ class RecordedSession:
             gated=dict(gated.fetchall()),
             cells=self._one("SELECT count(*) FROM cells WHERE same_as IS NULL")[0],
             white_cells=self.differential().white_cells,
-            microscope=summary(self.told()),
+            microscope=in_words(self.told()),
             version=version,
             model_sha256=sha256,
             settings=json.loads(settings),

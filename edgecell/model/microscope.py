@@ -10,7 +10,7 @@ not see lie from the nearest mean says what is usual.
 
 import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -187,6 +187,18 @@ def most_like(
         microscopes: at least one.
     """
     return min(microscopes, key=lambda m: float(m.scores(features).mean()))
+
+
+def in_words(told: Mapping[tuple[int, int], Verdict]) -> str:
+    """Verdicts in one line: 'known (pbc)', or '360x363: known (pbc), 575x575: unknown'.
+
+    Args:
+        told: by (width, height) of the frames.
+    """
+    if len({str(verdict) for verdict in told.values()}) == 1:
+        return str(next(iter(told.values())))
+    each = [f"{w}x{h}: {verdict}" for (w, h), verdict in sorted(told.items())]
+    return ", ".join(each) or "not told yet"
 
 
 def judge(

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from edgecell.edge.page.library import review_of
-from edgecell.edge.record.retention import PICTURES
+from edgecell.edge.record.retention import CLEAN, PICTURES
 from edgecell.edge.sources.still import read_image
 from edgecell.errors import InputError
 from edgecell.image.records import Box
@@ -67,13 +67,18 @@ def context(request: Request) -> Response:
         folder = review.folder
     if place is None:
         raise HTTPException(404, "there is no such sighting")
-    data = surroundings(frame_file(folder, place.frame), place.crop, place.box)
-    return _picture(data, "jpeg")
+    file = frame_file(folder, place.frame)
+    shown = None if file is None else surroundings(file, place.crop, place.box)
+    return _picture(shown, "jpeg")
 
 
-def frame_file(folder: Path, frame: int) -> Path:
-    """The kept picture of a frame, if there is one."""
-    return folder / PICTURES / f"{frame:06d}.jpg"
+def frame_file(folder: Path, frame: int) -> Path | None:
+    """The kept picture of a frame, the one that nothing is drawn on if there is one.
+
+    Sessions of earlier versions have annotated pictures alone.
+    """
+    files = (folder / kind / f"{frame:06d}.jpg" for kind in (CLEAN, PICTURES))
+    return next((file for file in files if file.is_file()), None)
 
 
 def surroundings(file: Path, crop: Box, box: Box) -> bytes | None:

@@ -116,7 +116,7 @@ def cell(request: Request) -> Response:
             sightings=sightings,
             has_map=look.sighting is not None
             and review.heat(look.sighting) is not None,
-            has_context=file is not None and file.is_file(),
+            has_context=file is not None,
             name_of_classes=gallery.class_names(),
         )
 

@@ -6,15 +6,12 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import Metric
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from edgecell import RESEARCH_USE, __version__
-from edgecell.edge.loop.metrics import gauge, loop_metrics
 from edgecell.edge.page.html import render
 from edgecell.edge.page.library import Entry
 from edgecell.edge.page.people.guard import person_with
@@ -24,6 +21,8 @@ from edgecell.edge.show.health import read_board
 from edgecell.errors import InputError
 
 if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
     from edgecell.edge.page.watch.live import Live
 
 
@@ -67,8 +66,10 @@ class _Figures:
     def __init__(self, status: dict[str, Any], live: "Live | None") -> None:
         self._status, self._live = status, live
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> "Iterator[Metric]":
         """Gauges; those of a loop that doesn't run are left out."""
+        from edgecell.edge.loop.metrics import gauge, loop_metrics
+
         status = self._status
         yield gauge("sessions", "Recorded sessions.", status["sessions"])
         yield gauge("cells_waiting", "Cells to review.", status["cells_waiting"])
@@ -95,6 +96,9 @@ def as_json(request: Request) -> Response:
 
 def metrics(request: Request) -> Response:
     """The same for Prometheus."""
+    # It takes as long to import as the rest of the page, and so does the loop.
+    from prometheus_client import CollectorRegistry, generate_latest
+
     registry = CollectorRegistry()
     state = request.app.state
     registry.register(_Figures(status_of(request.app), state.live))

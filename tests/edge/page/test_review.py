@@ -1,8 +1,12 @@
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
+import numpy.typing as npt
 import pytest
 from starlette.testclient import TestClient
 
@@ -15,7 +19,7 @@ from edgecell.edge.record.review import Look, Review
 from edgecell.edge.record.store import Session, Store
 from edgecell.edge.record.trail import open_trail
 from tests.edge.page.conftest import CELLS
-from tests.factories import MODEL, SESSION, tracked
+from tests.factories import MODEL, NOISE, SESSION, tracked
 
 SignIn = Callable[[str, Role], TestClient]
 
@@ -205,6 +209,33 @@ def test_pictures_come_with_their_type_and_may_be_kept(
     assert "immutable" in crop.headers["cache-control"]
     for missing in ("crop/999.jpg", "map/999.png", "context/1.jpg", "context/999.jpg"):
         assert client.get(f"{base}/{missing}").status_code == 404
+
+
+def test_surroundings_are_cut_from_the_clean_picture(
+    client: TestClient, base: str, folder: Path
+) -> None:
+    annotated = np.full((120, 160, 3), 255, np.uint8)
+    with Store(folder.parent / "more", SESSION) as store:
+        drawn = store.write_picture(0, annotated)
+        clean = store.write_picture(0, NOISE, clean=True)
+    for made in (drawn, clean):
+        there = folder / made.parent.name
+        there.mkdir(exist_ok=True)
+        shutil.copy(made, there)
+
+    def shown() -> npt.NDArray[np.uint8]:
+        data = client.get(f"{base}/context/1.jpg").content
+        return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), 1), np.uint8)
+
+    seen = shown()
+    # The crop reaches 10 pixels beyond the left border, its margin is 60 wide: what is
+    # left is 110 wide and the frame's whole 120 high.
+    assert seen.shape == (120, 110, 3)
+    outside = seen[5:15, 60:100].astype(int) - NOISE[5:15, 60:100]
+    assert np.abs(outside).mean() < 8
+    (folder / "clean" / "000000.jpg").unlink()
+    assert shown()[5:15, 60:100].min() > 240
+    assert 'class="context"' in client.get(f"{base}/cell/1").text
 
 
 def test_an_explanation_is_asked_for_and_waits_for_a_worker(
