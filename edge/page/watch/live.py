@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,10 @@ _WIDEST = 1280
 """Wider pictures are made smaller before they are sent."""
 
 _JPEG_QUALITY = 80
+PICTURES_PER_S = 8.0
+"""Pictures that are drawn at most, and that a viewer is sent: the eye follows, and the
+loop keeps its time."""
+
 _LAST_CELLS = 12
 
 
@@ -40,6 +45,7 @@ class LastCell:
         probability: of that class; None likewise.
         waits: whether a person has to look at it.
         pixels: uint8 BGR (n, n, 3), a copy of its crop.
+        seen: number of the frame that they come from.
     """
 
     cell: int
@@ -47,6 +53,22 @@ class LastCell:
     probability: float | None
     waits: bool
     pixels: Bgr
+    seen: int
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A frame as it is sent.
+
+    Attributes:
+        number: the frame's.
+        drawn_s: when it was drawn, by the clock of `Live`.
+        data: JPEG.
+    """
+
+    number: int
+    drawn_s: float
+    data: bytes
 
 
 class Live(Observer):
@@ -54,14 +76,16 @@ class Live(Observer):
 
     The loop leaves its newest frame here and goes on. A viewer takes whatever is the
     newest when it is ready for one, so that a slow viewer gets fewer pictures. A
-    picture is drawn on a viewer's thread, once for all who look at it in the same way.
+    picture is drawn on a viewer's thread, once for all who look at it in the same way,
+    and at most `PICTURES_PER_S` times a second however many they are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self.run: Run | None = None
         self._newest: tuple[int, TrackedFrame, float] | None = None
         self._cells: OrderedDict[int, LastCell] = OrderedDict()
-        self._drawn: dict[str, tuple[int, bytes]] = {}
+        self._drawn: dict[str, Picture] = {}
         self._drawing = threading.Lock()
         self._note = ("", "")
 
@@ -83,7 +107,7 @@ class Live(Observer):
         if tracked is None:
             return
         number = 0 if self._newest is None else self._newest[0] + 1
-        captured = time.monotonic() - tracked.result.frame.age_s
+        captured = self._clock() - tracked.result.frame.age_s
         self._newest = (number, tracked, captured)
         changed = {decision.cell: decision for decision in tracked.changed}
         for i, cell in enumerate(tracked.cells):
@@ -96,6 +120,7 @@ class Live(Observer):
                 decision.probability,
                 bool(decision.reasons),
                 Bgr(tracked.result.cells[i].pixels.copy()),  # not its whole frame
+                number,
             )
             self._cells.move_to_end(decision.cell)
         while len(self._cells) > _LAST_CELLS:
@@ -121,22 +146,27 @@ class Live(Observer):
         found = self._cells.get(cell)
         return None if found is None else _jpeg(found.pixels)
 
-    def picture(self, mode: str) -> bytes | None:
-        """JPEG of the newest frame; None before the first one.
+    def picture(self, mode: str) -> Picture | None:
+        """The newest frame, or the one before if that was drawn a moment ago.
 
         Args:
             mode: one of `stream.MODES`.
+
+        Returns:
+            None before the first frame.
         """
         newest = self._newest
         if newest is None:
             return None
         number, tracked, _ = newest
         with self._drawing:
-            drawn = self._drawn.get(mode)
-            if drawn is None or drawn[0] != number:
-                drawn = (number, _jpeg(_smaller(_draw(tracked, mode))))
-                self._drawn[mode] = drawn
-        return drawn[1]
+            drawn, now = self._drawn.get(mode), self._clock()
+            if drawn is None or (
+                drawn.number != number and now >= drawn.drawn_s + 1 / PICTURES_PER_S
+            ):
+                data = _jpeg(_smaller(_draw(tracked, mode)))
+                drawn = self._drawn[mode] = Picture(number, now, data)
+        return drawn
 
     def state(self) -> dict[str, Any]:
         """How it stands, ready for JSON."""
@@ -145,7 +175,7 @@ class Live(Observer):
         if run is None or health is None:
             return {"running": False}
         differential = run.differential
-        age_s = None if newest is None else time.monotonic() - newest[2]
+        age_s = None if newest is None else self._clock() - newest[2]
         gate = None if newest is None else newest[1].result.gate
         lost = health.source.removeprefix("lost: ") if health.source != "on" else ""
         return {

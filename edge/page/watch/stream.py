@@ -24,11 +24,11 @@ if TYPE_CHECKING:  # it brings the whole loop, which a page without one doesn't 
 
 MODES = ("maps", "boxes", "clean")
 
-_PICTURES_PER_S = 8.0
-"""What a viewer is sent at most: the eye follows, and the loop keeps its time."""
-
 _TRUSTED = re.compile(r"known \(.*\)|calibrated \(.*\), shown to be right")
 """The verdict on a microscope on which cells are accepted without review."""
+
+_KEPT = {"Cache-Control": "private, max-age=3600, immutable"}
+"""A last cell's address names the frame that it was seen in, so its pixels stay."""
 
 _LOOK_S = 0.04
 _BOUNDARY = "edgecell-frame"
@@ -115,7 +115,7 @@ def cell(request: Request) -> Response:
     data = _live(request).crop(request.path_params["cell"])
     if data is None:
         raise HTTPException(404, text("live.gone"))
-    return Response(data, media_type="image/jpeg")
+    return Response(data, media_type="image/jpeg", headers=_KEPT)
 
 
 async def stream(request: Request) -> Response:
@@ -131,20 +131,20 @@ async def stream(request: Request) -> Response:
 async def _parts(live: "Live", mode: str) -> AsyncIterator[bytes]:
     """Parts of the stream; each is the newest picture when the viewer is ready."""
     boundary = f"\r\n--{_BOUNDARY}\r\n".encode()
-    sent, sent_s = -2, 0.0
+    sent, sent_s = -1, time.monotonic()
     yield boundary
     while True:
+        await asyncio.sleep(_LOOK_S)
         now = time.monotonic()
         if live.number == sent and now - sent_s < _REPEAT_S:
-            await asyncio.sleep(_LOOK_S)
             continue
-        await asyncio.sleep(max(0.0, sent_s + 1 / _PICTURES_PER_S - now))
-        sent, sent_s = live.number, time.monotonic()
         picture = await run_in_threadpool(live.picture, mode)
-        if picture is not None:
-            size = f"Content-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
-            # A browser shows a picture when the boundary after it has come.
-            yield size.encode() + picture + boundary
+        if picture is None or (picture.number == sent and now - sent_s < _REPEAT_S):
+            continue
+        sent, sent_s = picture.number, now
+        size = f"Content-Length: {len(picture.data)}\r\n\r\n".encode()
+        # A browser shows a picture when the boundary after it has come.
+        yield b"Content-Type: image/jpeg\r\n" + size + picture.data + boundary
 
 
 def steer(request: Request, form: Form) -> Response:
