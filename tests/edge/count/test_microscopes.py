@@ -11,7 +11,6 @@ from edgecell.edge.count.microscopes import (
     OTHER_CAMERA,
     UNKNOWN,
     MicroscopeGate,
-    summary,
 )
 from edgecell.edge.count.scope import Scope, Shown
 from edgecell.edge.count.tracking import TrackedFrame
@@ -24,6 +23,7 @@ from edgecell.model.microscope import (
     Verdict,
     fit_calibrated,
     fit_microscope,
+    in_words,
 )
 from tests.factories import cell_result
 
