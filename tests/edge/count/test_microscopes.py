@@ -145,9 +145,10 @@ def test_a_model_that_describes_no_microscope_holds_nothing() -> None:
 
 def test_a_summary_in_one_line() -> None:
     known, unknown = Verdict("known", "pbc", 10), Verdict("unknown", "pbc", 10)
-    assert summary({}) == "not told yet"
-    assert summary({(1, 1): known, (2, 2): known}) == "known (pbc)"
-    assert summary({(2, 1): unknown, (1, 1): known}) == "1x1: known (pbc), 2x1: unknown"
+    assert in_words({}) == "not told yet"
+    assert in_words({(1, 1): known, (2, 2): known}) == "known (pbc)"
+    two = {(2, 1): unknown, (1, 1): known}
+    assert in_words(two) == "1x1: known (pbc), 2x1: unknown"
 
 
 def shown(lab: Microscope, right: int = 36, **changes: Any) -> Scope:
