@@ -18,7 +18,7 @@ import cv2
 
 from edgecell.classes import PLATELET
 from edgecell.edge.adapt.cells import hashes, named_cells
-from edgecell.edge.count.microscopes import OF_MICROSCOPE, summary
+from edgecell.edge.count.microscopes import OF_MICROSCOPE
 from edgecell.edge.count.scope import LEAST, SAME_SCALE, Scope, Shown
 from edgecell.edge.record.sessions import RecordedSession, open_session
 from edgecell.edge.record.trail import codes_of, now
@@ -26,7 +26,7 @@ from edgecell.edge.report.export import export_image, session_key
 from edgecell.errors import InputError
 from edgecell.model.classifier import Classifier
 from edgecell.model.decision import Decision
-from edgecell.model.microscope import Microscope, fit_calibrated
+from edgecell.model.microscope import Microscope, fit_calibrated, in_words
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def trust_of(
         if len(told) > 1 or len(known) > 1:
             raise InputError(
                 "the sessions show more than one camera or microscope "
-                f"({summary(told)}); give those of one"
+                f"({in_words(told)}); give those of one"
             )
         if known != {False} or found.unnamed:
             return found, None
