@@ -127,15 +127,14 @@ def microscopes_of(
 
 def microscope_line(told: Mapping[tuple[int, int], "Verdict"]) -> str:
     """What the images tell of the microscope, and what that means."""
-    from edgecell.edge.count.microscopes import summary
-    from edgecell.model.microscope import CELLS
+    from edgecell.model.microscope import CELLS, in_words
 
     if not told:
         return (
             f"Microscope: not told; it takes {CELLS} images of one size. The classes "
             "are reliable only on a microscope that the model knows."
         )
-    line = f"Microscope: {summary(told)}"
+    line = f"Microscope: {in_words(told)}"
     if all(verdict.trusted for verdict in told.values()):
         return line
     return f"{line}; cells of one that the model does not know are all for review"
