@@ -9,6 +9,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     name.rpartition(".")[2].replace("_", "-"): (f"edgecell.benchmarks.{name}", text)
     for name, text in {
         "adapt": "Another microscope, before and after training there.",
+        "attribute_cells": "Cells with what the model says of them, as a picture.",
         "cam_agreement": "The device's maps against TensorFlow's gradients.",
         "slides.counting": "Whether each cell of a slide is counted once.",
         "frame_evaluation": "Red cells and white cells in fields of any size.",

@@ -253,8 +253,11 @@ def _text(row: "BenchmarkRow", limits: Mapping[str, float]) -> str:
         for what, t in (
             ("network", latency.invoke),
             ("image to prediction", latency.classify),
+            ("attributes' logits", latency.attributes),
         ):
-            numbers = [f"{x:.2f}" for x in (t.median_ms, t.p95_ms, t.mean_ms)]
+            if t is None:
+                continue
+            numbers = [f"{x:.3f}" for x in (t.median_ms, t.p95_ms, t.mean_ms)]
             times.append([f"{threads}, {what}", *numbers])
     m = row.machine
     ram = f", {m.ram_bytes / 1e9:.1f} GB" if m.ram_bytes else ""

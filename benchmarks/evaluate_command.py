@@ -10,6 +10,7 @@ import click
 from edgecell.cli import json_option, manifest_option, refuse, report
 
 if TYPE_CHECKING:
+    from edgecell.benchmarks.attributes import AttributeReport
     from edgecell.benchmarks.background import Transplant
     from edgecell.benchmarks.evaluation import Evaluation
     from edgecell.benchmarks.frame_evaluation import FrameFigures, FrameReport
@@ -53,6 +54,36 @@ def background_table(rows: Sequence["Transplant"]) -> str:
         f"{_percent(r.lured)}"
         for r in rows
     ]
+    return "\n".join(lines)
+
+
+def attributes_table(r: "AttributeReport") -> str:
+    """Figures of the attributes as text."""
+    heads = ("accuracy", "macro F1", "cal. error", "annotators")
+    lines = [
+        f"attributes of {r.cells} cells: mean accuracy {100 * r.accuracy:.1f} %, mean "
+        f"macro F1 {100 * r.macro_f1:.1f} %; annotators: two of them agree",
+        f"{'attribute':<28}{'n':>6}" + "".join(f"{h:>12}" for h in heads),
+    ]
+    for name, f in r.attributes.items():
+        shares = (f.accuracy, f.macro_f1, f.ece, f.agreement)
+        numbers = "".join(_percent(share, 12) for share in shares)
+        lines.append(f"{name:<28}{f.n:>6}{numbers}")
+    lines.append(
+        f"of {r.misclassified} misclassified cells the attributes of "
+        f"{r.towards_truth} are more typical of the true class"
+    )
+    lines += [
+        f"of {b.n} {b.truth} called {b.called}, annotators side with the model on "
+        f"{b.sided}"
+        for b in r.band_errors
+    ]
+    c = r.consensus
+    lines.append(
+        f"consensus accuracy: {_percent(c.accuracy, 0)} % of the {c.n} cells whose "
+        f"class no annotator contradicts; {_percent(c.contradicted_accuracy, 0)} % of "
+        f"the other {c.contradicted}"
+    )
     return "\n".join(lines)
 
 
@@ -143,6 +174,14 @@ def frames_table(report: "FrameReport") -> str:
 )
 @manifest_option
 @click.option(
+    "--attributes",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Also measure the attributes that MODEL tells, such as the nucleus' shape, on "
+    "the cells of a CSV table: img_name,nucleus_shape,...; and the accuracy without "
+    "the neutrophils whose class the table contradicts.",
+)
+@click.option(
     "--robustness",
     is_flag=True,
     help="Also measure blurred, darker, otherwise stained and compressed images, and "
@@ -161,6 +200,7 @@ def command(
     split: str,
     frames: Path | None,
     manifest: Path | None,
+    attributes: Path | None,
     robustness: bool,
     pictures: Path | None,
     json_file: str | None,
@@ -173,7 +213,8 @@ def command(
     if frames is not None:
         if model:
             raise click.UsageError("--frames takes no MODEL: it measures the localiser")
-        refuse(("manifest", "robustness", "pictures"), "is not for --frames")
+        others = ("manifest", "attributes", "robustness", "pictures")
+        refuse(others, "is not for --frames")
         from edgecell.benchmarks.frame_evaluation import evaluate_frames
 
         part = None if split in ("unseen", "all") else split
@@ -187,8 +228,10 @@ def command(
     from edgecell.files import check_writable
     from edgecell.model.modelfile import resolve
     from edgecell.model.predict import read_record
+    from edgecell.morphology.table import read_attributes
 
     path = resolve(model)
+    named = read_attributes(attributes) if attributes else None
     if pictures:
         check_writable(pictures / "confusion.png")
     found = scan_split(data, manifest)
@@ -202,6 +245,12 @@ def command(
     answers = evaluate(path, files)
     texts = [f"{path.name}, split {split}\n{table(answers.figures)}"]
     result = answers.figures.to_dict()
+    if named is not None:
+        from edgecell.benchmarks.attributes import evaluate_attributes
+
+        told = evaluate_attributes(path, answers, named)
+        texts.append(attributes_table(told))
+        result["attributes"] = told.to_dict()
     if robustness:
         from edgecell.benchmarks.background import transplants
         from edgecell.benchmarks.robustness import robustness as measure

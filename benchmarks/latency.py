@@ -59,12 +59,16 @@ class Latency:
         invoke: the network alone.
         classify: with the look-up of the input and the dequantised, normalised
             outputs: from a cell's image to its prediction.
+        attributes: what the attributes add to each inference of the camera loop: their
+            logits from the pooled features, which tell the microscope anyway. When a
+            cell is shown they become calibrated values. None if the model tells none.
     """
 
     threads: int
     runs: int
     invoke: Timing
     classify: Timing
+    attributes: Timing | None = None
 
 
 @dataclass(frozen=True)
@@ -148,7 +152,12 @@ def measure_latency(path: Path, threads: int, runs: int) -> tuple[Latency, Runti
     size = record.preprocessing.input_size
     image = Rgb(rng.integers(0, 256, (size, size, 3), np.uint8))
     classify = _timing(lambda: classifier.classify(image), runs)
-    return Latency(threads, runs, invoke, classify), runtime
+    heads = record.attributes
+    if heads is None:
+        return Latency(threads, runs, invoke, classify), runtime
+    pooled = rng.random(heads.width, np.float32)
+    told = _timing(lambda: heads.logits(pooled), runs)
+    return Latency(threads, runs, invoke, classify, told), runtime
 
 
 def _proc_field(file: Path, key: str) -> str | None:

@@ -159,6 +159,13 @@ def layers_table(reports: "Sequence[LayerReport]") -> str:
     "run kept. The training split gives the calibration set, the validation split the "
     "confidence.",
 )
+@click.option(
+    "--attributes",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="CSV table of what cells of the data look like, by file name: "
+    "img_name,nucleus_shape,... The file learns to tell it.",
+)
 @manifest_option
 @click.option(
     "--out",
@@ -221,6 +228,7 @@ def command(
     cluster: int | None,
     steps: int,
     calibration: tuple[Path, ...],
+    attributes: Path | None,
     manifest: Path | None,
     out: Path | None,
     io: str | None,
@@ -267,6 +275,7 @@ def command(
     from edgecell.data.manifest import check_split, scan_split
     from edgecell.files import check_writable
     from edgecell.model.modelfile import read_keras_record
+    from edgecell.morphology.table import read_attributes
     from edgecell.train.kept import kept_for_conversion
 
     path = model / "model.keras" if model.is_dir() else model
@@ -275,6 +284,7 @@ def command(
     check_writable(out)
     if debug:
         check_writable(debug / "layers.csv")
+    table = read_attributes(attributes) if attributes else None
     name: Any = scheme
     kind: Any = io or ("int8" if scheme == "int8" else "float32")
     try:
@@ -287,6 +297,7 @@ def command(
             split,
             max_drop,
             debug is not None,
+            table,
         )
     except ValueError as e:
         raise click.UsageError(str(e)) from e

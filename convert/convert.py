@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgecell.convert.attributes import fit_heads
 from edgecell.convert.calibration import calibration_set
 from edgecell.convert.export import (
     CALIBRATED,
@@ -39,6 +40,7 @@ from edgecell.model.kerasfile import HEAD_LAYER, deployed, load_keras
 from edgecell.model.modelfile import ModelRecord, write_tflite
 from edgecell.model.predict import predict, predict_keras
 from edgecell.model.probabilities import fit_temperature
+from edgecell.morphology.table import AttributeTable
 
 FLOAT32 = QuantScheme("float32")
 
@@ -99,6 +101,7 @@ class Request:
         split: the split that the file is compared with the network on.
         max_drop: accuracy that may be lost, percentage points.
         debug: whether to compare layer by layer.
+        attributes: of some of the cells, for the file to tell; None for none.
     """
 
     scheme: QuantScheme
@@ -109,6 +112,7 @@ class Request:
     split: Split = "val"
     max_drop: float = 0.5
     debug: bool = False
+    attributes: AttributeTable | None = None
 
     @property
     def name(self) -> str:
@@ -194,8 +198,11 @@ def convert(
         logits = after.logits if judged == held_out else predict(trial, images).logits
         target = run_on_target(trial, images, request.target)
         microscopes = describe(trial, files)
+        heads = None
+        if request.attributes is not None:
+            heads = fit_heads(trial, files, request.attributes)
     record, accepted, accepted_right = _with_confidence(record, logits, y)
-    record = replace(record, microscopes=microscopes)
+    record = replace(record, microscopes=microscopes, attributes=heads)
     comparison = compare(
         before, after, labels(judged, record.codes), record.codes, record.temperature
     )

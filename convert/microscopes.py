@@ -68,17 +68,26 @@ def as_found(image: Rgb, prep: Preprocessing, rng: np.random.Generator) -> Rgb:
     return network_view(crop_square(image, centre, side), gains, prep.input_size)
 
 
-def _features(
-    path: Path, files: Sequence[CellFile], jitter: bool
+def pooled_features(
+    path: Path, files: Sequence[CellFile], jitter: bool = False
 ) -> npt.NDArray[np.float32]:
-    """Pooled features, float32 (N, K), an interpreter for each core."""
+    """Pooled features of cells, an interpreter for each core.
+
+    Args:
+        path: a converted model.
+        files: N >= 1 images.
+        jitter: whether to cut them out as a device does, see `as_found`.
+
+    Returns:
+        float32 (N, K).
+    """
     cores = min(os.cpu_count() or 1, len(files))
     classifiers = [Classifier(path) for _ in range(cores)]
     record = classifiers[0].record
     rows: list[npt.NDArray[np.float32]] = [np.empty(0, np.float32)] * len(files)
     with (
         ThreadPoolExecutor(cores) as pool,
-        tqdm(total=len(files), desc="microscopes", disable=None, leave=False) as bar,
+        tqdm(total=len(files), desc="features", disable=None, leave=False) as bar,
     ):
 
         def work(first: int) -> None:
@@ -121,9 +130,9 @@ def describe(path: Path, files: Sequence[CellFile]) -> tuple[Microscope, ...]:
         found.append(
             fit_microscope(
                 source,
-                _features(path, train, jitter=False),
+                pooled_features(path, train),
                 [f.code for f in train],
-                _features(path, val, jitter=True),
+                pooled_features(path, val, jitter=True),
             )
         )
     return tuple(found)

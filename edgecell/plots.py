@@ -25,13 +25,14 @@ def figure(width: float, height: float) -> "Figure":
 
 
 def save(fig: "Figure", path: Path) -> None:
-    """Writes a figure as PNG, atomically.
+    """Writes a figure, atomically: as JPEG if the name says so, else as PNG.
 
     Raises:
         OutputError: the file can't be written.
     """
     buffer = io.BytesIO()
-    fig.savefig(buffer, format="png")
+    jpeg = path.suffix.lower() in (".jpg", ".jpeg")
+    fig.savefig(buffer, format="jpeg" if jpeg else "png")
     write_atomically(path, buffer.getvalue())
 
 

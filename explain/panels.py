@@ -1,5 +1,6 @@
 """Pictures of explanations, drawn with matplotlib without a display."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,8 @@ import numpy as np
 from edgecell import RESEARCH_USE
 from edgecell.explain.evaluation import ExplainReport
 from edgecell.explain.faithfulness import ROAD_SHARES, STEPS
-from edgecell.explain.methods import Explanation, runner_up
-from edgecell.explain.rows import Row
+from edgecell.explain.methods import Explanation, Heat, runner_up
+from edgecell.explain.rows import AttributeMap, Row
 from edgecell.image.regions import nucleus_and_cell
 from edgecell.optional import require
 from edgecell.plots import figure, save
@@ -61,8 +62,10 @@ def rows_figure(rows: Sequence[Row]) -> "Figure":
     """
     methods = list(dict.fromkeys(e.method for r in rows for e in r.explanations))
     blocks = 1 if len(rows) <= _BLOCK else 2
-    width, n = 1 + len(methods), -(-len(rows) // blocks)
-    fig = figure(1.75 * width * blocks + 0.2, 2.3 * n + 0.8)
+    width, n = 1 + len(methods) + len(rows[0].maps), -(-len(rows) // blocks)
+    said = any(row.words and row.words.sentence for row in rows)
+    high = 2.3 + (0.9 if said else 0.0)
+    fig = figure(1.75 * width * blocks + 0.2, high * n + 0.8)
     grid = fig.subplots(
         n + 1, width * blocks, squeeze=False, height_ratios=[1.0] * n + [0.06]
     )
@@ -89,11 +92,18 @@ def rows_figure(rows: Sequence[Row]) -> "Figure":
             bar = fig.colorbar(shown, cax=places[n, column], orientation="horizontal")
             ticks = {-1: "against", 0: "0", 1: "for"} if e.method in signed else _FROM_0
             bar.set_ticks(list(ticks), labels=list(ticks.values()), fontsize=7)
+        for column, told in enumerate(row.maps, 1 + len(methods)):
+            _panel(places[line, column], *_told(told))
+            _cell(places[line, column], row, grey=True)
+            _colours(places[line, column], told.heat, signed=False)
     fig.supxlabel(f"{_NOTE}\n{RESEARCH_USE}", fontsize=8)
     return fig
 
 
 _BLOCK = 6
+_LINE = 36
+"""Characters of a sentence below a cell."""
+
 _FROM_0 = {0: "0", 1: "for"}
 
 
@@ -110,11 +120,21 @@ def _headline(row: Row) -> str:
     return f"{row.name}{truth}"
 
 
+def _told(told: AttributeMap) -> tuple[str, str]:
+    """What stands above and below a map of an attribute."""
+    name = told.attribute.replace("_", " ")
+    if told.value is None:
+        return name, "nothing is said of it"
+    return f"{name}:\n{told.value.value}", f"{told.value.probability:.0%}"
+
+
 def _called(row: Row) -> str:
     codes, p = row.prediction.codes, row.prediction.probabilities
     best = row.prediction.index
     second = runner_up(p, best)
-    return f"{codes[best]} {p[best]:.1%}, then {codes[second]} {p[second]:.1%}"
+    called = f"{codes[best]} {p[best]:.1%}, then {codes[second]} {p[second]:.1%}"
+    sentence = row.words.sentence if row.words else ""
+    return "\n".join((called, *textwrap.wrap(sentence, _LINE)))
 
 
 def _scores(e: Explanation, lost: float, gained: float) -> str:
@@ -158,16 +178,18 @@ def _cell(axes: "Axes", row: Row, grey: bool) -> None:
 
 def _heat(axes: "Axes", e: Explanation, signed: bool) -> Any:
     """A map over a cell, clear where it is 0; returns its scale."""
-    peak = float(np.abs(e.heat).max()) or 1.0
-    heat = e.heat / peak
+    return _colours(axes, np.zeros_like(e.heat) if e.empty else e.heat, signed)
+
+
+def _colours(axes: "Axes", heat: Heat, signed: bool) -> Any:
+    heat = heat / (float(np.abs(heat).max()) or 1.0)
     low, colours = (-1, _SIGNED) if signed else (0, _UNSIGNED)
-    opacity = 0.0 if e.empty else _OPACITY
     shown = axes.imshow(
         heat,
         cmap=colours,
         vmin=low,
         vmax=1,
-        alpha=opacity * np.sqrt(np.abs(heat)),
+        alpha=_OPACITY * np.sqrt(np.abs(heat)),
         extent=(0, len(heat), len(heat), 0),
     )
     return require("matplotlib.cm", "explain").ScalarMappable(shown.norm, shown.cmap)

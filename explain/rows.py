@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
+from edgecell.edge.analyse.single import words_of
 from edgecell.edge.record.retention import PICTURES
 from edgecell.errors import InputError
 from edgecell.explain.faithfulness import area, deletion, insertion
@@ -16,7 +18,25 @@ from edgecell.explain.queue import Explained, open_queue
 from edgecell.files import printable
 from edgecell.image.decode import read_file, size_of
 from edgecell.image.preprocess import Rgb
+from edgecell.model.cam import class_activation, enlarge
 from edgecell.model.classifier import Classifier, Prediction
+from edgecell.morphology.heads import Value
+from edgecell.morphology.words import Words
+
+
+@dataclass(frozen=True, eq=False)
+class AttributeMap:
+    """Where a cell shows the value that it has of an attribute.
+
+    Attributes:
+        attribute: its name.
+        value: what is said of it; None if nothing is.
+        heat: float32 (S, S) in [0, 1], Grad-CAM of the value; all 0 without one.
+    """
+
+    attribute: str
+    value: Value | None
+    heat: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +54,8 @@ class Row:
         explanations: of the class that the model names; of a recorded cell, of the
             class that its sightings together gave it.
         measured: deletion and insertion area of each explanation, NaN if it is empty.
+        words: what is said of the cell; None where there is no ground for any.
+        maps: of the attributes that were asked for.
     """
 
     name: str
@@ -44,6 +66,8 @@ class Row:
     prediction: Prediction
     explanations: tuple[Explanation, ...]
     measured: tuple[tuple[float, float], ...]
+    words: Words | None = None
+    maps: tuple[AttributeMap, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +82,11 @@ class Shown:
 
 
 def explain_row(
-    classifier: Classifier, shown: Shown, methods: Sequence[str], seed: int
+    classifier: Classifier,
+    shown: Shown,
+    methods: Sequence[str],
+    seed: int,
+    attributes: Sequence[str] = (),
 ) -> Row:
     """Explains a cell by several methods and measures each explanation.
 
@@ -67,14 +95,18 @@ def explain_row(
         shown: the cell.
         methods: names from `EXPLAINERS`.
         seed: of what they draw.
+        attributes: names of attributes to map.
     """
     index = classifier.classify(shown.seen).index
     found = [explain(m, classifier, shown.seen, index, seed) for m in methods]
-    return measured_row(classifier, shown, found)
+    return measured_row(classifier, shown, found, attributes)
 
 
 def measured_row(
-    classifier: Classifier, shown: Shown, explanations: Sequence[Explanation]
+    classifier: Classifier,
+    shown: Shown,
+    explanations: Sequence[Explanation],
+    attributes: Sequence[str] = (),
 ) -> Row:
     """Measures explanations that were made before; arguments as for `explain_row`."""
     seen = shown.seen
@@ -86,16 +118,58 @@ def measured_row(
         lost = deletion(classifier, seen, e.heat, e.index)
         gained = insertion(classifier, seen, e.heat, e.index)
         measured.append((area(lost), area(gained)))
+    tells = classifier.record.attributes is not None
+    prediction = classifier.classify(seen, features=tells)
+    words = words_of(classifier.record, prediction)
     return Row(
         shown.name,
         shown.truth,
         shown.pixels,
         seen,
         shown.beyond,
-        classifier.classify(seen),
+        prediction,
         tuple(explanations),
         tuple(measured),
+        words,
+        attribute_maps(classifier, prediction, words, attributes),
     )
+
+
+def attribute_maps(
+    classifier: Classifier,
+    prediction: Prediction,
+    words: Words | None,
+    attributes: Sequence[str],
+) -> tuple[AttributeMap, ...]:
+    """Maps of the values that a cell is said to have.
+
+    Args:
+        classifier: the model.
+        prediction: on the cell, with its features if there are words.
+        words: what is said of it.
+        attributes: names of attributes.
+
+    Raises:
+        InputError: the model tells no such attribute.
+    """
+    heads = classifier.record.attributes
+    known = [a.name for a in heads.attributes] if heads else []
+    size = classifier.record.preprocessing.input_size
+    maps = []
+    for name in attributes:
+        if heads is None or name not in known:
+            raise InputError(
+                f"the model tells no attribute '{name}'; it tells "
+                f"{', '.join(known) or 'none'}"
+            )
+        said = [v for v in words.values if v.attribute == name] if words else []
+        heat = np.zeros((size, size), np.float32)
+        if said and prediction.features is not None:
+            slot = heads.slot(name, said[0].value)
+            raw = heads.maps(prediction.features)
+            heat = enlarge(class_activation(raw, slot), size)
+        maps.append(AttributeMap(name, said[0] if said else None, heat))
+    return tuple(maps)
 
 
 def session_rows(
@@ -104,6 +178,7 @@ def session_rows(
     code: str | None,
     methods: Sequence[str],
     per_class: int,
+    attributes: Sequence[str] = (),
 ) -> list[Row]:
     """Rows of what was explained in a session, measured anew.
 
@@ -113,6 +188,7 @@ def session_rows(
         code: only explanations of this class; None takes all.
         methods: only these; none takes all.
         per_class: the first so many cells of each class.
+        attributes: names of attributes to map.
 
     Raises:
         InputError: no session, or one of another model.
@@ -135,9 +211,8 @@ def session_rows(
             pixels = first.seen if first.pixels is None else first.pixels
             name = printable(f"{folder.name}, cell {number}")
             shown = Shown(name, None, pixels, first.seen, beyond_frame(folder, first))
-            rows.append(
-                measured_row(classifier, shown, [r.explanation for r in results])
-            )
+            made = [r.explanation for r in results]
+            rows.append(measured_row(classifier, shown, made, attributes))
     return rows
 
 

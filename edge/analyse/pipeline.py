@@ -138,7 +138,7 @@ class CellResult:
             the cell wasn't classified.
         logits: float32 (C,), the network's own, likewise.
         pooled: float32 (K,), pooled features, likewise; None too if the model's record
-            describes no microscope to compare them with.
+            describes neither microscopes to compare them with nor attributes.
     """
 
     record: CellRecord
@@ -266,7 +266,8 @@ class FrameAnalyser:
     def classify(self, found: FoundFrame) -> FrameResult:
         """The second half: classifies what was found."""
         fit = [cell for cell in found.cells if cell.gate is None]
-        tells = bool(self._classifier.record.microscopes)
+        model = self._classifier.record
+        tells = bool(model.microscopes) or model.attributes is not None
         start = time.perf_counter()
         made = iter(self._classifier.classify_all([cell.seen for cell in fit], tells))
         each_ms = (time.perf_counter() - start) * 1e3 / max(1, len(fit))
@@ -316,7 +317,7 @@ class FrameAnalyser:
             cell.seen,
             class_activation(said.maps, said.index),
             said.logits,
-            said.pooled if model.microscopes else None,
+            None if said.features is None else said.pooled,
         )
 
 

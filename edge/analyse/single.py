@@ -9,7 +9,10 @@ from edgecell.errors import InputError
 from edgecell.image.preprocess import Rgb, cell_image, to_bgr
 from edgecell.image.red_cells import red_cell_diameter
 from edgecell.model.classifier import Classifier, Prediction
-from edgecell.model.decision import review_reasons
+from edgecell.model.decision import cell_words, review_reasons
+from edgecell.model.microscope import Verdict, judge
+from edgecell.model.modelfile import ModelRecord
+from edgecell.morphology.words import Words
 
 MEASURE: Literal["measure"] = "measure"
 RedCell = float | Literal["measure"] | None
@@ -31,6 +34,7 @@ class SingleCell:
             the share of the image that it is in training.
         seen: what the network saw, uint8 RGB (S, S, 3).
         size: width and height of the image, pixels.
+        gate: why the image is too poor to be trusted; None if it isn't.
     """
 
     prediction: Prediction
@@ -38,6 +42,7 @@ class SingleCell:
     red_cell_px: float | None
     seen: Rgb
     size: tuple[int, int]
+    gate: str | None
 
     @property
     def code(self) -> str:
@@ -91,7 +96,8 @@ def classify_single(
         InputError: see `view_single`.
     """
     seen, diameter = view_single(classifier, image, red_cell_px)
-    tells = bool(classifier.record.microscopes)
+    model = classifier.record
+    tells = bool(model.microscopes) or model.attributes is not None
     prediction = classifier.classify(seen, features=tells)
     reasons = review_reasons(prediction.logits, classifier.record)
     # Exposure and colours are the image's, the focus is the cell's own.
@@ -101,4 +107,22 @@ def classify_single(
     if gate is not None:
         reasons = (gate, *reasons)
     height, width = image.shape[:2]
-    return SingleCell(prediction, reasons, diameter, seen, (width, height))
+    return SingleCell(prediction, reasons, diameter, seen, (width, height), gate)
+
+
+def words_of(
+    record: ModelRecord, prediction: Prediction, verdict: Verdict | None = None
+) -> Words | None:
+    """What is said of a cell in words; None where there is no ground for any.
+
+    Args:
+        record: the model's.
+        prediction: on the cell, with its features if the model tells attributes.
+        verdict: on its microscope; None to judge it by this cell alone.
+    """
+    if record.attributes is None:
+        return None
+    pooled = prediction.pooled
+    verdict = verdict or judge(pooled[None], record.microscopes)
+    told = record.attributes.logits(pooled)
+    return cell_words(record, prediction.logits, told, (verdict,))

@@ -21,10 +21,14 @@ if TYPE_CHECKING:
     from edgecell.edge.analyse.single import RedCell, SingleCell
     from edgecell.model.classifier import Classifier
     from edgecell.model.microscope import Microscope, Verdict
+    from edgecell.model.modelfile import ModelRecord
 
 _NAMES = {c.code: c.name for c in CLASSES}
 _HEADER = f"{'class':<24}{'conf.':>6}  {'runner-up':<10}{'image':<32}to review"
-_COLUMNS = ("image", "class", "probability", "runner_up", "review", "error")
+_COLUMNS = (
+    *("image", "class", "probability", "runner_up", "review", "error"),
+    *("attributes", "sentence"),
+)
 
 
 def _diameter(_: click.Context, __: click.Parameter, text: str | None) -> "RedCell":
@@ -141,9 +145,13 @@ def microscope_line(told: Mapping[tuple[int, int], "Verdict"]) -> str:
 
 
 def _row(
-    name: str, found: "SingleCell | str", told: Mapping[tuple[int, int], "Verdict"]
+    record: "ModelRecord",
+    name: str,
+    found: "SingleCell | str",
+    told: Mapping[tuple[int, int], "Verdict"],
 ) -> dict[str, Any]:
     """An image's class, ready for JSON; or why it has none."""
+    from edgecell.edge.analyse.single import words_of
     from edgecell.edge.count.microscopes import NOT_SHOWN, UNKNOWN
 
     if isinstance(found, str):
@@ -151,6 +159,7 @@ def _row(
     verdict = told.get(found.size)
     flags = {"unknown": UNKNOWN, "calibrated": NOT_SHOWN}
     flag = None if verdict is None else flags.get(verdict.kind)
+    words = None if found.gate else words_of(record, found.prediction, verdict)
     return {
         "image": name,
         "class": found.code,
@@ -163,6 +172,7 @@ def _row(
         "review": [*found.reasons, *([flag] if flag else [])],
         "microscope": "not told" if verdict is None else str(verdict),
         "red_cell_px": found.red_cell_px and round(found.red_cell_px, 1),
+        "attributes": words and words.to_dict(),
     }
 
 
@@ -173,10 +183,12 @@ def _line(row: dict[str, Any]) -> str:
         return f"{'not classified':<42}{short:<32}{row['error']}"
     second = row["top"][1]
     runner_up = f"{second['class']} {second['probability']:.0%}"
-    return (
+    line = (
         f"{row['class']:<4}{row['name']:<20}{row['probability']:>6.0%}  "
         f"{runner_up:<10}{short:<32}{'; '.join(row['review'])}"
     ).rstrip()
+    sentence = (row["attributes"] or {}).get("sentence")
+    return f"{line}\n    {sentence}" if sentence else line
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
@@ -191,10 +203,23 @@ def _table(rows: list[dict[str, Any]]) -> str:
                 row["top"][1]["class"] if "top" in row else "",
                 "; ".join(row.get("review", ())),
                 row.get("error", ""),
+                *_words(row),
             )
             for row in rows
         ),
     )
+
+
+def _words(row: dict[str, Any]) -> tuple[str, str]:
+    """The attributes, such as 'nucleus_shape: unsegmented-band 0.84', and sentence."""
+    said = row.get("attributes")
+    if not said:
+        return "", ""
+    each = (
+        f"{name}: {v['value']} {v['probability']:.2f}"
+        for name, v in said["attributes"].items()
+    )
+    return "; ".join(each), said["sentence"]
 
 
 @click.command("classify", short_help="Name the cell in single-cell images.")
@@ -255,7 +280,7 @@ def command(
         [cell for _, cell in cells if not isinstance(cell, str)],
         classifier.record.microscopes,
     )
-    rows = [_row(name, cell, told) for name, cell in cells]
+    rows = [_row(classifier.record, name, cell, told) for name, cell in cells]
     if csv_file:
         write_atomically(csv_file, _table(rows))
     data = {

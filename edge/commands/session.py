@@ -176,7 +176,10 @@ def _waiting_lines(wait: Sequence["CellInShort"], everything: bool) -> list[str]
         return ["No cell waits for a person.", ""]
     shown = wait if everything else wait[:_MOST]
     lines = [f"To review ({len(wait)}, the most doubtful first):", _WAITING_HEADER]
-    lines += [_waiting_line(cell) for cell in shown]
+    for cell in shown:
+        lines.append(_waiting_line(cell))
+        if cell.words is not None and cell.words.sentence:
+            lines.append(f"{'':>9}{cell.words.sentence}")
     if len(wait) > len(shown):
         lines.append(f"  ... and {len(wait) - len(shown)} more; --review lists all")
     return [*lines, ""]
@@ -264,6 +267,7 @@ def trace_command(
     with open_session(folder) as session:
         decision = session.decision(cell)
         sightings = session.sightings(decision.cell)
+        words = session.words([decision]).get(decision.cell)
     written = 0
     for s in sightings:
         if out is None or s.seen is None or s.pixels is None:
@@ -275,13 +279,17 @@ def trace_command(
     same = "" if decision.cell == cell else f" (cell {cell} turned out to be it)"
     lines = [
         f"Cell {decision.cell}{same}: {_verdict(decision)}",
+        *(filter(None, (str(words), words.sentence)) if words else ()),
         f"Mean of the logits of {decision.votes} sightings:",
         f"{'frame':>8}  {'name':<20}  {'captured (UTC)':<19}  {'centre':<10}says",
         *(_sighting_line(s) for s in sightings),
         *([f"Crops of {written} sightings are in {out}."] if out else []),
         RESEARCH_USE,
     ]
-    data = _cell_data(decision) | {"sightings": [s.to_dict() for s in sightings]}
+    data = _cell_data(decision) | {
+        "attributes": words and words.to_dict(),
+        "sightings": [s.to_dict() for s in sightings],
+    }
     report("\n".join(lines), data, json_file)
 
 

@@ -95,7 +95,9 @@ def cell(request: Request) -> Response:
         except InputError as e:
             raise HTTPException(404, str(e)) from e
         look = next(k for k in review.looks("") if k.cell == decision.cell)
+        words = review.session.words([decision]).get(decision.cell)
         data = _cell(look) | {
+            "attributes": words and words.to_dict(),
             "sightings": [s.to_dict() for s in review.session.sightings(decision.cell)],
             "namings": [n.to_dict() for n in review.trail.namings(decision.cell)],
         }

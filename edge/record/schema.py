@@ -257,6 +257,14 @@ _MICROSCOPES = (
     )
     """,
 )
+_MORPHOLOGY = (
+    """
+    CREATE TABLE {at}.morphology (      -- see edgecell/morphology
+        sighting INTEGER PRIMARY KEY REFERENCES sightings,
+        logits BLOB NOT NULL            -- of the attributes' values
+    )
+    """,
+)
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _RECORD,
     _QUEUE,
@@ -265,6 +273,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _OUTBOX,
     _GAPS,
     _MICROSCOPES,
+    _MORPHOLOGY,
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 

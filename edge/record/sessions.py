@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,10 +19,11 @@ from edgecell.edge.record.retention import disk_use
 from edgecell.edge.record.trail import Trail
 from edgecell.errors import InputError
 from edgecell.image.records import Box
-from edgecell.model.decision import Decision
+from edgecell.model.decision import Decision, cell_words
 from edgecell.model.microscope import Verdict, in_words
 from edgecell.model.modelfile import ModelRecord
 from edgecell.model.probabilities import only, possible_classes, softmax
+from edgecell.morphology.words import Words
 
 
 @dataclass(frozen=True)
@@ -218,6 +219,41 @@ class RecordedSession:
     def trail(self) -> Trail:
         """What people have named."""
         return Trail(self.folder, self._db)
+
+    def attribute_logits(self) -> dict[int, npt.NDArray[np.float32]]:
+        """Mean logits of the attributes over each cell's votes, float32 (V,).
+
+        Only cells that have them; merged ones under the number that counts.
+        """
+        if self.model.attributes is None:
+            return {}
+        values = len(self.model.attributes.bias)
+        roots = self.trail.roots()
+        found: dict[int, list[npt.NDArray[np.float32]]] = {}
+        for cell, blob in self._db.execute(
+            "SELECT cell, m.logits FROM morphology m JOIN sightings USING (sighting)"
+        ):
+            logits = unpack(blob)
+            if len(logits) != values:
+                raise ValueError(f"{len(logits)} logits for {values} values")
+            found.setdefault(roots[cell], []).append(logits)
+        return {
+            cell: np.mean(logits, 0, dtype=np.float32) for cell, logits in found.items()
+        }
+
+    def words(self, decisions: Sequence[Decision]) -> dict[int, Words]:
+        """What is said of cells in words, by number; only where there is ground for it.
+
+        Args:
+            decisions: the cells, of this session.
+        """
+        logits, verdicts = self.attribute_logits(), tuple(self.told().values())
+        said = {
+            d.cell: cell_words(self.model, d.logits, logits.get(d.cell), verdicts)
+            for d in decisions
+            if d.logits is not None
+        }
+        return {cell: words for cell, words in said.items() if words is not None}
 
     def places(self) -> dict[int, Place]:
         """Where each cell was first seen whole, by the cell's number."""

@@ -288,6 +288,12 @@ class Store:
             self._db.execute(
                 "INSERT INTO crops VALUES (?, ?, ?)", (cursor.lastrowid, seen, pixels)
             )
+            heads, pooled = self._session.model.attributes, result.cells[i].pooled
+            if heads is not None and pooled is not None:
+                told = pack(heads.logits(pooled))
+                self._db.execute(
+                    "INSERT INTO morphology VALUES (?, ?)", (cursor.lastrowid, told)
+                )
             heat = result.cells[i].heat
             if heat is not None:
                 levels = np.rint(heat * 255).astype(np.uint8)

@@ -3,13 +3,15 @@
 import hashlib
 import json
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgecell import RESEARCH_USE
-from edgecell.classes import ERYTHROBLAST, PLATELET
+from edgecell.classes import ERYTHROBLAST, GROUPS, PLATELET
 from edgecell.edge.count.readings import NAMES
 from edgecell.edge.record.review import Review
+from edgecell.edge.record.sessions import RecordedSession
 from edgecell.edge.report.texts import text
 from edgecell.files import csv_text
 
@@ -38,6 +40,7 @@ class Content:
             and the label that people gave it.
         waiting: cells that nobody has decided on.
         running: whether the session still grows; one that was broken off does not.
+        morphology: shapes of the neutrophils' nuclei, in words; ''.
     """
 
     session: dict[str, Any]
@@ -50,10 +53,12 @@ class Content:
     cells: tuple[tuple[int, str | None, bool, str | None], ...]
     waiting: int
     running: bool
+    morphology: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        return asdict(self) | {"note": RESEARCH_USE}
+        """Ready for JSON; a session without words is as before there were any."""
+        said = asdict(self) | {"note": RESEARCH_USE}
+        return {k: v for k, v in said.items() if v or k != "morphology"}
 
     @property
     def sha256(self) -> str:
@@ -149,6 +154,7 @@ def view_of(content: dict[str, Any], standing: str, signed: bool) -> View:
         "comment": content["comment"],
         "named_by": people or text("report.nobody"),
         "microscope": content["microscope"] or text("report.microscope_unknown"),
+        "morphology": content.get("morphology", ""),
         "source": session["source"],
         "session": session["folder"],
         "time": times,
@@ -247,6 +253,21 @@ def content_of(review: Review, sample: str, comment: str) -> Content:
         people=dict(sorted(people.items())),
         cells=tuple((k.cell, k.code, not k.reasons, k.label) for k in looks),
         waiting=sum(look.waits for look in looks),
+        morphology=_nuclei(review.session),
         running=summary.ended is None
         and abs(time.time() - review.last_captured()) < _BROKEN_OFF_S,
     )
+
+
+def _nuclei(session: RecordedSession) -> str:
+    """Shapes of the nuclei of the neutrophils that the machine has words for; ''."""
+    decisions = session.decisions()
+    words = session.words(decisions)
+    shapes: Counter[str] = Counter()
+    for d in decisions:
+        if d.code in GROUPS["neutrophils"] and d.cell in words:
+            named = {v.attribute: v.value for v in words[d.cell].values}
+            shapes[named.get("nucleus_shape", text("report.not_clear"))] += 1
+    n = shapes.total()
+    each = ", ".join(f"{shape} {k / n:.0%}" for shape, k in shapes.most_common())
+    return text("report.nuclei", n=n, shapes=each) if n else ""

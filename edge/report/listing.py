@@ -12,11 +12,12 @@ from edgecell.edge.record.sessions import Place, RecordedSession
 from edgecell.files import csv_text
 from edgecell.model.decision import Decision
 from edgecell.model.probabilities import softmax
+from edgecell.morphology.words import Words
 
 _COLUMNS = (
     *("cell", "class", "probability", "runner_up", "runner_up_probability", "votes"),
     *("review", "waits", "label", "person"),
-    *("frame", "name", "captured_utc", "x", "y"),
+    *("frame", "name", "captured_utc", "x", "y", "attributes", "sentence"),
 )
 
 
@@ -31,6 +32,7 @@ class CellInShort:
         label: what people have it for; None if nobody named it.
         person: who named it last; None likewise.
         place: where it was first seen whole.
+        words: what is said of it in words; None where there is no ground for any.
     """
 
     decision: Decision
@@ -39,6 +41,7 @@ class CellInShort:
     label: str | None
     person: str | None
     place: Place
+    words: Words | None = None
 
     @property
     def waits(self) -> bool:
@@ -67,6 +70,7 @@ class CellInShort:
             "captured_utc": utc(place.captured),
             "x": None if centre is None else centre[0],
             "y": None if centre is None else centre[1],
+            "attributes": None if self.words is None else self.words.to_dict(),
         }
 
 
@@ -74,13 +78,16 @@ class CellInShort:
 def cells_in_short(session: RecordedSession) -> list[CellInShort]:
     """Each cell of a session once, by number."""
     holding, places = session.trail.holding(), session.places()
+    decisions = session.decisions()
+    words = session.words(decisions)
     cells = []
-    for d in session.decisions():
+    for d in decisions:
         naming = holding.get(d.cell)
         label = naming.label if naming else None
         person = naming.person if naming and label else None
         runner_up = _runner_up(session, d)
-        cells.append(CellInShort(d, *runner_up, label, person, places[d.cell]))
+        said = words.get(d.cell)
+        cells.append(CellInShort(d, *runner_up, label, person, places[d.cell], said))
     return cells
 
 
@@ -105,7 +112,13 @@ def waiting(cells: Sequence[CellInShort]) -> list[CellInShort]:
 def cells_csv(cells: Sequence[CellInShort]) -> str:
     """One line a cell, with a header (RFC 4180, but lines end in LF)."""
     rows = [
-        cell.to_dict() | {"review": "; ".join(cell.decision.reasons)} for cell in cells
+        cell.to_dict()
+        | {
+            "review": "; ".join(cell.decision.reasons),
+            "attributes": str(cell.words or ""),
+            "sentence": cell.words.sentence if cell.words else "",
+        }
+        for cell in cells
     ]
     return csv_text(_COLUMNS, ([_short(row[c]) for c in _COLUMNS] for row in rows))
 

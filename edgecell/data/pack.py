@@ -25,13 +25,17 @@ from tqdm import tqdm
 from edgecell.errors import InputError
 from edgecell.files import write_atomically
 from edgecell.image.preprocess import Preprocessing, Rgb
+from edgecell.morphology.table import Attribute
 
-FORMAT = 1
+FORMAT = 2
 FILE_BYTES = 60 * 10**6
 """Largest size of one packed file."""
 
 QUALITY = 90
-_ARRAYS = ("pixels", "ends", "sets", "splits", "sources", "hashes", "meta")
+_ARRAYS = (
+    *("pixels", "ends", "sets", "attributes", "splits", "sources", "hashes"),
+    "meta",
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Pack:
     Attributes:
         images: N encoded images, RGB when decoded, each of ``side`` pixels a side.
         sets: bool (N, C), the classes that each cell may belong to.
+        attributes: int8 (N, A), indices of attribute values, -1 where unknown.
         splits: N names of splits.
         sources: N names of sources.
         hashes: N hashes of the original files' bytes, hexadecimal.
@@ -48,10 +53,12 @@ class Pack:
         side: side of the images, pixels: the crop and its margin.
         crops: side of the crop over the shorter side of an original, by source.
         codes: C class codes.
+        scheme: A attributes with their values; may be empty.
     """
 
     images: tuple[bytes, ...]
     sets: npt.NDArray[np.bool_]
+    attributes: npt.NDArray[np.int8]
     splits: tuple[str, ...]
     sources: tuple[str, ...]
     hashes: tuple[str, ...]
@@ -59,6 +66,7 @@ class Pack:
     side: int
     crops: Mapping[str, float]
     codes: tuple[str, ...]
+    scheme: tuple[Attribute, ...]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -159,7 +167,8 @@ def write_packs(
 
 def _bytes(pack: Pack, part: int, parts: int) -> int:
     """Upper bound of the size of one of several files."""
-    names = 64 + 4 * (max(map(len, pack.sources)) + 5) + len(pack.codes) + 8
+    names = 64 + 4 * (max(map(len, pack.sources)) + 5) + 8
+    names += len(pack.codes) + len(pack.scheme)
     images = pack.images[part::parts]
     return sum(map(len, images)) + names * len(images) + 10_000
 
@@ -173,6 +182,7 @@ def _serialised(pack: Pack, part: int, parts: int) -> bytes:
         "side": pack.side,
         "crops": dict(pack.crops),
         "codes": list(pack.codes),
+        "scheme": [asdict(a) for a in pack.scheme],
     }
     buffer = io.BytesIO()
     np.savez(
@@ -180,6 +190,7 @@ def _serialised(pack: Pack, part: int, parts: int) -> bytes:
         pixels=np.frombuffer(b"".join(images), np.uint8),
         ends=np.cumsum([len(x) for x in images], dtype=np.int64),
         sets=pack.sets[chosen],
+        attributes=pack.attributes[chosen],
         splits=np.array(pack.splits[chosen]),
         sources=np.array(pack.sources[chosen]),
         hashes=np.array(pack.hashes[chosen], "S64"),
@@ -203,7 +214,7 @@ def read_packs(paths: Sequence[Path]) -> Pack:
     for path, pack in zip(paths, packs, strict=True):
         if _manner(pack) != _manner(first):
             raise InputError(
-                f"{path} was packed with another view or set of classes "
+                f"{path} was packed with another view, set of classes or attributes "
                 f"than {paths[0]}; pack them again together"
             )
     keep: dict[str, tuple[int, int]] = {}
@@ -222,6 +233,7 @@ def read_packs(paths: Sequence[Path]) -> Pack:
         first,
         images=tuple(packs[p].images[i] for p, i in places),
         sets=np.stack([packs[p].sets[i] for p, i in places]),
+        attributes=np.stack([packs[p].attributes[i] for p, i in places]),
         splits=tuple(packs[p].splits[i] for p, i in places),
         sources=tuple(packs[p].sources[i] for p, i in places),
         hashes=tuple(packs[p].hashes[i] for p, i in places),
@@ -230,7 +242,7 @@ def read_packs(paths: Sequence[Path]) -> Pack:
 
 
 def _manner(pack: Pack) -> tuple[Any, ...]:
-    return pack.side, pack.prep, pack.codes
+    return pack.side, pack.prep, pack.codes, pack.scheme
 
 
 def _read(path: Path) -> Pack:
@@ -246,6 +258,7 @@ def _read(path: Path) -> Pack:
         pack = Pack(
             images=tuple(pixels[a:b] for a, b in zip(starts, ends, strict=True)),
             sets=arrays["sets"],
+            attributes=arrays["attributes"],
             splits=tuple(arrays["splits"].tolist()),
             sources=tuple(arrays["sources"].tolist()),
             hashes=tuple(h.decode() for h in arrays["hashes"].tolist()),
@@ -253,9 +266,17 @@ def _read(path: Path) -> Pack:
             side=meta["side"],
             crops=meta["crops"],
             codes=tuple(meta["codes"]),
+            scheme=tuple(
+                Attribute(a["name"], tuple(a["values"])) for a in meta["scheme"]
+            ),
         )
         lengths = {len(pack.sets), len(pack.splits), len(pack.sources)}
-        if lengths != {len(pack)} or ends[-1] != len(pixels):
+        shape = (len(pack), len(pack.scheme))
+        if (
+            lengths != {len(pack)}
+            or pack.attributes.shape != shape
+            or ends[-1] != len(pixels)
+        ):
             raise ValueError("its arrays do not belong together")
     except OSError as e:
         raise InputError(f"{path} cannot be read ({e.strerror or e})") from e

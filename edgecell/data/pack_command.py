@@ -19,6 +19,8 @@ def text(found: "PackSummary") -> str:
         lines.append(f"{source:<16}{found.crops[source]:>7.3f}{numbers}")
     labels = ", ".join(f"{label} {n}" for label, n in found.labels.items())
     lines += ["", f"labels: {labels}"]
+    if found.with_attributes:
+        lines.append(f"with attributes: {found.with_attributes} cells")
     files = ", ".join(found.files)
     return "\n".join([*lines, f"{files}: {found.bytes / 1e6:.1f} MB"])
 
@@ -70,6 +72,13 @@ def _crops(
     help="Side of a source's crop as a share of an image's shorter side; may be "
     "repeated.  [default: 0.66, or what --scale-as gives]",
 )
+@click.option(
+    "--attributes",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="CSV table of what cells look like, by file name: img_name,nucleus_shape,... "
+    "The job trains the network to tell these too.",
+)
 @json_option
 def pack_command(
     data: tuple[Path, ...],
@@ -77,6 +86,7 @@ def pack_command(
     splits: tuple[str, ...],
     scale_as: str | None,
     crops: dict[str, float],
+    attributes: Path | None,
     json_file: str | None,
 ) -> None:
     """Pack DATA, folders or zip files of cell images, into files of at most 60 MB.
@@ -92,10 +102,12 @@ def pack_command(
     from edgecell.data.scale import MARGIN, crops_at_scale, training_view
     from edgecell.errors import InputError
     from edgecell.files import check_writable
+    from edgecell.morphology.table import read_attributes
 
     if out.suffix != ".npz":
         raise click.UsageError(f"--out {out}: the name must end in .npz")
     check_writable(out)
+    table = read_attributes(attributes) if attributes else None
     reading = read(data)
     reading.warn_of_unlabelled()
     files = [f for f in audited(reading.files).kept if f.split in splits]
@@ -110,7 +122,9 @@ def pack_command(
     prep = training_view([f for f in standard if f.source not in crops] or standard)
     if scale_as:
         crops = crops_at_scale(files, prep, {scale_as: prep.crop_fraction} | crops)
-    packed = pack_cells(files, prep, MARGIN, crops)
+    packed = pack_cells(files, prep, MARGIN, crops, table)
+    if attributes and not (packed.attributes >= 0).any():
+        raise InputError(f"{attributes} names none of the images in the data")
     paths, size = write_packs(packed, out)
     found = summary(packed, files, paths, size)
     report(text(found), found.to_dict(), json_file)

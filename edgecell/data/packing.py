@@ -13,6 +13,7 @@ from edgecell.classes import CODES
 from edgecell.data.dataset import CellFile, Split, decode, label_sets
 from edgecell.data.pack import Pack, encoded
 from edgecell.image.preprocess import Preprocessing, cell_image
+from edgecell.morphology.table import AttributeTable
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 
@@ -22,6 +23,7 @@ def pack_cells(
     prep: Preprocessing,
     margin: float,
     crops: Mapping[str, float],
+    table: AttributeTable | None = None,
 ) -> Pack:
     """Cuts cells out and encodes them, on all cores.
 
@@ -31,11 +33,13 @@ def pack_cells(
         margin: side of the packed image over the crop's, at least 1.
         crops: for sources of another scale, the side of the crop over an image's
             shorter side; others take ``prep.crop_fraction``.
+        table: attributes of some of the cells; None for none.
 
     Raises:
         InputError: an image is unreadable or its label unknown.
     """
     sources = tuple(f.source for f in files)
+    table = table or AttributeTable((), {})
     of_source = {s: crops.get(s, prep.crop_fraction) for s in sorted(set(sources))}
 
     def cut(file: CellFile) -> bytes:
@@ -49,6 +53,7 @@ def pack_cells(
     return Pack(
         images=images,
         sets=label_sets(files),
+        attributes=table.of(files),
         splits=tuple(f.split for f in files),
         sources=sources,
         hashes=tuple(f.sha256 for f in files),
@@ -56,6 +61,7 @@ def pack_cells(
         side=round(prep.input_size * margin),
         crops=of_source,
         codes=CODES,
+        scheme=table.attributes,
     )
 
 
@@ -69,6 +75,7 @@ class PackSummary:
         cells: number of cells by source and split.
         labels: number of cells by label.
         crops: side of the crop over an image's shorter side, by source.
+        with_attributes: number of cells that have attributes.
     """
 
     files: list[str]
@@ -76,6 +83,7 @@ class PackSummary:
     cells: dict[str, dict[str, int]]
     labels: dict[str, int]
     crops: dict[str, float]
+    with_attributes: int
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready copy."""
@@ -101,4 +109,7 @@ def summary(
         for source in sorted(set(pack.sources))
     }
     labels = dict(sorted(Counter(f.code for f in files).items()))
-    return PackSummary([str(p) for p in paths], size, cells, labels, dict(pack.crops))
+    known = int((pack.attributes >= 0).any(1).sum())
+    return PackSummary(
+        [str(p) for p in paths], size, cells, labels, dict(pack.crops), known
+    )

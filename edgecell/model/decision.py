@@ -1,13 +1,16 @@
 """What is decided about a cell, and every reason for a person to look at it."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from edgecell.model.microscope import Verdict
 from edgecell.model.modelfile import ModelRecord, ReviewRule
 from edgecell.model.probabilities import can_be, softmax
+from edgecell.morphology.words import Words, describe
 
 LOW_CONFIDENCE = "low confidence"
 SEVERAL = "several classes possible"
@@ -23,6 +26,9 @@ the 97 % that is promised, as thresholds fit the split that they are chosen on."
 ALPHAS = tuple(round(0.005 * k, 3) for k in range(1, 61))
 UNLIKE_SHARE = 0.005
 """Share of the validation cells that is called unlike the training data."""
+_PASSED_OVER = 0.05
+"""Probability below which a class without attributes is not a rival, see `_rival`."""
+
 NEVER = 1.0
 """The probability that a class which was never learned does not reach."""
 
@@ -97,6 +103,58 @@ def review_reasons(
     elif not possible[best]:
         reasons.append(_too_low(record, best, float(probabilities[best])))
     return tuple(reasons)
+
+
+def cell_words(
+    record: ModelRecord,
+    logits: npt.NDArray[np.floating],
+    attributes: npt.NDArray[np.floating] | None,
+    verdicts: Sequence[Verdict],
+) -> Words | None:
+    """What is said of a cell in words.
+
+    Args:
+        record: the model's.
+        logits: float (C,), of the cell; minus infinity for classes that its size
+            excludes.
+        attributes: float (V,), logits of the attributes, see `AttributeHeads.logits`;
+            None if they were not computed.
+        verdicts: on the microscopes that the cell may come from.
+
+    Returns:
+        The words; None where there is no ground for any, see `describe`, or if the
+        cell is unlike the training data.
+    """
+    rule = record.review
+    if rule is not None and float(energy(logits)) < rule.least_energy:
+        return None
+    known = [v.name if v.kind == "known" else None for v in verdicts]
+    probabilities = softmax(logits, record.temperature)
+    best, *others = np.argsort(-probabilities, kind="stable")
+    code = record.codes[best]
+    return describe(
+        record.attributes,
+        attributes,
+        code,
+        _rival(record, probabilities, others),
+        known,
+    )
+
+
+def _rival(
+    record: ModelRecord, probabilities: npt.NDArray[np.float64], others: Sequence[int]
+) -> str | None:
+    """The class that a cell's class is compared with in words.
+
+    It is the most probable of the others; one without attributes is passed over if it
+    is improbable, since there is nothing to compare with.
+    """
+    told = record.attributes.classes if record.attributes else ()
+    for i in others:
+        code = record.codes[i]
+        if code in told or probabilities[i] >= _PASSED_OVER:
+            return code
+    return None
 
 
 def _too_low(record: ModelRecord, best: int, probability: float) -> str:

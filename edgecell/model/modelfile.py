@@ -30,6 +30,7 @@ from edgecell.files import write_atomically
 from edgecell.image.preprocess import Preprocessing
 from edgecell.model import BUNDLED
 from edgecell.model.microscope import Microscope
+from edgecell.morphology.heads import AttributeHeads
 from edgecell.typed import build, loads
 
 METADATA = "metadata.json"
@@ -89,6 +90,8 @@ class ModelRecord:
         microscopes: those that cells of the training data come from, as far as there
             were enough cells to know them again; or the one that the model was
             adapted to.
+        attributes: what tells attributes of a cell, such as the nucleus' shape; None
+            if there were no such data.
         model_sha256: hash of the network: of the TFLite flatbuffer, or of all other
             files in the ``.keras`` archive.
         record_sha256: hash of all other fields.
@@ -107,6 +110,7 @@ class ModelRecord:
     calibration_set: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     microscopes: tuple[Microscope, ...] = ()
+    attributes: AttributeHeads | None = None
     model_sha256: str = ""
     record_sha256: str = ""
     version: str = __version__

@@ -39,6 +39,14 @@ def _default() -> tuple[str, ...]:
     help="The PNG to write.",
 )
 @click.option("--class", "code", help="Only cells of this class: BNE, SNE, ...")
+@click.option(
+    "--attribute",
+    "attributes",
+    multiple=True,
+    metavar="NAME",
+    help="Also map where the cell shows its value of an attribute, such as "
+    "nucleus_shape or granule_type; may be repeated.",
+)
 @drawn_cells(
     "all",
     1,
@@ -54,6 +62,7 @@ def command(
     cells: int,
     methods: tuple[str, ...],
     seed: int,
+    attributes: tuple[str, ...],
 ) -> None:
     """Draw cells with maps of what speaks for the class that MODEL gives them.
 
@@ -61,7 +70,8 @@ def command(
     folders or zip files in which the directory above an image names its class, or
     sessions that 'edgecell run' recorded, or folders of sessions, whose finished
     explanations are drawn as they are. Under each map stand its deletion and insertion
-    area, under each cell the class, the confidence and the runner-up.
+    area, under each cell the class, the confidence and the runner-up, and what is said
+    of it in words.
     """
     from tqdm import tqdm
 
@@ -104,9 +114,9 @@ def command(
     for name, truth, content in tqdm(todo, "explaining", disable=None, leave=False):
         image = decode(content, name)
         shown = Shown(name, truth, cell_pixels(image, prep), cell_image(image, prep))
-        rows.append(explain_row(classifier, shown, chosen, seed))
+        rows.append(explain_row(classifier, shown, chosen, seed, attributes))
     for session in sessions:
-        rows += session_rows(classifier, session, code, methods, cells)
+        rows += session_rows(classifier, session, code, methods, cells, attributes)
     if not rows:
         raise InputError("there are no such cells, or none explained, in this data")
     draw_rows(rows, out)

@@ -19,12 +19,14 @@ class TrainCells:
     Attributes:
         images: uint8 (N, M, M, 3), with the margin around the crop.
         sets: bool (N, C), the classes that each may belong to.
+        attributes: int64 (N, A), indices of attribute values, -1 where unknown.
         weights: float32 (N,), how probably each is drawn.
         sources: N names of sources.
     """
 
     images: torch.Tensor
     sets: torch.Tensor
+    attributes: torch.Tensor
     weights: torch.Tensor
     sources: tuple[str, ...]
 
@@ -36,12 +38,14 @@ class ValCells:
     Attributes:
         images: uint8 (V, S, S, 3), cropped to the input size.
         sets: bool (V, C), the classes that each may belong to.
+        attributes: int8 (V, A), indices of attribute values, -1 where unknown.
         sources: V names of sources.
         hashes: V hashes of the original files.
     """
 
     images: npt.NDArray[np.uint8]
     sets: npt.NDArray[np.bool_]
+    attributes: npt.NDArray[np.int8]
     sources: tuple[str, ...]
     hashes: tuple[str, ...]
 
@@ -84,12 +88,14 @@ def dealt(
         TrainCells(
             torch.from_numpy(pack.decoded(train)).to(device),
             torch.from_numpy(pack.sets[train]).to(device),
+            torch.from_numpy(pack.attributes[train]).long().to(device),
             torch.from_numpy(weights).float().to(device),
             sources,
         ),
         ValCells(
             pack.crops_of(val),
             pack.sets[val],
+            pack.attributes[val],
             tuple(pack.sources[i] for i in val),
             tuple(pack.hashes[i] for i in val),
         ),

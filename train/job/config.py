@@ -23,6 +23,7 @@ class JobConfig:
         weight_decay: of AdamW, on kernels alone.
         clip: largest norm of the gradient.
         smoothing: share of a label that is spread over all classes.
+        attribute_weight: weight of the attributes' loss beside the classes'.
         balance: see `draw_weights`.
         shares: see `draw_weights`.
         exclude: sources that are neither trained nor validated on.
@@ -43,6 +44,7 @@ class JobConfig:
     weight_decay: float = 0.01
     clip: float = 5.0
     smoothing: float = 0.05
+    attribute_weight: float = 1.0
     balance: float = 0.5
     shares: Mapping[str, float] = field(default_factory=dict)
     exclude: tuple[str, ...] = ()
@@ -60,6 +62,8 @@ class JobConfig:
             raise ValueError("batch size and learning rate must be positive")
         if not (0 <= self.warmup < 1 and 0 <= self.ema < 1 and 0 <= self.balance <= 1):
             raise ValueError("warmup and ema must be in [0, 1), balance in [0, 1]")
+        if self.attribute_weight < 0:
+            raise ValueError("the attributes' weight must not be negative")
         if not 0 <= self.smoothing < 1 or self.clip <= 0:
             raise ValueError("smoothing must be in [0, 1), clip positive")
 

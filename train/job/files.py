@@ -32,7 +32,7 @@ def read_weights(path: Path) -> dict[str, npt.NDArray[Any]]:
             return {
                 name: archive[name]
                 for name in archive.files
-                if name[:3].isdigit() or name.startswith("head.")
+                if name[:3].isdigit() or name.startswith(("head.", "attributes."))
             }
     except (OSError, ValueError, EOFError, BadZipFile) as e:
         raise InputError(f"{path} is not a file of weights ({e})") from e

@@ -109,7 +109,12 @@ def finish(run: Path, packs: Sequence[Path], out: Path) -> float:
 
     require("tensorflow", "train")
     summary, pack = read_summary(run), read_packs(packs)
-    weights = read_weights(run / RESULT)
+    # The attributes' heads have shaped the features; conversion fits them anew.
+    weights = {
+        name: w
+        for name, w in read_weights(run / RESULT).items()
+        if not name.startswith("attributes.")
+    }
     model = build_model(
         summary["config"]["model"], len(pack.codes), pack.prep.input_size
     )

@@ -23,8 +23,8 @@ from edgecell.files import write_atomically
 from edgecell.train.job.cells import dealt
 from edgecell.train.job.config import JobConfig
 from edgecell.train.job.files import CHECKPOINT, HISTORY, RESULT, SUMMARY
-from edgecell.train.job.judge import SourceFigures, judge
-from edgecell.train.job.loss import partial_label_loss
+from edgecell.train.job.judge import SourceFigures, attribute_accuracy, judge
+from edgecell.train.job.loss import attribute_loss, partial_label_loss
 from edgecell.train.job.network import GRsNet, Weights, get_weights, set_weights
 from edgecell.train.job.views import Views
 from edgecell.train.networks.network import PRESETS
@@ -57,6 +57,7 @@ class Job:
         config: the settings.
         train: cells to train on.
         val: cells to validate on.
+        scheme: the attributes that are trained beside the classes.
         network: the network in training.
         averaged: exponential moving average of its weights and statistics.
         step: batches seen.
@@ -93,6 +94,7 @@ class Job:
         self.train, self.val = dealt(
             pack, config.exclude, config.shares, config.balance, device
         )
+        self.scheme = pack.scheme
         torch.manual_seed(config.seed)
         self.network, self.averaged = (
             self._built(len(pack.codes)),
@@ -109,7 +111,8 @@ class Job:
 
     def _built(self, classes: int) -> GRsNet:
         """A network with random weights on the device."""
-        network = GRsNet(PRESETS[self.config.model], classes).to(self.device)
+        sizes = [len(a.values) for a in self.scheme]
+        network = GRsNet(PRESETS[self.config.model], classes, sizes).to(self.device)
         layout: Any = {"memory_format": torch.channels_last}
         return network.to(**layout)
 
@@ -156,9 +159,16 @@ class Job:
         with torch.no_grad():
             x = (self.views(self.train.images[chosen]) - self._mean) / self._std
         with self._autocast():
-            logits = self.network(x)
+            pooled = self.network.pooled(x)
+            logits = self.network.head(pooled)
         sets = self.train.sets[chosen]
         loss = partial_label_loss(logits.float(), sets, cfg.smoothing).mean()
+        if self.network.attributes is not None:
+            with self._autocast():
+                told = self.network.attributes(pooled)
+            known = self.train.attributes[chosen]
+            each = attribute_loss(told.float(), known, self.network.sizes)
+            loss = loss + cfg.attribute_weight * each.mean()
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), cfg.clip)
@@ -179,7 +189,6 @@ class Job:
         averages, values = [a for a, _ in real], [b for _, b in real]
         torch._foreach_lerp_(averages, values, 1 - keep)
 
-    @torch.no_grad()
     def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Logits of the averaged weights.
 
@@ -189,14 +198,24 @@ class Job:
         Returns:
             float32 (N, C).
         """
-        self.averaged.eval()
-        parts = []
+        return self._outputs(images)[0]
+
+    @torch.no_grad()
+    def _outputs(
+        self, images: npt.NDArray[np.uint8]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Logits of the averaged weights, and those of the attributes, (N, V)."""
+        network = self.averaged.eval()
+        parts, told = [], [np.empty((0, sum(network.sizes)), np.float32)]
         for i in range(0, len(images), _JUDGE_BATCH):
             batch = torch.from_numpy(images[i : i + _JUDGE_BATCH]).to(self.device)
             x = (batch.permute(0, 3, 1, 2).float() - self._mean) / self._std
             with self._autocast():
-                parts.append(self.averaged(x).float().cpu().numpy())
-        return np.concatenate(parts)
+                pooled = network.pooled(x)
+                parts.append(network.head(pooled).float().cpu().numpy())
+                if network.attributes is not None:
+                    told.append(network.attributes(pooled).float().cpu().numpy())
+        return np.concatenate(parts), np.concatenate(told)
 
     def validate(self, loss: float) -> dict[str, SourceFigures]:
         """Judges the averaged weights, adds a row to the history.
@@ -208,7 +227,8 @@ class Job:
             Figures of the validation split by source.
         """
         val = self.val
-        found = judge(self.logits(val.images), val.sets, val.sources)
+        logits, told = self._outputs(val.images)
+        found = judge(logits, val.sets, val.sources)
         row: dict[str, Any] = {
             "step": self.step,
             "seconds": round(self.trained_s, 1),
@@ -220,6 +240,9 @@ class Job:
             row[f"{source} accuracy"] = round(figures.accuracy, 4)
             row[f"{source} grouped"] = round(figures.grouped, 4)
             row[f"{source} loss"] = round(figures.loss, 4)
+        right = attribute_accuracy(told, val.attributes, self.network.sizes)
+        for attribute, accuracy in zip(self.scheme, right, strict=True):
+            row[attribute.name] = round(accuracy, 4)
         self.history.append(row)
         return found
 

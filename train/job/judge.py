@@ -74,3 +74,27 @@ def judge(
             loss=float(loss[own].mean()),
         )
     return figures
+
+
+def attribute_accuracy(
+    logits: npt.NDArray[np.float32],
+    values: npt.NDArray[np.int8],
+    sizes: Sequence[int],
+) -> list[float]:
+    """Share of the cells whose attribute is right, of those for which it is known.
+
+    Args:
+        logits: float32 (N, V), the attributes' logits side by side.
+        values: int8 (N, A), indices of their values, -1 where unknown.
+        sizes: A numbers of values, V together.
+
+    Returns:
+        A shares; NaN for an attribute that no cell has.
+    """
+    found = []
+    for i, end in enumerate(np.cumsum(sizes).astype(int)):
+        known = values[:, i] >= 0
+        called = logits[known, end - sizes[i] : end].argmax(1)
+        right = called == values[known, i]
+        found.append(float(right.mean()) if known.any() else float("nan"))
+    return found

@@ -1,6 +1,9 @@
-"""The loss of labels that are sets of classes."""
+"""The losses: of labels that are sets of classes, and of attributes."""
+
+from collections.abc import Sequence
 
 import torch
+from torch.nn import functional
 
 
 def partial_label_loss(
@@ -21,6 +24,26 @@ def partial_label_loss(
     log_p = torch.log_softmax(logits, 1)
     inside = log_p.masked_fill(~sets, float("-inf")).logsumexp(1)
     return -(1 - smoothing) * inside - smoothing * log_p.mean(1)
+
+
+def attribute_loss(
+    logits: torch.Tensor, values: torch.Tensor, sizes: Sequence[int]
+) -> torch.Tensor:
+    """Cross-entropy of the attributes, where they are known.
+
+    Args:
+        logits: float32 (N, V), the attributes' logits side by side.
+        values: int64 (N, A), indices of their values, -1 where unknown.
+        sizes: A numbers of values, V together.
+
+    Returns:
+        float32 (N,), the mean over the attributes; an unknown one adds 0.
+    """
+    each = [
+        functional.cross_entropy(part, values[:, i], ignore_index=-1, reduction="none")
+        for i, part in enumerate(logits.split(list(sizes), 1))
+    ]
+    return torch.stack(each, 1).mean(1)
 
 
 def set_accuracy(logits: torch.Tensor, sets: torch.Tensor) -> torch.Tensor:

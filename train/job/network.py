@@ -5,7 +5,7 @@ their layers. Keras' own PyTorch backend gives the same logits but takes twice t
 on a processor, since it normalises batches step by step.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,9 @@ from edgecell.train.networks.network import NetworkSpec, hidden_width
 Weights = dict[str, npt.NDArray[Any]]
 """Arrays in Keras' layouts: NNN.kernel, NNN.gamma, NNN.beta, NNN.mean and NNN.variance
 for convolution NNN and its batch normalisation, in the order of building; head.kernel
-and head.bias."""
+and head.bias; and attributes.kernel and attributes.bias, if the network has these."""
+
+_ATTRIBUTES = {"attributes.kernel", "attributes.bias"}
 
 EPSILON = 1e-3
 MOMENTUM = 0.97
@@ -123,11 +125,20 @@ class Bottleneck(nn.Module):
 
 
 class GRsNet(nn.Module):
-    """GRsNet for standardised images; see `NetworkSpec`."""
+    """GRsNet for standardised images; see `NetworkSpec`.
 
-    def __init__(self, spec: NetworkSpec, classes: int = 12) -> None:
+    Beside the classes it may tell attributes, by linear heads on the same features.
+
+    Attributes:
+        spec: the specification.
+        sizes: number of values of each attribute.
+    """
+
+    def __init__(
+        self, spec: NetworkSpec, classes: int = 12, sizes: Sequence[int] = ()
+    ) -> None:
         super().__init__()
-        self.spec = spec
+        self.spec, self.sizes = spec, tuple(sizes)
         self.stem = ConvNorm(3, spec.stem_width, spec.stem_kernel, 2, True)
         blocks = []
         channels = spec.stem_width
@@ -139,6 +150,11 @@ class GRsNet(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.dropout = nn.Dropout(spec.dropout)
         self.head = nn.Linear(channels, classes)
+        # From 0 on, so that they don't push first weights that are trained about.
+        self.attributes = nn.Linear(channels, sum(sizes)) if sizes else None
+        if self.attributes is not None:
+            nn.init.zeros_(self.attributes.weight)
+            nn.init.zeros_(self.attributes.bias)
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """The last feature map: (N, 3, S, S) to (N, K, h, w)."""
@@ -156,7 +172,11 @@ class GRsNet(nn.Module):
         Returns:
             float32 (N, C), or the autocast type.
         """
-        return self.head(self.dropout(self.features(x).mean((2, 3))))
+        return self.head(self.pooled(x))
+
+    def pooled(self, x: torch.Tensor) -> torch.Tensor:
+        """What all heads are applied to: (N, 3, S, S) to (N, K)."""
+        return self.dropout(self.features(x).mean((2, 3)))
 
 
 def _layers(network: GRsNet) -> Iterator[tuple[str, ConvNorm]]:
@@ -190,6 +210,9 @@ def get_weights(network: GRsNet) -> Weights:
         put(f"{name}.variance", layer.norm.running_var)
     put("head.kernel", network.head.weight.T)
     put("head.bias", network.head.bias)
+    if network.attributes is not None:
+        put("attributes.kernel", network.attributes.weight.T)
+        put("attributes.bias", network.attributes.bias)
     return weights
 
 
@@ -198,12 +221,15 @@ def set_weights(network: GRsNet, weights: Mapping[str, npt.NDArray[Any]]) -> Non
 
     Args:
         network: of the specification that the weights are for.
-        weights: see `Weights`.
+        weights: see `Weights`. If they have none of the attributes' heads, those of
+            the network stay as they are.
 
     Raises:
         InputError: they are another network's.
     """
     own = get_weights(network)
+    if not _ATTRIBUTES & weights.keys():
+        own = {name: w for name, w in own.items() if name not in _ATTRIBUTES}
     if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in weights.items()}:
         raise InputError(
             f"the weights are not those of a {network.spec.name} with "
@@ -230,3 +256,6 @@ def set_weights(network: GRsNet, weights: Mapping[str, npt.NDArray[Any]]) -> Non
         put(layer.norm.running_var, weights[f"{name}.variance"])
     put(network.head.weight, weights["head.kernel"].T)
     put(network.head.bias, weights["head.bias"])
+    if network.attributes is not None and _ATTRIBUTES <= weights.keys():
+        put(network.attributes.weight, weights["attributes.kernel"].T)
+        put(network.attributes.bias, weights["attributes.bias"])

@@ -102,6 +102,7 @@ def cell(request: Request) -> Response:
     with review_of(request) as review:
         look = _look(review, person.name, request.path_params["cell"])
         sightings = review.session.sightings(look.cell)
+        decision = review.session.decision(look.cell)
         place = None if look.sighting is None else review.place(look.sighting)
         file = None if place is None else frame_file(review.folder, place.frame)
         return render(
@@ -114,6 +115,8 @@ def cell(request: Request) -> Response:
             methods=DEFERRED,
             keys=keys.of(request),
             sightings=sightings,
+            heads=review.session.model.attributes,
+            said=review.session.words([decision]).get(look.cell),
             has_map=look.sighting is not None
             and review.heat(look.sighting) is not None,
             has_context=file is not None,

@@ -57,7 +57,10 @@ def test_zips_globs_and_files_name_their_images(tmp_path: Path) -> None:
     )
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert [line[:3].strip() for line in lines[1:-2]] == ["EO", "LY", "LY", "PLT"]
+    cells = [line[:3].strip() for line in lines[1:-2] if not line.startswith(" ")]
+    assert cells == ["EO", "LY", "LY", "PLT"]
+    assert lines[2].startswith("    Eosinophil, not ")
+    assert not lines[-3].startswith(" ")  # of platelets nothing is said
     assert lines[-1] == RESEARCH_USE
     table = list(csv.DictReader((tmp_path / "t.csv").read_text().splitlines()))
     assert [row["class"] for row in table] == ["EO", "LY", "LY", "PLT"]

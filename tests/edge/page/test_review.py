@@ -19,6 +19,7 @@ from edgecell.edge.record.review import Look, Review
 from edgecell.edge.record.store import Session, Store
 from edgecell.edge.record.trail import open_trail
 from tests.edge.page.conftest import CELLS
+from tests.edge.record.test_words import frame, record
 from tests.factories import MODEL, NOISE, SESSION, tracked
 
 SignIn = Callable[[str, Role], TestClient]
@@ -326,3 +327,14 @@ def test_own_keys_are_kept_per_person(base: str, signed_in: SignIn) -> None:
     assert f"<kbd>{DEFAULT['SNE']}</kbd>" in bob.get(f"{base}/cell/1").text
     for clash in ({"SNE": "b"}, {"SNE": "?"}):
         assert ann.post("/keys", data=clash).status_code == 400
+
+
+def test_a_cell_in_detail_is_put_into_words(client: TestClient, folder: Path) -> None:
+    record(folder.parent / "told", frame(0), frame(1, None))
+    base = f"/s/{key_of(folder.parent / 'told')}"
+    told, silent = (client.get(f"{base}/cell/{n}").text for n in (1, 2))
+    assert "Segmented neutrophil, not band neutrophil: it has" in told
+    assert "nucleus shape: <b>segmented-bilobed</b> 82 %" in told
+    assert "Learned from BA, BNE, SNE of the microscope pbc alone" in told
+    assert "Learned from" not in silent
+    assert "of 1 neutrophils the machine sees" in client.get(f"{base}/report").text

@@ -9,11 +9,13 @@ import pytest
 from edgecell.classes import CODES
 from edgecell.data.pack import Pack, encoded
 from edgecell.image.preprocess import Preprocessing, Rgb
+from edgecell.morphology.table import Attribute
 from edgecell.train.networks.network import PRESETS
 from tests.factories import TINY
 
 PREP = Preprocessing(32, 0.66, 3.0, 95.0, 240.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 SIDE = 42
+SCHEME = (Attribute("hue", ("blue", "red")), Attribute("parity", ("even", "odd")))
 
 
 def cell(rng: np.random.Generator, kind: int) -> np.ndarray:
@@ -41,9 +43,21 @@ def pack() -> Pack:
                 sets.append(row)
                 splits.append("train" if i < 7 else "val" if i < 9 else "test")
                 sources.append(source)
+    # 'here' knows its cells' reddishness and evenness, but for some of the latter.
+    kinds = np.array([row.argmax() for row in sets])
+    attributes = np.stack(
+        [
+            kinds >= 6,
+            kinds % 2,
+        ],
+        1,
+    ).astype(np.int8)
+    attributes[np.array(sources) == "there"] = -1
+    attributes[::3, 1] = -1
     return Pack(
         images=tuple(images),
         sets=np.stack(sets),
+        attributes=attributes,
         splits=tuple(splits),
         sources=tuple(sources),
         hashes=tuple(hashlib.sha256(x).hexdigest() for x in images),
@@ -51,6 +65,7 @@ def pack() -> Pack:
         side=SIDE,
         crops={"here": 0.66, "there": 0.7},
         codes=CODES,
+        scheme=SCHEME,
     )
 
 

@@ -58,6 +58,8 @@ def test_it_learns_colours(pack: Pack, tiny_preset: str, tmp_path: Path) -> None
     first = run.validate(0.0)
     last = run.run(tmp_path)
     assert last["here"].loss < 0.7 * first["here"].loss
+    assert run.history[0]["hue"] < 0.8
+    assert run.history[-1]["hue"] > 0.9
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(

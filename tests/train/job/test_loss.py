@@ -5,7 +5,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-from edgecell.train.job.loss import partial_label_loss  # noqa: E402
+from edgecell.train.job.judge import attribute_accuracy  # noqa: E402
+from edgecell.train.job.loss import (  # noqa: E402
+    attribute_loss,
+    partial_label_loss,
+)
 
 
 def test_worked_by_hand() -> None:
@@ -42,3 +46,18 @@ def test_it_has_a_gradient_where_the_set_is_certain_and_where_it_is_absurd() -> 
     assert logits.grad is not None
     assert torch.isfinite(logits.grad).all()
     assert logits.grad[1].tolist() == pytest.approx([-1.0, 1.0, 0.0], abs=1e-5)
+
+
+def test_the_loss_of_attributes_by_hand() -> None:
+    # Two attributes of 2 and 3 values; the second cell's last one is unknown.
+    logits = torch.tensor([[0.0, 0.0, 1.0, 1.0, 1.0], [0.0, math.log(3.0), 9, 0, 0]])
+    values = torch.tensor([[1, 2], [1, -1]])
+    loss = attribute_loss(logits, values, (2, 3))
+    first = (math.log(2) + math.log(3)) / 2
+    assert loss.tolist() == pytest.approx([first, -math.log(0.75) / 2])
+
+
+def test_the_accuracy_of_attributes_counts_known_ones_alone() -> None:
+    logits = np.array([[0, 1, 2, 0, 0], [1, 0, 0, 0, 5], [0, 1, 0, 3, 0]], np.float32)
+    values = np.array([[1, 0], [-1, 1], [0, 1]], np.int8)
+    assert attribute_accuracy(logits, values, (2, 3)) == [1 / 2, 2 / 3]

@@ -95,3 +95,21 @@ def test_keras_builds_the_same_network() -> None:
     rows = [line.split() for line in done.stdout.splitlines()]
     assert len(rows) == 6
     assert all(float(difference) < 1e-5 for _, _, difference in rows)
+
+
+def test_heads_of_attributes_share_the_features_and_may_be_absent() -> None:
+    plain = shaken(TINY)
+    both = GRsNet(TINY, sizes=(2, 3)).eval()
+    set_weights(both, get_weights(plain))
+    assert both.attributes is not None
+    torch.nn.init.normal_(both.attributes.weight)
+    x = torch.randn(2, 3, 33, 33)
+    assert torch.equal(plain(x), both(x))
+    other = GRsNet(TINY, sizes=(2, 3)).eval()
+    set_weights(other, get_weights(both))
+    assert other.attributes is not None
+    assert torch.equal(
+        other.attributes(other.pooled(x)), both.attributes(both.pooled(x))
+    )
+    with pytest.raises(InputError, match="not those of a tiny"):
+        set_weights(plain, get_weights(both))

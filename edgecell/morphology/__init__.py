@@ -1,0 +1,1 @@
+"""What a cell looks like in words: attributes such as the nucleus' shape."""
