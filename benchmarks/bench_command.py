@@ -76,7 +76,7 @@ def _mode(asked: Mapping[str, bool]) -> str:
     return mode
 
 
-@click.command("bench", short_help="Measure a model's cost.")
+@click.command("bench", short_help="Measure a model's speed, memory and size.")
 @click.argument("model", default=BUNDLED)
 @click.option(
     "--threads",
@@ -97,9 +97,9 @@ def _mode(asked: Mapping[str, bool]) -> str:
     "--budgets",
     "budgets_file",
     type=click.Path(path_type=Path),
-    help="TOML file of limits, instead of the built-in one.",
+    help="TOML file with limits, instead of the built-in one.",
 )
-@click.option("--layers", is_flag=True, help="List each layer with weights, too.")
+@click.option("--layers", is_flag=True, help="Also list each layer that has weights.")
 @click.option(
     "--loop", is_flag=True, help="Measure the whole camera loop instead of the model."
 )
@@ -126,12 +126,12 @@ def _mode(asked: Mapping[str, bool]) -> str:
 @click.option(
     "--viewers",
     type=click.IntRange(0, 100),
-    help="With --loop: serve the live page beside it to so many viewers.",
+    help="With --loop: also serve the live page to this number of viewers.",
 )
 @click.option(
     "--paper",
     is_flag=True,
-    help="Print the paper's comparison of networks, from results that are kept here.",
+    help="Print the paper's comparison of networks, from stored results.",
 )
 @click.option(
     "--plot",
@@ -155,20 +155,20 @@ def command(
     plot: Path | None,
     json_file: str | None,
 ) -> None:
-    """Measure a model's cost.
+    """Measure a model's speed, memory and size.
 
-    MODEL is a .tflite that 'edgecell convert' wrote, or 'bundled'. Parameters
-    and FLOPs are counted in the file; latency is that of one cell's image on
-    this machine, memory that of a process that only classifies. The exit status
-    is 1 when a figure exceeds the network's budget.
+    MODEL is a .tflite file that 'edgecell convert' wrote, or 'bundled'. Parameters and
+    FLOPs are counted in the file. Latency is the time for one cell's image on this
+    machine; memory is that of a process that only classifies. The exit status is 1 if
+    a figure exceeds the network's budget.
 
-    With --loop the model works in the loop of 'edgecell run', at a camera that sends
-    30 frames a second with five cells in each: frames a second, age, memory. With
-    --stages the same frames come as fast as they are taken, on one thread of the
-    network: processor time of each stage of a frame.
+    --loop measures the whole loop of 'edgecell run' with a simulated camera that sends
+    30 frames a second with five cells each: frames a second, their age, memory.
+    --stages feeds the same frames as fast as they are taken, with one thread for the
+    network, and shows the processor time of each stage.
 
-    With --paper nothing is measured: the paper's tables of networks are printed with
-    what was trained and evaluated here beside them.
+    --paper measures nothing. It prints the paper's tables of networks beside the
+    stored results of those that were trained and evaluated here.
     """
     from dataclasses import asdict
 

@@ -162,15 +162,15 @@ def frames_table(report: "FrameReport") -> str:
     type=click.Choice(["unseen", "all", "train", "val", "test"]),
     default="unseen",
     show_default=True,
-    help="Which part of DATA: every cell image belongs to one split by its content. "
-    "'unseen' is the test split of sources that MODEL was trained on, and all of other "
+    help="Which part of DATA. The content of an image decides its split. 'unseen' is "
+    "the test split of the sources that MODEL was trained on, and all images of other "
     "sources. With --frames: the folder of that name, or all.",
 )
 @click.option(
     "--frames",
     type=click.Path(path_type=Path),
-    help="Instead: measure how well white cells are found in the frames of a folder "
-    "or zip file with YOLO labels (0 white cell, 1 red cell, 2 platelet).",
+    help="Measure instead how well cells are found in frames: a folder or zip file "
+    "with YOLO labels (0 white cell, 1 red cell, 2 platelet).",
 )
 @manifest_option
 @click.option(
@@ -184,8 +184,8 @@ def frames_table(report: "FrameReport") -> str:
 @click.option(
     "--robustness",
     is_flag=True,
-    help="Also measure blurred, darker, otherwise stained and compressed images, and "
-    "cells on other backgrounds.",
+    help="Also measure on images that are blurred, darkened, stained differently or "
+    "compressed, and on cells with another background.",
 )
 @click.option(
     "--pictures",

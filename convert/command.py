@@ -116,32 +116,34 @@ def layers_table(reports: "Sequence[LayerReport]") -> str:
     "scheme",
     flag_value="int8",
     default="int8",
-    help="Full integer quantisation (the default).",
+    help="Full integer quantisation (default).",
 )
-@click.option("--int16x8", "scheme", flag_value="int16x8", help="int16 activations.")
+@click.option(
+    "--int16x8", "scheme", flag_value="int16x8", help="int8 weights, int16 activations."
+)
 @click.option(
     "--dynamic", "scheme", flag_value="dynamic", help="int8 weights, float activations."
 )
-@click.option("--float16", "scheme", flag_value="float16", help="Half-size weights.")
+@click.option("--float16", "scheme", flag_value="float16", help="float16 weights.")
 @click.option(
-    "--float32", "scheme", flag_value="float32", help="Keep 32-bit floating point."
+    "--float32", "scheme", flag_value="float32", help="float32 weights and activations."
 )
 @click.option(
     "--qat",
     is_flag=True,
-    help="Fine-tune with simulated quantisation first, then --int8.",
+    help="First fine-tune with simulated quantisation; needs --int8.",
 )
 @click.option(
     "--prune",
     type=Number(0, 1, min_open=True, max_open=True),
     metavar="SHARE",
-    help="Fine-tune with that share of each kernel set to zero first.",
+    help="First fine-tune with this share of each kernel set to zero.",
 )
 @click.option(
     "--cluster",
     type=click.IntRange(2, 256),
     metavar="N",
-    help="Fine-tune with N different values in each kernel first.",
+    help="First fine-tune with N different values in each kernel.",
 )
 @click.option(
     "--steps",
@@ -155,9 +157,9 @@ def layers_table(reports: "Sequence[LayerReport]") -> str:
     metavar="DATA...",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="All of the data that MODEL was trained on, instead of the images that the "
-    "run kept. The training split gives the calibration set, the validation split the "
-    "confidence.",
+    help="All data that MODEL was trained on, instead of the images that the run kept. "
+    "The calibration set is drawn from the training split; the confidence is fitted on "
+    "the validation split.",
 )
 @click.option(
     "--attributes",
@@ -189,7 +191,7 @@ def layers_table(reports: "Sequence[LayerReport]") -> str:
     type=click.IntRange(0, 2**32 - 1),
     default=1,
     show_default=True,
-    help="Seed of the calibration set's draw, and of fine-tuning.",
+    help="Random seed of the calibration set and of fine-tuning.",
 )
 @click.option(
     "--max-drop",
@@ -197,7 +199,7 @@ def layers_table(reports: "Sequence[LayerReport]") -> str:
     default=0.5,
     show_default=True,
     metavar="POINTS",
-    help="Accuracy that may be lost, in percentage points; else nothing is written.",
+    help="Largest loss of accuracy, in percentage points; above it nothing is written.",
 )
 @click.option(
     "--split",
@@ -211,7 +213,7 @@ def layers_table(reports: "Sequence[LayerReport]") -> str:
     type=click.Choice(["litert", "tflite-runtime-2.14"]),
     default="litert",
     show_default=True,
-    help="Runtime that the file is for; it is checked against it and run on it.",
+    help="Runtime that the file is made for. The file is checked and run on it.",
 )
 @click.option(
     "--debug",
@@ -243,12 +245,12 @@ def command(
     """Convert MODEL, which 'edgecell train' wrote, to one TFLite file.
 
     MODEL is a run's folder or its .keras file. The run kept the images that conversion
-    needs; --calibration takes all of the data again.
+    needs; --calibration uses all of the data instead.
 
     The file holds the network with its outputs (logits, class activation maps, feature
-    map) and everything that a device needs to know: classes, preprocessing, confidence.
-    Its types are proved to be what the scheme says, its accuracy is compared with
-    MODEL's, and it is run on the runtime that it is for before it is written.
+    map) and everything that a device needs: classes, preprocessing, confidence. Before
+    it is written, its tensor types are checked against the scheme, its accuracy is
+    compared with MODEL's, and it is run on its runtime.
     """
     from edgecell.optional import require
 

@@ -24,7 +24,7 @@ from edgecell.optional import DEVICE, missing
 # name -> (module, short help). The help stands here so that `edgecell --help`
 # imports nothing heavy; a test compares it with the commands' own.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "data": ("edgecell.data.command", "Look at training data before training."),
+    "data": ("edgecell.data.command", "Check and pack training data."),
     "train": ("edgecell.train.command", "Train a network on labelled cells."),
     "evaluate": (
         "edgecell.benchmarks.evaluate_command",
@@ -33,7 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "convert": ("edgecell.convert.command", "Convert a trained model to TFLite."),
     "classify": (
         "edgecell.edge.commands.classify",
-        "Name the cell in single-cell images.",
+        "Classify images of one cell each.",
     ),
     "run": ("edgecell.edge.commands.run", "Find, classify and count cells in frames."),
     "scan": (
@@ -42,7 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "session": (
         "edgecell.edge.commands.session",
-        "Show recorded sessions and trace their figures.",
+        "Show, export, report and send recorded sessions.",
     ),
     "page": (
         "edgecell.edge.commands.page",
@@ -58,14 +58,20 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "explain": (
         "edgecell.explain.commands.group",
-        "Explain cells: the queue of a session, pictures, measurement.",
+        "Explain why cells get their class.",
     ),
     "service": (
         "edgecell.edge.commands.service",
-        "Keep running at a camera, as a systemd service.",
+        "Start with a camera, as a systemd service.",
     ),
-    "doctor": ("edgecell.edge.commands.doctor", "Check this machine's set-up."),
-    "bench": ("edgecell.benchmarks.bench_command", "Measure a model's cost."),
+    "doctor": (
+        "edgecell.edge.commands.doctor",
+        "Check whether edgecell works on this machine.",
+    ),
+    "bench": (
+        "edgecell.benchmarks.bench_command",
+        "Measure a model's speed, memory and size.",
+    ),
     "info": ("edgecell.model.info_command", "Print the record in a model file."),
 }
 
@@ -199,7 +205,7 @@ def json_option(command: Any) -> Any:
         "--json",
         "json_file",
         type=click.Path(dir_okay=False, allow_dash=True),
-        help="Write the result as JSON to FILE; '-' prints it instead of the report.",
+        help="Write the result as JSON to FILE; '-' prints it in place of the report.",
     )(command)
 
 
@@ -208,7 +214,7 @@ def manifest_option(command: Any) -> Any:
     return click.option(
         "--manifest",
         type=click.Path(path_type=Path, dir_okay=False),
-        help="split.csv of the training run: uses its images in its splits.",
+        help="split.csv of the training run, which says which split each image is in.",
     )(command)
 
 

@@ -53,13 +53,13 @@ def make_config(recipe: str, given: dict[str, Any]) -> "TrainConfig":
     type=click.Choice(["default", "paper"]),
     default="default",
     show_default=True,
-    help="Settings to start from: ours, or the paper's.",
+    help="Settings to start from: edgecell's own, or the paper's.",
 )
 @click.option(
     "--model",
     metavar="NAME",
-    help="Network: grsnet-lite, grsnet with the paper's size, or one to compare with: "
-    "mobilenet-v2, resnet50, efficientnet-v2m, vit-b16, efficientnet-lite0.  "
+    help="Network: grsnet-lite; grsnet, which has the paper's size; or, to compare, "
+    "mobilenet-v2, resnet50, efficientnet-v2m, vit-b16 or efficientnet-lite0.  "
     "[default: grsnet-lite; the paper's recipe: grsnet]",
 )
 @click.option(
@@ -70,11 +70,13 @@ def make_config(recipe: str, given: dict[str, Any]) -> "TrainConfig":
 @click.option(
     "--small-epochs",
     type=click.IntRange(0, 10**6),
-    help="First epochs on 80-pixel views, which cost half.  [default: 40 % of the "
-    "epochs; the paper's recipe, and vit-b16: none]",
+    help="The first N epochs use 80-pixel views, which take half the time.  [default: "
+    "40 % of the epochs; the paper's recipe, and vit-b16: none]",
 )
 @click.option(
-    "--batch-size", type=click.IntRange(1, 10**6), help="Images a step.  [default: 32]"
+    "--batch-size",
+    type=click.IntRange(1, 10**6),
+    help="Images per step.  [default: 32]",
 )
 @click.option(
     "--learning-rate",
@@ -96,32 +98,32 @@ def make_config(recipe: str, given: dict[str, Any]) -> "TrainConfig":
 @click.option(
     "--init",
     metavar="FILE",
-    help="First weights: a .keras file of the same network, a .tflite file of a "
+    help="Initial weights: a .keras file of the same network, a .tflite file of a "
     "GRsNet, 'bundled' (for grsnet-lite), or 'imagenet' (for efficientnet-lite0).  "
     "[default: random]",
 )
 @click.option(
     "--teacher",
     metavar="FILE",
-    help=".keras file of a network to learn from beside the labels.",
+    help=".keras file of a network whose outputs are learned beside the labels.",
 )
 @click.option(
     "--manifest",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="CSV file with the columns sha256 and split: a split of your own, such as by "
-    "patient, in place of the one by content.",
+    help="CSV file with the columns sha256 and split: your own split, for example by "
+    "patient, instead of the one by content.",
 )
 @click.option(
     "--strategy",
     type=click.Choice(["single", "mirrored", "multiworker"]),
     default="single",
     show_default=True,
-    help="Devices: one, all of this machine, or the machines that TF_CONFIG names.",
+    help="Devices: one, all of this machine, or the machines in TF_CONFIG.",
 )
 @click.option(
     "--resume",
     is_flag=True,
-    help="Go on from the last checkpoint in OUT, with the settings of that run.",
+    help="Continue from the last checkpoint in OUT, with the settings of that run.",
 )
 @json_option
 @click.pass_context

@@ -20,17 +20,20 @@ _MOST_NAMES = 5
     type=click.Path(path_type=Path, file_okay=False),
     required=True,
     metavar="OUT",
-    help="New or empty folder for them.",
+    help="New or empty folder to write to.",
 )
 @click.option(
-    "--all", "everything", is_flag=True, help="Write the cells without a name, too."
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Also write the cells that nobody has named.",
 )
 @click.option(
     "--sample",
     type=click.IntRange(1, 100_000),
     metavar="N",
-    help="Write the unnamed cells of a random sample of N instead; the session keeps "
-    "the sample, and a larger N adds to it.",
+    help="Write the unnamed cells of a random sample of N instead. The session keeps "
+    "the sample; a larger N adds to it.",
 )
 @json_option
 def export_command(
@@ -42,12 +45,12 @@ def export_command(
 ) -> None:
     """Write the cells of FOLDER that people have named as folders of classes.
 
-    FOLDER is a session, or a folder of sessions. The folders are what 'edgecell train',
-    'adapt' and 'evaluate' read; cells.csv in OUT says of each image where it is from.
+    FOLDER is a session, or a folder of sessions. 'edgecell train', 'adapt' and
+    'evaluate' read such folders. cells.csv in OUT says where each image comes from.
 
-    Cells without a name go to OUT/unsorted, without the machine's guess: sort them into
-    folders named after their class (SNE, or NEU where you can't tell bands, 'not a
-    cell', other-LYA), and hand them back with 'edgecell session import'.
+    Cells without a name go to OUT/unsorted, without the machine's guess. Sort them into
+    folders named after their class (SNE, or NEU if you can't tell bands from segmented,
+    'not a cell', other-LYA), then run 'edgecell session import'.
     """
     require("cv2", "edge")
     from tqdm import tqdm
@@ -106,17 +109,18 @@ def export_command(
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     required=True,
     metavar="SORTED",
-    help="Folder of folders of classes, with images that 'session export' wrote.",
+    help="Folder with a folder for each class, holding images that 'session export' "
+    "wrote.",
 )
-@click.option("--person", required=True, help="Who sorted them.")
+@click.option("--person", required=True, help="Name of the person who sorted them.")
 @json_option
 def import_command(
     folder: Path, sorted_into: Path, person: str, json_file: str | None
 ) -> None:
     """Name cells of FOLDER's session by the folders they were sorted into.
 
-    Each new name is one more row of the session's trail; nothing is overwritten. Images
-    of other sessions, and those in 'unsorted', are left alone and counted.
+    Each new name is added to the session's trail; nothing is overwritten. Images of
+    other sessions and those in 'unsorted' are counted and left alone.
     """
     require("cv2", "edge")
     from edgecell.edge.record.connection import open_database

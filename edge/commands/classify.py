@@ -222,7 +222,7 @@ def _words(row: dict[str, Any]) -> tuple[str, str]:
     return "; ".join(each), said["sentence"]
 
 
-@click.command("classify", short_help="Name the cell in single-cell images.")
+@click.command("classify", short_help="Classify images of one cell each.")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @model_option
 @click.option(
@@ -246,16 +246,16 @@ def command(
     csv_file: Path | None,
     json_file: str | None,
 ) -> None:
-    """Name the cell in each IMAGE.
+    """Classify the cell in the middle of each IMAGE.
 
     IMAGE is a single-cell image, a folder or zip file of them, or a glob in quotes. A
-    single-cell image is a small field with one cell in its middle, such as the public
-    training sets have. Its white is balanced and its middle cut out as in training.
-    Images that show more or less of the field need --red-cell-px, since the network
-    knows cells at one scale. For frames with many cells use 'edgecell run'.
+    single-cell image is a small field with one cell in its middle, as in the public
+    training sets. It is white-balanced and cropped as in training. Images that show
+    more or less of the field need --red-cell-px, because the network knows cells at
+    one scale only. For frames with many cells use 'edgecell run'.
 
-    Ten or more images of one size tell the microscope. If the model does not know it,
-    every cell is for review.
+    Ten or more images of one size show whether the model knows the microscope. If it
+    does not, every cell is for review.
 
     Exit status 1 if an image can't be read; it is listed with the reason.
     """

@@ -256,13 +256,13 @@ def text(checkup: Checkup) -> str:
     return "\n".join([*lines, works])
 
 
-@click.command("doctor", short_help="Check this machine's set-up.")
+@click.command("doctor", short_help="Check whether edgecell works on this machine.")
 @json_option
 @click.pass_context
 def command(ctx: click.Context, json_file: str | None) -> None:
-    """Check this machine's set-up: runtime, packages, cameras, one inference.
+    """Check this machine: runtime, packages, cameras, and one inference.
 
-    Exit status 1 if no network can run here.
+    The exit status is 1 if no network can run here.
     """
     checkup = examine()
     report(text(checkup), asdict(checkup) | {"works": checkup.works}, json_file)

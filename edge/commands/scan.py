@@ -52,9 +52,10 @@ def command(
     """Scan a slide with STAGE, openflexure://HOST, and count each cell once.
 
     Bring the monolayer into focus and start. The stage moves in a serpentine to the
-    right and down, focuses where the picture loses its sharpness, and returns to where
-    it was. The scan ends at the target, at the stage's limits or the end of the smear,
-    or on Ctrl-C. It breaks off if the picture does not move with the stage.
+    right and down, refocuses when the picture becomes less sharp, and returns to where
+    it started. The scan ends at the target, at the stage's limits, at the end of the
+    smear, or on Ctrl-C. It stops with an error if the picture does not move with the
+    stage.
     """
     require("cv2", "edge")
     from edgecell.edge.commands.observers import ProgressBar

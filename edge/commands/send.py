@@ -13,16 +13,16 @@ _PATIENCE_S = 30
 
 @click.command("send", short_help="Send the result to the laboratory's system.")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--hl7", metavar="tcp://HOST:PORT", help="HL7 ORU^R01 by MLLP.")
+@click.option("--hl7", metavar="tcp://HOST:PORT", help="Send HL7 ORU^R01 over MLLP.")
 @click.option(
     "--hl7-dir",
     type=click.Path(path_type=Path),
-    help="HL7 ORU^R01, as a file dropped into this folder.",
+    help="Write HL7 ORU^R01 as a file into this folder.",
 )
 @click.option(
     "--fhir",
     metavar="URL|FOLDER",
-    help="FHIR R4 bundle for a server's base address, or as a file in a folder.",
+    help="Send a FHIR R4 bundle to a server's base address, or write it to a folder.",
 )
 @click.option(
     "--patience",
@@ -30,7 +30,7 @@ _PATIENCE_S = 30
     default=_PATIENCE_S,
     show_default=True,
     metavar="SECONDS",
-    help="How long to try again where a receiver is away or does not answer.",
+    help="How long to keep trying if a receiver does not answer.",
 )
 @json_option
 def send_command(
@@ -43,10 +43,10 @@ def send_command(
 ) -> None:
     """Send the result of the session in FOLDER to a laboratory's information system.
 
-    A signed report is sent as final, with LOINC's codes of manual counts; without a
+    A signed report is sent as final, with the LOINC codes of manual counts. Without a
     signature the result is preliminary. The message waits in the session's file until
-    the receiver acknowledges it: run the command again, also without a receiver, to
-    deliver what still waits. A result is sent once to each receiver.
+    the receiver acknowledges it. To deliver what still waits, run the command again;
+    it needs no receiver then. A result is sent once to each receiver.
     """
     require("hl7", "lis")
     from edgecell.edge.outbox.delivery import fhir_target

@@ -210,9 +210,9 @@ def _whole(source: str) -> str:
     return source
 
 
-@click.group("service", short_help="Keep running at a camera, as a systemd service.")
+@click.group("service", short_help="Start with a camera, as a systemd service.")
 def command() -> None:
-    """Keep running at a camera, as a systemd service."""
+    """Start 'edgecell run' whenever a camera is plugged in, as a systemd service."""
 
 
 @command.command("print", context_settings={"ignore_unknown_options": True})
@@ -221,18 +221,18 @@ def command() -> None:
 @click.option(
     "--into",
     type=click.Path(path_type=Path, file_okay=False),
-    help=f"Write {UNIT}, {RULE} and, for an address with a password, a file for "
-    "root alone into this folder instead.",
+    help=f"Write {UNIT} and {RULE} into this folder instead of printing them, and, for "
+    "an address with a password, a file that only root can read.",
 )
 def print_command(source: str, run_options: tuple[str, ...], into: Path | None) -> None:
     """Print a systemd unit and a udev rule for SOURCE.
 
     SOURCE and RUN_OPTIONS are those of 'edgecell run', such as --keep 5GB. Name a USB
-    camera by its link below /dev/v4l/by-id, which stays the same wherever it is
-    plugged in, or, where two cameras have one serial number, below /dev/v4l/by-path.
+    camera by its link in /dev/v4l/by-id, which stays the same wherever you plug it in.
+    If two cameras have the same serial number, use /dev/v4l/by-path.
 
-    An address with a password is not written into the unit, which everybody can read,
-    but into a file for root alone.
+    Everybody can read the unit. An address with a password is therefore written to a
+    file of its own, which only root can read.
     """
     from edgecell.edge.sources.address import open_source
     from edgecell.edge.sources.secrets import read_address
@@ -252,7 +252,9 @@ def print_command(source: str, run_options: tuple[str, ...], into: Path | None) 
     for name, secret in secrets.items():
         write_atomically(into / name, f"{secret}\n", mode=0o600)
     names = ", ".join(str(into / name) for name in (UNIT, RULE, *secrets))
-    click.echo(f"Wrote {printable(names)}; the first lines of the unit say what to do.")
+    click.echo(
+        f"Wrote {printable(names)}. The first lines of the unit say how to install it."
+    )
 
 
 def _check_options(source: str, options: Sequence[str]) -> None:
@@ -307,19 +309,20 @@ def _say_what_is_left_to_do(secrets: Iterable[str]) -> None:
     "--into",
     type=click.Path(path_type=Path, file_okay=False),
     default=".",
-    help="Folder that gets page.crt and page.key.  [default: this one]",
+    help="Folder to write page.crt and page.key to.  [default: the current one]",
 )
 def certificate_command(hosts: tuple[str, ...], into: Path) -> None:
-    """Make a certificate with which 'edgecell page' serves HTTPS as HOST.
+    """Make a certificate for HTTPS, so that browsers reach 'edgecell page' as HOST.
 
-    HOST is a name or an address that browsers will use. Nobody vouches for such a
-    certificate: a browser asks once whether to trust it, or you install page.crt on
-    the machines that open the page.
+    HOST is a name or an address that browsers will use. The certificate is
+    self-signed: a browser asks once whether to trust it, unless you install page.crt
+    on its machine.
     """
     from edgecell.edge.page.people.certificate import make_certificate
 
     certificate, key = make_certificate(into, list(hosts))
     click.echo(
-        f"Written: {certificate} and {key}, which stays secret. Use them so:\n"
+        f"Written: {certificate} and {key}. Keep the second one secret. Use them "
+        "like this:\n"
         f"edgecell page --host 0.0.0.0 --certificate {certificate} --key {key}"
     )

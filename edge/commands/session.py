@@ -63,9 +63,9 @@ def _sighting_line(s: "Sighting") -> str:
     )
 
 
-@click.group("session", short_help="Show recorded sessions and trace their figures.")
+@click.group("session", short_help="Show, export, report and send recorded sessions.")
 def command() -> None:
-    """Show sessions that 'edgecell run' recorded, and trace a figure to its pixels."""
+    """Show, export, report and send sessions that 'edgecell run' recorded."""
 
 
 @command.command("list", short_help="List the sessions in a folder.")
@@ -76,7 +76,7 @@ def command() -> None:
 )
 @json_option
 def list_command(folder: Path, json_file: str | None) -> None:
-    """List the sessions in FOLDER (edgecell-out unless told)."""
+    """List the sessions in FOLDER (default: edgecell-out)."""
     require("cv2", "edge")
     from edgecell.edge.record.sessions import find_sessions, open_session
     from edgecell.errors import InputError
@@ -105,10 +105,12 @@ def list_command(folder: Path, json_file: str | None) -> None:
 @command.command("show", short_help="Show a session's differential.")
 @_folder
 @click.option(
-    "--review", is_flag=True, help="List all cells that wait for a person instead."
+    "--review", is_flag=True, help="List all cells that wait for review instead."
 )
 @click.option("--csv", "csv_file", type=_file, help="Write the differential as CSV.")
-@click.option("--cells", "cells_file", type=_file, help="Write each cell as CSV.")
+@click.option(
+    "--cells", "cells_file", type=_file, help="Write the cells as CSV, one a row."
+)
 @json_option
 def show_command(
     folder: Path,
@@ -198,17 +200,23 @@ def _waiting_line(cell: "CellInShort") -> str:
 @command.command("report", short_help="Write a session's report as PDF and CSV.")
 @_folder
 @click.option(
-    "--pdf", "pdf_file", type=_file, help="The page.  [default: FOLDER/report.pdf]"
+    "--pdf",
+    "pdf_file",
+    type=_file,
+    help="PDF file to write.  [default: FOLDER/report.pdf]",
 )
 @click.option(
-    "--csv", "csv_file", type=_file, help="The table.  [default: FOLDER/report.csv]"
+    "--csv",
+    "csv_file",
+    type=_file,
+    help="CSV file to write.  [default: FOLDER/report.csv]",
 )
 @click.option(
     "--signed",
     "version",
     type=click.IntRange(min=1),
     metavar="N",
-    help="The N-th signed version instead of the present state.",
+    help="Report the N-th signed version instead of the present state.",
 )
 @json_option
 def report_command(
@@ -220,8 +228,8 @@ def report_command(
 ) -> None:
     """Write the report of the session in FOLDER: one A4 page, and its table as CSV.
 
-    It says whether it is signed; people sign it on the page that 'edgecell page'
-    serves.
+    The report says whether it is signed. People sign it in the browser, see 'edgecell
+    page'.
     """
     require("fpdf", "page")
     from edgecell.edge.record.connection import open_database
@@ -256,10 +264,10 @@ def report_command(
 def trace_command(
     folder: Path, cell: int, out: Path | None, json_file: str | None
 ) -> None:
-    """Show on which sightings the decision on CELL of FOLDER's session rests.
+    """Show the sightings that the decision on CELL in FOLDER's session rests on.
 
-    With --out, each one's crop is written twice: as the network saw it (.png), and in
-    the frame's own pixels (.jpg).
+    With --out, each crop is written twice: as the network saw it (.png), and in the
+    frame's own pixels (.jpg).
     """
     require("cv2", "edge")
     from edgecell.edge.record.sessions import open_session

@@ -82,9 +82,9 @@ def text(findings: "Audit") -> str:
     return "\n".join(lines)
 
 
-@click.group("data", short_help="Look at training data before training.")
+@click.group("data", short_help="Check and pack training data.")
 def command() -> None:
-    """Look at training data before training."""
+    """Check training data, and pack it for another machine."""
 
 
 @command.command("audit", short_help="Find duplicates, wrong labels, broken images.")
@@ -97,8 +97,8 @@ def audit_command(
 ) -> None:
     """Find what is wrong with DATA: folders or zip files of cell images.
 
-    Finds byte-identical images, in whatever source; near-duplicates, turned,
-    mirrored, re-saved, brightened or slightly shifted; one image under several
+    Finds byte-identical images, also across sources; near-duplicates (rotated,
+    mirrored, re-saved, brightened or slightly shifted); one image under several
     labels; images that are unreadable, tiny or grey; and images of no known class.
     The directory above an image names its class, else a file name such as BA_12.jpg.
     NEU, IG and BNE|SNE name sets of classes that the data do not distinguish.

@@ -56,12 +56,13 @@ def _crops(
     multiple=True,
     default=("train", "val"),
     show_default=True,
-    help="Splits to pack; may be repeated.",
+    help="Splits to pack. May be given more than once.",
 )
 @click.option(
     "--scale-as",
     metavar="SOURCE",
-    help="Cut every source out at the scale of this one, by the size of the red cells.",
+    help="Crop the cells of every source at the scale of this one, which is found from "
+    "the size of the red cells.",
 )
 @click.option(
     "--crop",
@@ -69,8 +70,8 @@ def _crops(
     metavar="SOURCE=FRACTION",
     multiple=True,
     callback=_crops,
-    help="Side of a source's crop as a share of an image's shorter side; may be "
-    "repeated.  [default: 0.66, or what --scale-as gives]",
+    help="Side of a source's crop as a share of an image's shorter side. May be given "
+    "more than once.  [default: 0.66, or what --scale-as gives]",
 )
 @click.option(
     "--attributes",

@@ -63,21 +63,21 @@ def table(found: "ExplainReport") -> str:
     return "\n".join(lines)
 
 
-@click.command("evaluate", short_help="Measure how far explanations can be believed.")
+@click.command("evaluate", short_help="Measure how reliable explanations are.")
 @click.argument("model")
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
-@drawn_cells("test", 4, "Only this method; can be given several times.")
+@drawn_cells("test", 4, "Only this method. May be given more than once.")
 @manifest_option
 @click.option(
     "--masks",
     type=click.Path(path_type=Path, exists=True),
-    help="Folder or zip file with images/ and masks/ (nucleus white, cytoplasm grey): "
-    "also measures the heat inside, on as many cells as of DATA.",
+    help="Folder or zip file with images/ and masks/ (nucleus white, cytoplasm grey). "
+    "Also measures the heat inside the masks, on as many cells as of DATA.",
 )
 @click.option(
     "--plot",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Also draw the curves of deletion, insertion and ROAD to this PNG.",
+    help="Also draw the curves of deletion, insertion and ROAD into this PNG file.",
 )
 @json_option
 def command(
@@ -92,12 +92,12 @@ def command(
     plot: Path | None,
     json_file: str | None,
 ) -> None:
-    """Measure how far the explanations of MODEL can be believed.
+    """Measure how reliable the explanations of MODEL are.
 
-    Every method explains the class that MODEL names, beside two controls that know
-    nothing of it: a random map, and a disc in the middle of the image. MODEL is a
-    .tflite file, or 'bundled'. DATA are folders or zip files in which the directory
-    above an image names its class.
+    Every method explains the class that MODEL gives. Two controls that know nothing of
+    MODEL are measured too: a random map, and a disc in the middle of the image. MODEL
+    is a .tflite file, or 'bundled'. DATA are folders or zip files in which the
+    directory above an image names its class.
     """
     import numpy as np
 

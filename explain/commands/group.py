@@ -7,20 +7,23 @@ from edgecell.cli import LazyGroup
 COMMANDS: dict[str, tuple[str, str]] = {
     "work": (
         "edgecell.explain.commands.work",
-        "Make the explanations that wait on sessions' queues.",
+        "Make the explanations that are queued.",
     ),
-    "status": ("edgecell.explain.commands.status", "Show how sessions' queues stand."),
+    "status": (
+        "edgecell.explain.commands.status",
+        "Show what is queued, done and set aside.",
+    ),
     "retry": (
         "edgecell.explain.commands.retry",
-        "Put what was set aside back on the queue.",
+        "Queue explanations that failed again.",
     ),
     "show": (
         "edgecell.explain.commands.show",
-        "Draw explanations of cells beside each other.",
+        "Draw explanations of cells side by side.",
     ),
     "evaluate": (
         "edgecell.explain.commands.evaluate",
-        "Measure how far explanations can be believed.",
+        "Measure how reliable explanations are.",
     ),
 }
 
@@ -29,11 +32,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "explain",
     cls=LazyGroup,
     lazy=COMMANDS,
-    short_help="Explain cells: the queue of a session, pictures, measurement.",
+    short_help="Explain why cells get their class.",
 )
 def command() -> None:
-    """Explain why cells are called what they are called.
+    """Explain why cells get their class.
 
-    'edgecell run --explain flagged' puts cells on the queue of its session; 'work'
-    makes their explanations, later or beside it.
+    'edgecell run --explain flagged' queues cells in its session. 'edgecell explain
+    work' makes their explanations, during the run or later.
     """

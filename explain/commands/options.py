@@ -24,14 +24,14 @@ def drawn_cells(
             type=click.Choice(["all", "train", "val", "test"]),
             default=split,
             show_default=True,
-            help="Which split of labelled DATA.",
+            help="Split of labelled DATA.",
         ),
         click.option(
             "--cells",
             type=click.IntRange(1, 10**6),
             default=cells,
             show_default=True,
-            help="Cells of each class, chosen at random by the seed.",
+            help="Number of cells of each class, chosen at random.",
         ),
         click.option(
             "--method",
@@ -45,7 +45,7 @@ def drawn_cells(
             type=click.IntRange(0, 2**32 - 1),
             default=0,
             show_default=True,
-            help="Seed of every random draw.",
+            help="Seed of all random choices.",
         ),
     )
 

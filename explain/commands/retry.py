@@ -7,10 +7,10 @@ import click
 from edgecell.optional import require
 
 
-@click.command("retry", short_help="Put what was set aside back on the queue.")
+@click.command("retry", short_help="Queue explanations that failed again.")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 def command(folder: Path) -> None:
-    """Put the jobs of FOLDER that were set aside back on the queue.
+    """Queue the explanations in FOLDER that failed again.
 
     FOLDER is a session that 'edgecell run' recorded, or a folder of sessions.
     """
@@ -20,6 +20,4 @@ def command(folder: Path) -> None:
     counts, unreadable = each_queue(folder, "rw", JobQueue.retry)
     for line in unreadable:
         click.echo(line, err=True)
-    click.echo(
-        f"{sum(counts)} jobs are back on the queue; 'edgecell explain work' does them"
-    )
+    click.echo(f"{sum(counts)} jobs are queued again; run 'edgecell explain work'")

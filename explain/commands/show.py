@@ -28,7 +28,7 @@ def _default() -> tuple[str, ...]:
     return tuple(found)
 
 
-@click.command("show", short_help="Draw explanations of cells beside each other.")
+@click.command("show", short_help="Draw explanations of cells side by side.")
 @click.argument("model")
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
@@ -36,7 +36,7 @@ def _default() -> tuple[str, ...]:
     type=click.Path(path_type=Path, dir_okay=False),
     default=Path("explained.png"),
     show_default=True,
-    help="The PNG to write.",
+    help="PNG file to write.",
 )
 @click.option("--class", "code", help="Only cells of this class: BNE, SNE, ...")
 @click.option(
@@ -45,13 +45,13 @@ def _default() -> tuple[str, ...]:
     multiple=True,
     metavar="NAME",
     help="Also map where the cell shows its value of an attribute, such as "
-    "nucleus_shape or granule_type; may be repeated.",
+    "nucleus_shape or granule_type. May be given more than once.",
 )
 @drawn_cells(
     "all",
     1,
-    f"Panels, in this order; else {', '.join(_PAPERS)}, as in the paper, as far as "
-    "they are installed.",
+    f"Methods to draw, in this order.  [default: {', '.join(_PAPERS)}, those that are "
+    "installed]",
 )
 def command(
     model: str,
@@ -64,14 +64,14 @@ def command(
     seed: int,
     attributes: tuple[str, ...],
 ) -> None:
-    """Draw cells with maps of what speaks for the class that MODEL gives them.
+    """Draw cells with maps that show what speaks for the class that MODEL gives them.
 
     MODEL is a .tflite file, or 'bundled'. DATA are images with one cell in the middle,
-    folders or zip files in which the directory above an image names its class, or
-    sessions that 'edgecell run' recorded, or folders of sessions, whose finished
-    explanations are drawn as they are. Under each map stand its deletion and insertion
-    area, under each cell the class, the confidence and the runner-up, and what is said
-    of it in words.
+    or folders or zip files in which the directory above an image names its class. DATA
+    may also be sessions that 'edgecell run' recorded, or folders of them; their
+    finished explanations are drawn as they are. Below each map you see its deletion and
+    insertion area, below each cell its class, confidence and runner-up, and what
+    is said of it in words.
     """
     from tqdm import tqdm
 

@@ -9,11 +9,11 @@ from edgecell.cli import json_option, report
 from edgecell.optional import require
 
 
-@click.command("status", short_help="Show how sessions' queues stand.")
+@click.command("status", short_help="Show what is queued, done and set aside.")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @json_option
 def command(folder: Path, json_file: str | None) -> None:
-    """Show what waits, is held, is done and was set aside in FOLDER.
+    """Show how many explanations in FOLDER wait, are being made, are done or failed.
 
     FOLDER is a session that 'edgecell run' recorded, or a folder of sessions.
     """

@@ -52,19 +52,19 @@ def _of_model(root: Path, model: str, sha256: str) -> "tuple[list[Status], list[
     return mine, others
 
 
-@click.command(
-    "work", short_help="Make the explanations that wait on sessions' queues."
-)
+@click.command("work", short_help="Make the explanations that are queued.")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option(
     "--model",
     default=BUNDLED,
     show_default=True,
     metavar="FILE",
-    help="The model that the sessions were made with.",
+    help="Model that the sessions were recorded with.",
 )
 @click.option(
-    "--watch", is_flag=True, help="Wait for more, and for new sessions, until Ctrl-C."
+    "--watch",
+    is_flag=True,
+    help="Keep waiting for more, also from new sessions, until Ctrl-C.",
 )
 @click.option(
     "--max-load",
@@ -82,12 +82,12 @@ def _of_model(root: Path, model: str, sha256: str) -> "tuple[list[Status], list[
 @click.option(
     "--between",
     metavar="WINDOW",
-    help="Work only at this time of day, such as 22:00-06:00.",
+    help="Work only during this time of day, such as 22:00-06:00.",
 )
 @click.option(
     "--scheduler",
     metavar="ADDRESS",
-    help="Let a Dask cluster do it, such as tcp://server:8786.",
+    help="Use the Dask cluster with this scheduler, such as tcp://server:8786.",
 )
 @json_option
 def command(
@@ -100,11 +100,11 @@ def command(
     scheduler: str | None,
     json_file: str | None,
 ) -> None:
-    """Make the explanations that wait in FOLDER, at the lowest priority.
+    """Make the explanations that are queued in FOLDER, at the lowest priority.
 
     FOLDER is a session that 'edgecell run --explain ...' recorded or is recording, or
-    a folder of sessions. Several workers may share it. Whatever ends one, no job is
-    lost and none is done twice; a job that keeps failing is set aside.
+    a folder of sessions. Several workers may share it. If one is killed, no job is
+    lost and none is done twice. A job that keeps failing is set aside.
     """
     require("cv2", "edge")
     from tqdm import tqdm

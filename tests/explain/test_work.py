@@ -69,7 +69,7 @@ def test_a_cell_without_its_crop_is_set_aside_and_can_be_retried(
     with closing(sqlite3.connect(session / "session.sqlite")) as database:
         database.execute("INSERT INTO crops VALUES (2, ?, X'00')", (kept,))
         database.commit()
-    assert "2 jobs are back" in run("retry", session)[1]
+    assert "2 jobs are queued again" in run("retry", session)[1]
     assert "1 explanations made, 1 attempts failed" in run("work", session)[1]
 
 

@@ -58,7 +58,7 @@ def _still_needed(found: "Adaptation") -> int:
     "--out",
     required=True,
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The .tflite file to write, if it is better than MODEL.",
+    help="The .tflite file to write if the result is better than MODEL.",
 )
 @json_option
 def command(
@@ -68,12 +68,12 @@ def command(
 
     MODEL is a .tflite file, or 'bundled'. CELLS are sessions whose cells you reviewed,
     or folders or zip files in which the directory above an image names its class: a
-    code, an English name, NEU, IG, or a set such as BNE|SNE. Ten cells are the least,
-    25 to 100 are worth naming; give those of one microscope at a time.
+    code, an English name, NEU, IG, or a set such as BNE|SNE. Give at least
+    ten cells, better 25 to 100, all of one microscope.
 
-    Only the last layer is fitted anew, in seconds and without TensorFlow, and it stays
-    as near to MODEL's as is best for cells that the fit has not seen. All classes
-    stay. Nothing is written if the result is not better.
+    Only the last layer is fitted again, in seconds and without TensorFlow. How far it
+    may move from MODEL's is chosen on cells that the fit has not seen. All classes are
+    kept. Nothing is written if the result is not better.
     """
     require("cv2", "edge")
     from edgecell.edge.adapt.adapt import adapt

@@ -100,7 +100,7 @@ def lines_of(found: "Trust") -> list[str]:
     "scope_file",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Write the result into this file, which 'edgecell run --scope' obeys.",
+    help="Write the result to this file, for 'edgecell run --scope'.",
 )
 @click.option(
     "--least",
@@ -108,15 +108,15 @@ def lines_of(found: "Trust") -> list[str]:
     default=90,
     show_default=True,
     metavar="PERCENT",
-    help="What the lower bound has to exceed before cells are accepted.",
+    help="The lower bound must exceed this before cells are accepted.",
 )
 @click.option(
     "--model",
     default=BUNDLED,
     show_default=True,
     metavar="FILE",
-    help="The sessions' model; needed for a microscope that it was not adapted to, so "
-    "that it is known again.",
+    help="Model of the sessions. It is needed to recognise the microscope later, "
+    "unless the model was adapted to it.",
 )
 @json_option
 def command(
@@ -128,15 +128,15 @@ def command(
 ) -> None:
     """Show how right a model is on a microscope, from a random sample of its cells.
 
-    SESSIONS are recorded sessions of one model and one camera, in which you drew cells
-    at random and named them: on the page of 'edgecell page', or by 'edgecell session
-    export SESSION --sample 50 --cells FOLDER' and 'import'. Cells that 'edgecell adapt'
-    has learned from are left out.
+    SESSIONS are recorded sessions of one model and one camera in which you drew cells
+    at random and named them: in the browser ('edgecell page'), or with 'edgecell
+    session export SESSION --sample 50 --cells FOLDER' and 'import'. Cells that
+    'edgecell adapt' has learned from are left out.
 
-    On a microscope that the model does not know, cells are accepted without review only
-    if the share that is right, of those that the model's rule accepts, is shown to
-    be high: the lower bound of its exact 95 % interval has to exceed --least. 36 of 36
-    are enough for 90 %.
+    On a microscope that the model does not know, cells may be accepted without review
+    only if enough of the cells that the model's rule accepts are right. The lower bound
+    of the exact 95 % interval of that share must exceed --least: 36 of 36 cells are
+    enough for 90 %.
     """
     require("cv2", "edge")
     from edgecell.edge.count.scope import write_scope
