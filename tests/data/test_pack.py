@@ -1,5 +1,6 @@
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,7 @@ from edgecell.data.packing import pack_cells
 from edgecell.data.scale import crops_at_scale, field_in_red_cells, training_view
 from edgecell.errors import InputError
 from edgecell.image.preprocess import Preprocessing, cell_image
+from edgecell.morphology.table import Attribute, AttributeTable
 
 PREP = Preprocessing(48, 0.6, 3.0, 95.0, 240.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
@@ -157,3 +159,21 @@ def test_the_command(drawn_cells: Path, tmp_path: Path) -> None:
         assert says in said
     status, said = call(str(drawn_cells), "--out", str(tmp_path / "cells.zip"))
     assert (status, "must end in .npz" in said) == (2, True)
+
+
+def test_attributes_travel_with_their_cells(
+    files: list[CellFile], tmp_path: Path
+) -> None:
+    scheme = (Attribute("nucleus", ("band", "round")), Attribute("odd", ("no", "yes")))
+    own = [replace(f, name=f"{i}.png") for i, f in enumerate(files)]
+    table = AttributeTable(scheme, {"0.png": (1, 0), "2.png": (0, -1)})
+    packed = pack_cells(own, PREP, 1.25, {}, table)
+    paths, _ = write_packs(packed, tmp_path / "cells.npz", 30_000)
+    assert len(paths) > 1
+    again = read_packs(paths)
+    assert again.scheme == scheme
+    of = dict(zip(again.hashes, again.attributes.tolist(), strict=True))
+    assert [of[f.sha256] for f in own[:3]] == [[1, 0], [-1, -1], [0, -1]]
+    write_packs(pack_cells(own[:3], PREP, 1.25, {}), tmp_path / "none.npz")
+    with pytest.raises(InputError, match="set of classes or attributes"):
+        read_packs([paths[0], tmp_path / "none.npz"])

@@ -12,11 +12,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edgecell.cli import cli
+from edgecell.explain import rows
 from edgecell.explain.evaluation import centred_disc, random_map
 from edgecell.explain.panels import rows_figure
 from edgecell.explain.queue import open_queue
 from edgecell.explain.randomised import randomised
 from edgecell.explain.rows import beyond_frame, session_rows
+from edgecell.image.preprocess import Rgb, cell_image
 from edgecell.model.classifier import Classifier
 from edgecell.model.modelfile import bundled_model, write_tflite
 from tests.explain.sessions import CAM, explanation, record, seen
@@ -109,7 +111,9 @@ def test_show_draws_a_row_a_cell(few: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     one = picture(out)
     assert one.shape[1] == three.shape[1]
-    assert three.shape[0] - one.shape[0] == 2 * 230
+    # Rows are higher where a sentence stands below a cell.
+    assert one.shape[0] - 80 in (230, 320)
+    assert (three.shape[0] - 80) / 3 in (230, 320)
     assert len(np.unique(one.reshape(-1, 3), axis=0)) > 1000  # colours were drawn
 
 
@@ -208,3 +212,32 @@ def test_bad_options_are_named(few: Path, tmp_path: Path) -> None:
     assert "has no mask" in result.output
     result = evaluate(few, *cam, "--plot", empty)
     assert "is a directory" in result.output
+
+
+def test_attributes_are_mapped_where_there_is_ground_for_words(
+    tmp_path: Path,
+) -> None:
+    classifier = Classifier("bundled")
+    prep = classifier.record.preprocessing
+
+    def row(name: str) -> rows.Row:
+        image = Rgb(picture(CELLS / f"{name}.jpg")[:, :, ::-1].copy())
+        shown = rows.Shown(name, None, image, cell_image(image, prep))
+        return rows.explain_row(classifier, shown, (), 0, ("granule_type",))
+
+    (granules,) = row("EO_1").maps
+    assert granules.value is not None
+    assert granules.value.value == "round"
+    assert granules.heat.max() == pytest.approx(1, abs=0.05)
+    (silent,) = row("PLT_1").maps
+    assert silent.value is None
+    assert not silent.heat.any()
+    out = tmp_path / "shown.png"
+    drawn = [CELLS / "EO_1.jpg", CELLS / "PLT_1.jpg", "--method", "grad-cam"]
+    assert show(*drawn, "--out", out).exit_code == 0
+    narrow = picture(out).shape[1]
+    assert show(*drawn, "--out", out, "--attribute", "granule_type").exit_code == 0
+    assert picture(out).shape[1] > narrow
+    wrong = show(*drawn, "--out", out, "--attribute", "nose")
+    assert wrong.exit_code == 1
+    assert "the model tells no attribute 'nose'; it tells cell_size" in wrong.stderr
