@@ -55,7 +55,8 @@ def _frame_size(
     size = int(width), int(height)
     if not (240 <= size[1] <= 4320 and 4 / 3 <= size[0] / size[1] <= 2):
         raise click.BadParameter(
-            f"'{value}' is no camera's: 240 to 4320 pixels high, 4/3 to twice as wide"
+            f"'{value}' is not a camera's; give 240 to 4320 pixels of height, and 4/3 "
+            "to twice as much width"
         )
     return size
 

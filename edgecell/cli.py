@@ -117,7 +117,7 @@ class LazyGroup(PoliteCommand, click.Group):
     def __init__(
         self, *args: Any, lazy: dict[str, tuple[str, str]], **settings: Any
     ) -> None:
-        """A group of commands, each known by name and help alone until it is called.
+        """Lists the commands by name and help; a module is imported when it is called.
 
         Args:
             args: see `click.Group`.

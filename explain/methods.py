@@ -75,7 +75,7 @@ def explain(
         MissingPackageError: a package that the method needs is not installed.
     """
     if method not in METHODS:
-        raise InputError(f"'{method}' is no method; there are {', '.join(METHODS)}")
+        raise InputError(f"'{method}' is not a method; there are {', '.join(METHODS)}")
     size, classes = classifier.record.preprocessing.input_size, classifier.record.codes
     if seen.shape != (size, size, 3) or seen.dtype != np.uint8:
         raise InputError(f"the model takes cells of {size}x{size} pixels, uint8 RGB")

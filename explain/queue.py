@@ -152,7 +152,7 @@ class JobQueue:
         database: sqlite3.Connection,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Works on an open database; `open_queue` opens it."""
+        """Uses an open database; `open_queue` opens one."""
         self.folder = folder
         self._clock = clock
         self._db = database

@@ -129,7 +129,7 @@ def parse_window(text: str) -> tuple[int, int]:
     try:
         start, end = (datetime.strptime(part, "%H:%M") for part in text.split("-"))
     except ValueError as e:
-        raise InputError(f"'{text}' is no time window such as 22:00-06:00") from e
+        raise InputError(f"'{text}' is not a time window such as 22:00-06:00") from e
     return 60 * start.hour + start.minute, 60 * end.hour + end.minute
 
 

@@ -47,7 +47,9 @@ def read_config(out: Path) -> TrainConfig:
     try:
         return TrainConfig.from_dict(json.loads(path.read_text()))
     except (ValueError, TypeError, KeyError) as e:
-        raise InputError(f"{path} is not of this version ({e}); train anew") from e
+        raise InputError(
+            f"{path} is from another version of edgecell ({e}); start a new run"
+        ) from e
 
 
 def train(

@@ -42,7 +42,7 @@ def first_record(name: str, init: str) -> ModelRecord | None:
     """
     if init == IMAGENET and name != IMAGENET_MODEL:
         raise InputError(
-            f"ImageNet weights are to be had for {IMAGENET_MODEL}, not for {name}"
+            f"ImageNet weights exist only for {IMAGENET_MODEL}, not for {name}"
         )
     if init in (RANDOM, IMAGENET):
         return None

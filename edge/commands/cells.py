@@ -79,7 +79,7 @@ def export_command(
             gone += lost
         if not rows:
             raise InputError(
-                f"nobody has named a cell of {folder}; --all writes the others, too"
+                f"nobody has named a cell of {folder}; --all writes unnamed ones too"
             )
         write_atomically(partial / export.MANIFEST, export.manifest_csv(rows))
     counts: dict[str, int] = {}

@@ -79,7 +79,9 @@ def images_of(
                     found.append((printable(str(path)), partial(read_file, path)))
             if len(found) == before:
                 known = ", ".join(IMAGE_SUFFIXES)
-                raise InputError(f"{argument} is no image and holds none ({known})")
+                raise InputError(
+                    f"{argument} is not an image and contains none ({known})"
+                )
         yield found
 
 

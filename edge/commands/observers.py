@@ -83,7 +83,7 @@ class ProgressBar(Observer):
     """
 
     def __init__(self, run: Run) -> None:
-        """Draws the bar, if there is an end that it can move to and a terminal."""
+        """Draws the bar if the number of frames is known and there is a terminal."""
         most = run.config.max_frames or sys.maxsize
         self._bar = tqdm(
             total=min(run.source.total or 0, most) or None,

@@ -108,7 +108,7 @@ class Serving:
             raise InputError(f"--origin begins with https://; {self.origin} does not")
         for file in (self.certificate, self.key):
             if file is not None and not file.is_file():
-                raise InputError(f"{file} is not there; name a PEM file")
+                raise InputError(f"{file} does not exist; name a PEM file")
         if is_loopback(self.host):
             return
         if self.no_sign_in:

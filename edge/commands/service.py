@@ -194,7 +194,7 @@ def rule_text(source: str) -> str:
     device = f"/dev/video{source}" if source.isdecimal() else source
     named = _DEVICE.fullmatch(device)
     if named is None or ".." in device:
-        raise InputError(f"{printable(source)} is no name of a camera below /dev")
+        raise InputError(f"{printable(source)} is not the name of a camera in /dev")
     # A link was made by 60-persistent-v4l.rules, which came before.
     key = "KERNEL" if re.fullmatch(r"video\d+", named[1], re.ASCII) else "SYMLINK"
     return _RULE_TEXT.format(rule=RULE, match=f'{key}=="{named[1]}"', unit=UNIT)

@@ -59,7 +59,7 @@ class MicroscopeGate:
         microscopes: Sequence[Microscope],
         scope: Scope | None = None,
     ) -> None:
-        """Knows nothing of the cells yet.
+        """Starts without cells.
 
         Args:
             microscopes: those of the model's record; without any, nothing is held.

@@ -185,7 +185,8 @@ def read_scope(path: Path) -> Scope:
         raise InputError(f"{path} cannot be read ({e.strerror})") from e
     except ValueError as e:
         raise InputError(
-            f"{path} is no scope file, or was damaged ({e}); 'edgecell trust' writes it"
+            f"{path} is not a scope file, or is damaged ({e}); 'edgecell trust' writes "
+            "one"
         ) from e
 
 

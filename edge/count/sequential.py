@@ -124,7 +124,7 @@ def parse_goal(text: str) -> Goal:
     match = _GOAL.fullmatch(text.strip())
     if match is None:
         raise InputError(
-            f"'{text}' is no goal; write a class and a share such as 'MYE<5%', or "
+            f"'{text}' is not a goal; write a class and a share such as 'MYE<5%', or "
             "'width:SNE<10%' for the width of its interval"
         )
     codes = tuple(match[2].split("+"))

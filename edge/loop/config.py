@@ -84,7 +84,7 @@ class LoopConfig:
         unknown = [method for method in self.explain_by if method not in DEFERRED]
         if unknown:
             raise InputError(
-                f"'{unknown[0]}' is no method for the queue; there are "
+                f"'{unknown[0]}' is not a method for the queue; there are "
                 f"{', '.join(DEFERRED)}"
             )
         parse_policy(self.explain, self.explain_by)

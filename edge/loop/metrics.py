@@ -69,7 +69,7 @@ class MetricsFile(Observer):
     """Writes the figures of a run into a file, anew every second."""
 
     def __init__(self, file: Path) -> None:
-        """Checks the name.
+        """Checks that the name ends in .prom.
 
         Args:
             file: in node_exporter's textfile folder.

@@ -119,7 +119,7 @@ class Run:
         film: Film | None,
         scope: Scope | None = None,
     ) -> None:
-        """Ties the parts together and makes nothing yet; `open_run` opens them."""
+        """Connects the parts; `open_run` opens them. `go` makes the first folder."""
         self.config, self.source, self.classifier = config, source, classifier
         self.out = config.out or default_folder(source.name, datetime.now())
         self._film = film

@@ -201,7 +201,7 @@ class Loop:
         controls: Controls,
         gate: MicroscopeGate,
     ) -> None:
-        """Ties the parts together; whoever calls `run` enters reader and recorder."""
+        """Connects the parts. The caller of `run` enters reader and recorder."""
         self.tally = Tally()
         self.count = CellCount()
         self.differential = self.count.differential()

@@ -55,7 +55,7 @@ def check_target(target: str) -> str:
     if kind in ("http", "https") and parts.hostname:
         return "fhir"
     raise InputError(
-        f"'{target}' is no receiver; give tcp://HOST:PORT for HL7, or the http(s) "
+        f"'{target}' is not a receiver; give tcp://HOST:PORT for HL7, or the http(s) "
         "address of a FHIR server"
     )
 

@@ -65,7 +65,7 @@ class Outbox:
     """A session's outbox, open."""
 
     def __init__(self, folder: Path, database: sqlite3.Connection) -> None:
-        """Works on an open database; `open_outbox` opens one."""
+        """Uses an open database; `open_outbox` opens one."""
         self._folder = folder
         self._db = database
 

@@ -112,7 +112,7 @@ class Review:
     """
 
     def __init__(self, folder: Path, database: sqlite3.Connection) -> None:
-        """Works on an open database; see `connection.open_database`."""
+        """Uses an open database; see `connection.open_database`."""
         self.folder = folder
         self.session = RecordedSession(folder, database)
         self.trail = Trail(folder, database)

@@ -136,7 +136,7 @@ class RecordedSession:
     """A session's record, open for reading; it may be running."""
 
     def __init__(self, folder: Path, database: sqlite3.Connection) -> None:
-        """Reads from an open database; `open_session` opens one."""
+        """Uses an open database; `open_session` opens one."""
         self.folder = folder
         self._db = database
         (model,) = self._one("SELECT model FROM session")

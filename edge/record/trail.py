@@ -63,7 +63,7 @@ def reviewed_label(text: str) -> str:
     if kind.strip().lower() == OTHER and bool(colon) == bool(name.strip()):
         return f"{OTHER}: {_line(name, 'a label')}" if colon else OTHER
     raise InputError(
-        f"'{text}' is no label; give one of {', '.join((*CODES, *GROUP_CODES))}, "
+        f"'{text}' is not a label; give one of {', '.join((*CODES, *GROUP_CODES))}, "
         f"several joined by '{SEPARATOR}', '{NOT_A_CELL}', or '{OTHER}: NAME'"
     )
 
@@ -115,7 +115,7 @@ class Trail:
     """A session's trail, open."""
 
     def __init__(self, folder: Path, database: sqlite3.Connection) -> None:
-        """Works on an open database; `open_trail` opens one."""
+        """Uses an open database; `open_trail` opens one."""
         self.folder = folder
         self._db = database
 
@@ -189,7 +189,7 @@ class Trail:
                     ):
                         raise InputError(
                             f"cell {naming.cell} was named by {other.person} since; "
-                            "name it anew instead of undoing"
+                            "name it again instead of undoing it"
                         )
             taken_back = [(n.cell, n.before, n.naming) for n in last]
             return self._append(person, taken_back, "")

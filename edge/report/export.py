@@ -306,7 +306,7 @@ def import_labels(
         person: who sorted them.
 
     Raises:
-        InputError: a folder's name is no label, or a cell lies in two folders.
+        InputError: a folder's name is not a label, or a cell lies in two folders.
         OutputError: the disk doesn't take the namings.
     """
     key, roots = session_key(session), trail.roots()

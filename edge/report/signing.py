@@ -58,7 +58,7 @@ class Reports:
     """The reports of a session."""
 
     def __init__(self, review: Review) -> None:
-        """Works on an open session."""
+        """Uses an open session."""
         self.review, self._db = review, review.database
 
     def note(self) -> Note:

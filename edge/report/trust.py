@@ -217,7 +217,8 @@ def _check_together(sessions: Sequence[RecordedSession]) -> None:
     if len(models) > 1:
         one, other, *_ = models.values()
         raise InputError(
-            f"{one} and {other} were seen by different models; give sessions of one"
+            f"{one} and {other} were seen by different models; give sessions of one of "
+            "them"
         )
     scales = {s.folder: median(s.red_cell_px()) for s in sessions if s.red_cell_px()}
     if not scales:
@@ -226,7 +227,7 @@ def _check_together(sessions: Sequence[RecordedSession]) -> None:
     if scales[high] > (1 + SAME_SCALE) * scales[low]:
         raise InputError(
             f"red cells are {scales[low]:.0f} px wide in {low} and {scales[high]:.0f} "
-            f"in {high}: two cameras or objectives; give sessions of one"
+            f"in {high}: two cameras or objectives; give sessions of one of them"
         )
 
 

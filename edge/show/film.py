@@ -31,13 +31,13 @@ class Film:
     """
 
     def __init__(self, path: Path) -> None:
-        """Names the file, which is made with the first picture.
+        """Prepares the film; the first picture creates the file.
 
         Raises:
             OutputError: it isn't named .avi, or exists.
         """
         if path.suffix.lower() != ".avi":
-            raise OutputError(f"{path} has to end in .avi, the kind that is written")
+            raise OutputError(f"{path} must end in .avi; no other kind is written")
         if path.exists():
             raise OutputError(f"{path} exists; name a file that doesn't")
         self._path = path

@@ -228,7 +228,7 @@ class Monitor:
             try:
                 write_atomically(self._file, json.dumps(health.to_dict(), indent=1))
             except OutputError as e:
-                logger.warning("%s; health is not written any more", e)
+                logger.warning("%s; the health file is no longer written", e)
                 self._file = None
         if self._clock() - self._turned_s < _HUNG_S:
             # Not `ping`, which goes by the wall clock: boards without a battery jump.

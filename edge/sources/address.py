@@ -102,11 +102,11 @@ def _stream(address: str) -> FrameSource:
         return gstreamer_stream(address)
     if scheme in ("http", "https", "rtsp", "rtsps"):
         if not _has_host(address):
-            raise InputError(f"{scheme}:// is to be followed by a host and a path")
+            raise InputError(f"{scheme}:// must be followed by a host and a path")
         is_http = scheme.startswith("http")
         return MjpegStream(address) if is_http else rtsp_stream(address)
     raise InputError(
-        f"{scheme}:// is no kind of source; these are: csi://0, gst://PIPELINE, "
+        f"{scheme}:// is not a kind of source; use csi://0, gst://PIPELINE, "
         "http://HOST/stream.mjpg, rtsp://HOST/PATH"
     )
 

@@ -189,5 +189,5 @@ def live_frames(
             index += 1
             continue
         if read.captured_s - last_s > STALL_S:
-            raise SourceError(f"{name} sends no whole frame any more{reason}")
+            raise SourceError(f"{name} no longer sends whole frames{reason}")
         yield None

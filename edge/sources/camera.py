@@ -115,7 +115,7 @@ class OpenCVStream:
             if not self._warned:
                 self._warned = True
                 logger.warning(
-                    "%s sends more than this machine decodes, and is opened anew "
+                    "%s sends more than this machine decodes, and is reopened "
                     "whenever it is %g s behind; choose a smaller picture or a lower "
                     "frame rate",
                     self.name,

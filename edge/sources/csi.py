@@ -31,7 +31,7 @@ class CsiCamera:
     total: int | None = None
 
     def __init__(self, number: int) -> None:
-        """Opens nothing yet; number 0 is the first camera."""
+        """Prepares to read; entering it opens the camera. Number 0 is the first one."""
         self.name = f"csi-{number}"
         self.skipped = Skipped()
         self._number = number

@@ -40,7 +40,7 @@ class HttpStream:
     """
 
     def __init__(self, name: str, response: HTTPResponse, sock: socket.socket) -> None:
-        """Begins behind the answer's head.
+        """Reads the body that follows the answer's head.
 
         Args:
             name: the source's, for messages.

@@ -84,7 +84,7 @@ class _Drain:
     """
 
     def __init__(self, name: str, url: str) -> None:
-        """Reads nothing yet."""
+        """Prepares the thread; `open` starts it."""
         self._name, self._url = name, url
         self._changed = Condition()
         self._stop = Event()

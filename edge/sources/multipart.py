@@ -33,7 +33,7 @@ class MultipartSplitter:
     """
 
     def __init__(self, boundary: str | None) -> None:
-        """Begins at a stream's first byte.
+        """Starts at the first byte of a stream.
 
         Args:
             boundary: what the Content-Type tells; None if it tells none.

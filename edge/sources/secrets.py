@@ -111,7 +111,7 @@ def read_address(source: str) -> str:
             f"make it your own with 'chmod 600 {path}'"
         )
     if not text or len(text) > _LONGEST_ADDRESS or len(text.splitlines()) != 1:
-        raise InputError(f"{path} has to hold one line, the address")
+        raise InputError(f"{path} must hold one line, the address")
     return text
 
 

@@ -94,7 +94,7 @@ def images_like(pattern: str) -> Listing:
     """
     found = listed(map(Path, glob(pattern)))
     if not found.images:
-        raise SourceError(f"no image is like {pattern} ({', '.join(IMAGE_SUFFIXES)})")
+        raise SourceError(f"no image matches {pattern} ({', '.join(IMAGE_SUFFIXES)})")
     return found
 
 
@@ -177,7 +177,7 @@ class StillFrames:
     live = False
 
     def __init__(self, name: str, listing: Listing) -> None:
-        """Reads nothing yet."""
+        """Prepares to read; files are opened one by one."""
         self.name = name
         self.total: int | None = len(listing.images)
         self.skipped = Skipped()
@@ -221,7 +221,7 @@ class Chain:
     live = False
 
     def __init__(self, name: str, parts: Sequence[FrameSource]) -> None:
-        """Enters the parts when it is entered itself."""
+        """Prepares to read the parts one after the other."""
         self.name = name
         self._parts = parts
         self._open = ExitStack()

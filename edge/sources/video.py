@@ -49,7 +49,7 @@ class VideoFile:
     live = False
 
     def __init__(self, path: Path) -> None:
-        """Opens nothing yet."""
+        """Prepares to read; entering it opens the file."""
         self.name = printable(path.stem)
         self.total: int | None = None
         self.skipped = Skipped()

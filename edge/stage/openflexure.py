@@ -55,7 +55,7 @@ class OpenFlexure:
             port = 0
         if parts.scheme != SCHEME or not parts.hostname or not port:
             raise InputError(
-                f"'{address}' is no stage; give {SCHEME}://HOST or {SCHEME}://HOST:PORT"
+                f"'{address}' is not a stage; give {SCHEME}://HOST or {SCHEME}://HOST:PORT"
             )
         self._root = f"http://{parts.hostname}:{port}/"
         self._sleep = sleep

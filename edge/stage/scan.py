@@ -262,7 +262,7 @@ class ScanMap(Observer):
     """Keeps where each field lies, in the session's folder, to find a cell again."""
 
     def __init__(self, scan: Scan, address: str) -> None:
-        """Watches a scan.
+        """Records where the fields of a scan are.
 
         Args:
             scan: the run's source.

@@ -94,7 +94,7 @@ def convert_model(
     from edgecell.model.modelfile import read_keras_record
 
     if Path(model).suffix != ".keras":
-        raise InputError(f"{model} is no .keras file; 'edgecell train' writes one")
+        raise InputError(f"{model} is not a .keras file; 'edgecell train' writes one")
     read_keras_record(Path(model))
     check_writable(Path(out))
     require("tensorflow", "train")

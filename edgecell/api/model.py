@@ -33,7 +33,7 @@ class Model:
     """
 
     def __init__(self, classifier: Classifier) -> None:
-        """Wraps an opened model file."""
+        """Uses an opened model file; `open_model` opens one."""
         self.classifier = classifier
         self._analysers: dict[float | None, FrameAnalyser] = {}
 
@@ -52,7 +52,7 @@ class Model:
         channels: Channels | None = None,
         red_cell_px: RedCell = None,
     ) -> SingleCell:
-        """Names the cell in a single-cell image: a small field, one cell in its middle.
+        """Classifies a single-cell image: a small field with one cell in its middle.
 
         The network knows cells at one scale. An image that shows as much of the field
         as the training images (about five red cells across) needs nothing more. For

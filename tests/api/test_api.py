@@ -163,7 +163,7 @@ def test_an_explanation_of_the_class_or_of_another_one(model: edgecell.Model) ->
     assert other.heat.shape == (112, 112)
     with pytest.raises(edgecell.EdgecellError, match="no class 'XYZ'"):
         model.explain(CELL, code="XYZ")
-    with pytest.raises(edgecell.EdgecellError, match="is no method"):
+    with pytest.raises(edgecell.EdgecellError, match="is not a method"):
         model.explain(CELL, "saliency")
 
 

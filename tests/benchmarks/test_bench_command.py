@@ -185,7 +185,7 @@ def test_bad_threads(tiny_path: Path, threads: str) -> None:
         (["--stages", "--runs", "3"], "--runs is not for --stages"),
         (["--stages", "--loop"], "--loop and --stages are two measurements"),
         (["--stages", "--size", "640"], "'640' is not a size like 640x480"),
-        (["--stages", "--size", "480x640"], "'480x640' is no camera's"),
+        (["--stages", "--size", "480x640"], "'480x640' is not a camera's"),
     ],
 )
 def test_no_option_is_ignored(arguments: list[str], message: str) -> None:

@@ -284,7 +284,7 @@ class Job:
             self.step, self.trained_s = state["step"], state["trained_s"]
             self.history = state["history"]
         except (OSError, RuntimeError, KeyError, ValueError) as e:
-            raise InputError(f"{path} is no checkpoint of this job ({e})") from e
+            raise InputError(f"{path} is not a checkpoint of this job ({e})") from e
 
     def run(self, out: Path) -> dict[str, SourceFigures]:
         """Trains until a limit is reached, and writes what came out.

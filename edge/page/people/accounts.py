@@ -171,7 +171,7 @@ class Accounts:
                     name = settled
                     self._change_password(db, name, salt, hashed)
             except sqlite3.IntegrityError as e:
-                raise InputError(f"there is a {name} already; choose another") from e
+                raise InputError(f"the name {name} is taken; choose another one") from e
         return _person(name, role)
 
     @staticmethod
@@ -262,7 +262,9 @@ class Accounts:
             yield db
             left = db.execute("SELECT 1 FROM people WHERE role = 'manage'").fetchone()
             if left is None:
-                raise InputError("somebody has to be left who manages the accounts")
+                raise InputError(
+                    "at least one person must be able to manage the accounts"
+                )
 
     def keys(self, name: str) -> dict[str, str]:
         """Somebody's own keys of the review page, by action."""

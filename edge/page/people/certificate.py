@@ -37,7 +37,7 @@ def make_certificate(folder: Path, hosts: list[str]) -> tuple[Path, Path]:
     certificate, key = folder / "page.crt", folder / "page.key"
     for file in (certificate, key):
         if file.exists():
-            raise OutputError(f"{file} is there already; move it away first")
+            raise OutputError(f"{file} exists already; move it away first")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         key.touch(0o600)  # before openssl writes into it

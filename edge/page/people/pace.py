@@ -19,7 +19,7 @@ class Pace:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Starts with nobody known.
+        """Starts without any attempts.
 
         Args:
             clock: seconds, monotonic.

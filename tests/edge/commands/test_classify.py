@@ -146,9 +146,9 @@ def test_a_poor_picture_is_for_review(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["nothing.jpg"], 1, "is no image and holds none"),
-        (["*.jpg"], 1, "is no image and holds none"),
-        (["."], 1, "is no image and holds none"),
+        (["nothing.jpg"], 1, "is not an image and contains none"),
+        (["*.jpg"], 1, "is not an image and contains none"),
+        (["."], 1, "is not an image and contains none"),
         ([str(CELLS), "--red-cell-px", "1"], 1, "no red cell is 1 pixels wide"),
         ([str(CELLS), "--red-cell-px", "nan"], 1, "no red cell is nan pixels wide"),
         ([str(CELLS), "--red-cell-px", "big"], 2, "neither a number of pixels"),

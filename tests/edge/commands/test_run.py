@@ -170,7 +170,7 @@ def test_the_demo_tells_which_microscopes_the_model_knows(tmp_path: Path) -> Non
         (["demo", "--out", "empty/.."], "not empty"),
         (["demo", "--red-cell-px", "1e9"], "red cell"),
         (["demo", "--json", "text.jpg/s.json"], "cannot write"),
-        (["demo", "--video", "text.mp4"], "has to end in .avi"),
+        (["demo", "--video", "text.mp4"], "must end in .avi"),
         (["demo", "--keep", "much"], "much"),
         (["rtsp://"], "followed by a host"),
         (["demo", "--watch"], "only a folder or a glob"),

@@ -203,7 +203,7 @@ def test_bad_input_is_one_line_and_changes_nothing(
          "not both"),
         (("import", session, "--cells", out, "--person", "A"), 1, "in two folders"),
         (("import", session, "--cells", tmp_path / "odd", "--person", "A"), 1,
-         "'rubbish' is no label"),
+         "'rubbish' is not a label"),
         (("import", session, "--cells", out), 2, "--person"),
     ]  # fmt: skip
     for arguments, status, message in cases:

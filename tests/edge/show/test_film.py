@@ -109,7 +109,7 @@ def test_a_disk_that_fills_up_is_noticed(
 
 def test_nothing_is_overwritten_and_other_kinds_are_refused(tmp_path: Path) -> None:
     (tmp_path / "old.avi").write_text("precious")
-    for name, message in (("old.avi", "exists"), ("f.mp4", "has to end in .avi")):
+    for name, message in (("old.avi", "exists"), ("f.mp4", "must end in .avi")):
         with pytest.raises(OutputError, match=message):
             Film(tmp_path / name)
     film = Film(tmp_path / "none.avi")

@@ -144,4 +144,4 @@ def test_a_health_file_that_cannot_be_written_is_said_once(
     with Monitor(some_health, tmp_path / "file" / "h.json", shown.append, 0.005):
         while len(shown) < 4:
             time.sleep(0.002)
-    assert caplog.text.count("health is not written any more") == 1
+    assert caplog.text.count("the health file is no longer written") == 1

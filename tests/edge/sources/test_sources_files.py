@@ -240,7 +240,7 @@ def test_only_folders_and_globs_are_watched(folder: Path) -> None:
     for address in (f"{folder}/f2.png", "demo", "0", "http://127.0.0.1/x"):
         with pytest.raises(InputError, match="only a folder or a glob"):
             open_source(address, watch=True)
-    with pytest.raises(SourceError, match="no image is like"):
+    with pytest.raises(SourceError, match="no image matches"):
         open_source(f"{folder}/z*.png")
 
 
