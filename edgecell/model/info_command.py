@@ -34,6 +34,12 @@ def command(model: str, json_file: str | None) -> None:
             f"(miss rate {record.review.alpha:g}); energy below "
             f"{record.review.least_energy:.2f} is out of distribution"
         )
+    told, heads = "none", record.attributes
+    if heads is not None:
+        names = ", ".join(a.name for a in heads.attributes)
+        told = (
+            f"{names}; of {', '.join(heads.classes)} ({', '.join(heads.microscopes)})"
+        )
     lines = {
         "file": f"{path} ({path.stat().st_size / 1e6:.2f} MB)",
         "network": record.network["name"],
@@ -44,6 +50,7 @@ def command(model: str, json_file: str | None) -> None:
         "crop": f"{prep.crop_red_cells:.2f} red-cell diameters",
         "temperature": f"{record.temperature:.3f}",
         "review": review,
+        "attributes": told,
         "trained on": json.dumps(data["training"].get("images", {})),
         "from": ", ".join(data["training"].get("sources", [])),
         "metrics": json.dumps(data["metrics"]),
