@@ -28,7 +28,8 @@ from edgecell.edge.loop.config import LoopConfig
 from edgecell.edge.loop.run import open_run
 from edgecell.edge.record.sessions import open_session
 from edgecell.edge.stage.openflexure import OpenFlexure
-from edgecell.edge.stage.scan import Scan, ScanMap, place_of
+from edgecell.edge.stage.places import place_of
+from edgecell.edge.stage.scan import Scan, ScanMap
 from edgecell.files import write_atomically
 from edgecell.model import BUNDLED
 from edgecell.model.classifier import Classifier

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from edgecell.edge.page.people.guard import Door
     from edgecell.edge.page.serve import Tls
     from edgecell.edge.page.watch.live import Live
+    from edgecell.edge.stage.places import Driver
 
 ACCOUNTS = "accounts.sqlite"
 _file = click.Path(path_type=Path, dir_okay=False)
@@ -142,7 +143,10 @@ class Serving:
         return Tls(self.certificate, self.key)
 
     def open(
-        self, root: Path, live: "Live | None" = None
+        self,
+        root: Path,
+        live: "Live | None" = None,
+        driver: "Driver | None" = None,
     ) -> tuple["Starlette", socket.socket]:
         """The page over a folder of sessions, and its port.
 
@@ -151,6 +155,7 @@ class Serving:
         Args:
             root: the folder.
             live: the running loop; None if there is none.
+            driver: the motorised stage; None if there is none.
 
         Raises:
             InputError: see `check`.
@@ -173,7 +178,7 @@ class Serving:
                     f"within a day:\n{link}",
                     err=True,
                 )
-        return create_app(root, door, accounts, live), taken
+        return create_app(root, door, accounts, live, driver), taken
 
 
 @contextmanager
@@ -203,8 +208,14 @@ def beside(run: "Run", serving: Serving) -> Iterator["Live"]:
     type=click.Path(path_type=Path, file_okay=False),
     default="edgecell-out",
 )
+@click.option(
+    "--stage",
+    metavar="ADDRESS",
+    help="Motorised stage, openflexure://HOST, that brings cells of its scans back "
+    "under the objective.",
+)
 @page_options
-def command(folder: Path, **serving: Any) -> None:
+def command(folder: Path, stage: str | None, **serving: Any) -> None:
     """Serve the sessions in FOLDER (default: edgecell-out) in a browser.
 
     Review cells by keyboard or on a tablet, and sign the report. What people call a
@@ -217,7 +228,11 @@ def command(folder: Path, **serving: Any) -> None:
 
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; name one that holds sessions")
-    settings = Serving(**serving)
-    app, taken = settings.open(folder)
+    settings, driver = Serving(**serving), None
+    if stage is not None:
+        from edgecell.edge.stage.places import Driver
+
+        driver = Driver(stage)
+    app, taken = settings.open(folder, driver=driver)
     click.echo(f"{RESEARCH_USE}\nCtrl-C stops the page.", err=True)
     serve(app, taken, settings.tls())

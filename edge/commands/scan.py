@@ -6,7 +6,6 @@ import click
 
 from edgecell.cli import json_option, report
 from edgecell.edge.commands.options import loop_options
-from edgecell.errors import InputError
 from edgecell.optional import require
 
 _FIELDS = 20
@@ -52,10 +51,10 @@ def command(
     """Scan a slide with STAGE, openflexure://HOST, and count each cell once.
 
     Bring the monolayer into focus and start. The stage moves in a serpentine to the
-    right and down, refocuses when the picture becomes less sharp, and returns to where
-    it started. The scan ends at the target, at the stage's limits, at the end of the
-    smear, or on Ctrl-C. It stops with an error if the picture does not move with the
-    stage.
+    right and down, turns where red cells no longer lie side by side, refocuses when
+    the picture becomes less sharp, and returns to where it started. The scan ends at
+    the target, at the stage's limits, at the end of the monolayer, or on Ctrl-C. It
+    stops with an error if the picture does not move with the stage.
     """
     require("cv2", "edge")
     from edgecell.edge.commands.observers import ProgressBar
@@ -63,20 +62,14 @@ def command(
     from edgecell.edge.loop.config import LoopConfig
     from edgecell.edge.loop.run import open_run
     from edgecell.edge.stage.openflexure import OpenFlexure
-    from edgecell.edge.stage.scan import Scan, ScanMap, place_of
+    from edgecell.edge.stage.places import place_of_cell
+    from edgecell.edge.stage.scan import Scan, ScanMap
     from edgecell.signals import on_stop
 
     microscope = OpenFlexure(stage)
     if to is not None:
-        from edgecell.edge.record.sessions import open_session
-
         folder, cell = to
-        with open_session(folder) as session:
-            sightings = session.sightings(session.decision(cell).cell)
-        if not sightings:
-            raise InputError(f"no frame of {folder} shows cell {cell}")
-        last = sightings[-1]
-        place = place_of(folder, last.frame, last.box.centre)
+        place = place_of_cell(folder, cell)
         with microscope:
             microscope.move_to(place)
         text = f"Cell {cell} lies in the middle of the picture."
@@ -96,4 +89,7 @@ def command(
         run = open_run(config, scan)
         with on_stop(run.stop), ProgressBar(run) as bar:
             sessions = run.go([ScanMap(scan, stage), bar])
+    if scan.left_out:
+        kinds = (f"{count} {layer}" for layer, count in sorted(scan.left_out.items()))
+        click.echo(f"Fields beyond the monolayer: {', '.join(kinds)}", err=True)
     report_sessions(run, sessions, bar.rows, True, json_file)

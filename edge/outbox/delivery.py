@@ -107,7 +107,8 @@ def _by_mllp(target: str, control: str, payload: str, timeout_s: float) -> Deliv
         return Delivery(False, False, "what it answered is no acknowledgement of this")
     if answer.accepted:
         return Delivery(True, True)
-    return Delivery(False, True, answer.reason or "the receiver gave no reason")
+    reason = answer.reason or "the receiver gave no reason"
+    return Delivery(False, not answer.passing, reason)
 
 
 def _by_http(target: str, payload: str, timeout_s: float) -> Delivery:

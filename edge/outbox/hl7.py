@@ -9,6 +9,9 @@ from edgecell.optional import require
 
 _ESCAPES = {"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\"}
 _ACCEPTED = ("AA", "CA")
+_PASSING = ("206", "207")
+"""Errors of the receiver's own (table 0357: record locked, internal error), which say
+nothing against the message."""
 
 
 @dataclass(frozen=True)
@@ -18,11 +21,13 @@ class Answer:
     Attributes:
         control: control ID of the message that it answers.
         accepted: whether the receiver took the message.
+        passing: whether it may take the same message later.
         reason: why it did not, in its own words; empty if it gave none.
     """
 
     control: str
     accepted: bool
+    passing: bool
     reason: str
 
 
@@ -42,7 +47,7 @@ def oru_r01(result: LabResult, control: str) -> str:
         f"MSH|^~\\&|edgecell||||{issued}||ORU^R01^ORU_R01|{_text(control)}|P|2.5.1"
         "||||||UNICODE UTF-8",
         "PID|1",
-        f"OBR|1||{sample}^edgecell|{panel}|||{observed}|||||||||||||||{issued}"
+        f"OBR|1||{sample}|{panel}|||{observed}|||||||||||||||{issued}"
         f"||LAB|{status}|||||||{signers}",
         *(f"NTE|{i}|L|{_text(note)}" for i, note in enumerate(result.notes, 1)),
     ]
@@ -71,13 +76,16 @@ def read_answer(message: str) -> Answer | None:
         code, control = str(msa(1)), str(msa(2))
     except (hl7.HL7Exception, KeyError, IndexError):
         return None
-    words = []
+    words, passing = [], False
     if len(msa) > 3:
         words.append(str(msa(3)))
     for segment in parsed:
         if str(segment(0)) == "ERR":
-            words += [str(field) for field in segment[1:] if str(field)]
-    return Answer(control, code in _ACCEPTED, " ".join(" ".join(words).split()))
+            fields = [str(field) for field in segment[1:]]
+            words += [field for field in fields if field]
+            passing = any(f.partition("^")[0] in _PASSING for f in fields[:3])
+    reason = " ".join(" ".join(words).split())
+    return Answer(control, code in _ACCEPTED, passing, reason)
 
 
 def _text(text: str) -> str:

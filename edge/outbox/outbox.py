@@ -72,6 +72,9 @@ class Outbox:
     def put(self, target: str, result: LabResult) -> Message:
         """Puts a result into the outbox, once for each target.
 
+        One that the target has rejected waits again: whoever sends it once more has
+        set right what it was rejected for.
+
         Returns:
             Its message, which is on the disk; the earlier one if it is there already.
 
@@ -91,6 +94,11 @@ class Outbox:
                 "INSERT OR IGNORE INTO outbox (control, target, result, payload, due) "
                 "VALUES (?, ?, ?, ?, 0)",
                 (control, target, result.identifier, payload),
+            )
+            self._db.execute(
+                "UPDATE outbox SET state = 'waiting', due = 0 WHERE target = ? "
+                "AND result = ? AND state = 'rejected'",
+                (target, result.identifier),
             )
         return self._read("target = ? AND result = ?", target, result.identifier)[0]
 

@@ -12,7 +12,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from edgecell.edge.page import api, reports
-from edgecell.edge.page.cells import keys, pictures, review
+from edgecell.edge.page.cells import drive, keys, pictures, review
 from edgecell.edge.page.html import STATIC, render
 from edgecell.edge.page.library import Library
 from edgecell.edge.page.people import sign_in
@@ -20,10 +20,11 @@ from edgecell.edge.page.people.accounts import Accounts
 from edgecell.edge.page.people.guard import Door, Guard, person_with
 from edgecell.edge.page.people.pace import Pace
 from edgecell.edge.page.watch import status, stream
-from edgecell.errors import InputError, OutputError
+from edgecell.errors import InputError, OutputError, SourceError
 
 if TYPE_CHECKING:
     from edgecell.edge.page.watch.live import Live
+    from edgecell.edge.stage.places import Driver
 
 
 def sessions(request: Request) -> Response:
@@ -53,12 +54,16 @@ def _mistaken(request: Request, error: Exception) -> Response:
     return _problem(request, 400, str(error))
 
 
-def _not_written(request: Request, error: Exception) -> Response:
+def _not_done(request: Request, error: Exception) -> Response:
     return _problem(request, 409, str(error))
 
 
 def create_app(
-    root: Path, door: Door, accounts: Accounts | None, live: "Live | None" = None
+    root: Path,
+    door: Door,
+    accounts: Accounts | None,
+    live: "Live | None" = None,
+    driver: "Driver | None" = None,
 ) -> Starlette:
     """Makes the application.
 
@@ -67,6 +72,7 @@ def create_app(
         door: how browsers reach it.
         accounts: who may sign in; None if nobody has to.
         live: the running loop; None if there is none.
+        driver: the motorised stage; None if there is none.
     """
     app = Starlette(
         routes=[
@@ -75,6 +81,7 @@ def create_app(
             *review.ROUTES,
             *reports.ROUTES,
             *pictures.ROUTES,
+            *drive.ROUTES,
             *keys.ROUTES,
             *stream.ROUTES,
             *status.ROUTES,
@@ -85,10 +92,11 @@ def create_app(
         exception_handlers={
             HTTPException: _refused,
             InputError: _mistaken,
-            OutputError: _not_written,
+            OutputError: _not_done,
+            SourceError: _not_done,
         },
     )
     app.state.library = Library(root)
     app.state.door, app.state.accounts, app.state.live = door, accounts, live
-    app.state.pace = Pace()
+    app.state.pace, app.state.driver = Pace(), driver
     return app

@@ -1,16 +1,15 @@
 """Drives a stage over a slide and gives the fields as frames.
 
-The way is a serpentine: along x, one row down, back. Neighbouring fields overlap, so
-that each cell is counted once, and so that a move can be checked: the picture has to
-move with the stage.
+The way is a serpentine over the monolayer: along x until it ends, one row down, back.
+Neighbouring fields overlap, so that each cell is counted once, and so that a move can
+be checked: the picture has to move with the stage.
 """
 
 import json
 import logging
-import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -18,20 +17,19 @@ import numpy as np
 
 from edgecell.edge.count.registration import check, miniature, register
 from edgecell.edge.count.tracking import TrackedFrame
-from edgecell.edge.find.quality import BLURRED, EMPTY, focus, frame_gate
+from edgecell.edge.find.quality import BLURRED, focus, frame_gate
 from edgecell.edge.loop.run import Observer, Run
 from edgecell.edge.sources.address import open_source
 from edgecell.edge.sources.base import STALL_S, Frame, Skipped
 from edgecell.edge.sources.capture import Capture
 from edgecell.edge.stage.base import LimitReachedError, Position, Stage, StageError
-from edgecell.errors import InputError, SourceError
+from edgecell.edge.stage.layer import MONOLAYER, THIN, Layers
+from edgecell.edge.stage.places import MAP, Scale
+from edgecell.errors import SourceError
 from edgecell.files import write_atomically
 from edgecell.image.preprocess import Bgr
 
 logger = logging.getLogger(__name__)
-
-MAP = "scan.json"
-"""Where the fields lie, in the session's folder."""
 
 _STEP = 0.65
 """Way between fields, as a part of the frame: a third of it overlaps."""
@@ -44,26 +42,17 @@ _FIRST_TRY = 200
 
 _LEAST_SHIFT = 0.15
 _MOST_TRIES = 6
-_EMPTY_FIELDS = 3
-"""So many empty fields in a row are the end of the smear."""
+_OUTSIDE_FIELDS = 3
+"""So many fields in a row beyond the monolayer end a row; twice as many where the row
+has not met it yet, since it begins where the one before left it."""
+
+_BARREN_ROWS = 2
+"""So many rows without the monolayer end the scan."""
 
 _FOCUS_LOSS = 0.6
 """Part of the best focus measure below which the autofocus is called."""
 
 _SETTLE_S = 0.1
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How the picture moves with the stage.
-
-    Attributes:
-        x: steps for a pixel to the right in the slide.
-        y: steps for a pixel downwards.
-    """
-
-    x: float
-    y: float
 
 
 class Scan:
@@ -78,6 +67,7 @@ class Scan:
         skipped: pictures of the camera that could not be decoded.
         scale: how far a step goes; None before the first move.
         places: where each frame was taken, by its number.
+        left_out: fields that are not in the monolayer, by `layer.Layers.look`.
     """
 
     live = False
@@ -104,12 +94,14 @@ class Scan:
         self.skipped = Skipped()
         self.scale: Scale | None = None
         self.places: dict[int, Position] = {}
+        self.left_out: Counter[str] = Counter()
         self._stage = stage
         self._columns, self._rows = columns, rows
         self._settle_s, self._sleep = settle_s, sleep
         self._camera: Capture | None = None
         self._home: Position | None = None
         self._best_focus = 0.0
+        self._layers = Layers()
         self._start_s = 0.0
 
     def __enter__(self) -> "Scan":
@@ -143,10 +135,11 @@ class Scan:
                 logger.warning("the stage did not return to its start: %s", e)
 
     def __iter__(self) -> Iterator[Frame | None]:
-        """Yields the fields.
+        """Yields the fields of the monolayer.
 
         Raises:
-            StageError: the stage is lost, or says that it moved and did not.
+            StageError: the stage is lost, or says that it moved and did not; or there
+                is no monolayer.
             SourceError: the camera is lost.
         """
         image = self._picture()
@@ -154,22 +147,44 @@ class Scan:
         height, width = image.shape[:2]
         along = round(_STEP * width * scale.x)
         down = round(_STEP * height * scale.y)
-        index = 0
+        barren = 0
         for row in range(self._rows):
             if row and not self._moved(0, down):
+                break
+            before = len(self.places)
+            yield from self._row(-along if row % 2 else along)
+            barren = 0 if len(self.places) > before else barren + 1
+            if barren == _BARREN_ROWS:
+                break
+        if not self.places:
+            raise StageError(
+                "no field lies in the monolayer; bring one into focus in which red "
+                "cells lie side by side with glass between them"
+            )
+
+    def _row(self, along: int) -> Iterator[Frame]:
+        """Yields the fields of a row, until the monolayer or the stage's way ends.
+
+        Args:
+            along: steps of x to the next field.
+        """
+        outside, most = 0, 2 * _OUTSIDE_FIELDS
+        for column in range(self._columns):
+            if column and not self._moved(along, 0):
                 return
-            empty = 0
-            for column in range(self._columns):
-                if column and not self._moved(-along if row % 2 else along, 0):
-                    break
-                image = self._focused()
-                self.places[index] = self._stage.position()
-                now = time.monotonic()
-                yield Frame(index, now - self._start_s, image, self.name, now)
-                index += 1
-                empty = empty + 1 if frame_gate(image) == EMPTY else 0
-                if empty >= _EMPTY_FIELDS:
-                    break
+            image = self._picture()
+            layer = self._layers.look(image)
+            if layer != MONOLAYER:
+                self.left_out[layer] += 1
+                outside += 1
+                if outside == most:
+                    return
+                continue
+            outside, most = 0, _OUTSIDE_FIELDS
+            image, index = self._focused(image), len(self.places)
+            self.places[index] = self._stage.position()
+            now = time.monotonic()
+            yield Frame(index, now - self._start_s, image, self.name, now)
 
     def _picture(self) -> Bgr:
         """A picture that was taken after now, when the stage stands still."""
@@ -185,9 +200,8 @@ class Scan:
                 lost = camera.state().lost or "it sends nothing new"
                 raise SourceError(f"the microscope's camera is lost: {lost}")
 
-    def _focused(self) -> Bgr:
-        """The field's picture, after an autofocus if it lost its focus."""
-        image = self._picture()
+    def _focused(self, image: Bgr) -> Bgr:
+        """The field's picture, or one after an autofocus if it lost its focus."""
         sharp = _sharpness(image)
         if frame_gate(image) == BLURRED or sharp < _FOCUS_LOSS * self._best_focus:
             self._stage.focus()
@@ -214,7 +228,10 @@ class Scan:
         else:
             logger.info("the stage is at its limit: %s", reason)
             return False
-        if check(before, miniature(self._picture()), (0.0, 0.0)) is not None:
+        image = self._picture()
+        stands = check(before, miniature(image), (0.0, 0.0)) is not None
+        # On bare glass nothing is seen to move; dust on the camera stays where it is.
+        if stands and self._layers.look(image) != THIN:
             raise StageError(
                 "the stage reports a move, and the picture did not move; check its "
                 "motors and cables"
@@ -286,32 +303,6 @@ class ScanMap(Observer):
             "steps_per_px": [scale.x, scale.y],
             "frame_px": list(tracked.result.frame.image.shape[1::-1]),
             "places": places,
+            "left_out": dict(self._scan.left_out),
         }
         write_atomically(self._folder / MAP, json.dumps(data))
-
-
-def place_of(folder: Path, frame: int, centre: tuple[float, float]) -> Position:
-    """Where the stage has to be for a cell to lie in the middle of the picture.
-
-    Args:
-        folder: a session that a scan recorded.
-        frame: number of a frame that shows the cell.
-        centre: the cell's (x, y) in that frame, pixels.
-
-    Raises:
-        InputError: the session has no map, or not of this frame.
-    """
-    try:
-        data = json.loads((folder / MAP).read_text())
-        x, y, z = data["places"][str(frame)]
-        scale = Scale(*data["steps_per_px"])
-        width, height = data["frame_px"]
-        across = (centre[0] - width / 2) * scale.x
-        down = (centre[1] - height / 2) * scale.y
-    except FileNotFoundError as e:
-        raise InputError(f"{folder} was not recorded by 'edgecell scan'") from e
-    except (OSError, ValueError, TypeError, KeyError) as e:
-        raise InputError(f"{folder / MAP} does not say where frame {frame} is") from e
-    if not all(map(math.isfinite, (across, down))):
-        raise InputError(f"{folder / MAP} is damaged")
-    return Position(round(x + across), round(y + down), z)

@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from edgecell.classes import NOT_A_CELL, OTHER
 from edgecell.edge.page.cells import gallery, keys
+from edgecell.edge.page.cells.drive import driver_of
 from edgecell.edge.page.cells.pictures import frame_file
 from edgecell.edge.page.forms import Form, posted
 from edgecell.edge.page.html import render
@@ -17,6 +18,7 @@ from edgecell.edge.page.library import review_of, shown_name
 from edgecell.edge.page.people.guard import person_with
 from edgecell.edge.record.review import Look, Review
 from edgecell.edge.report.texts import text
+from edgecell.edge.stage.places import is_scan
 from edgecell.errors import InputError
 from edgecell.explainers import DEFERRED
 
@@ -120,6 +122,7 @@ def cell(request: Request) -> Response:
             has_map=look.sighting is not None
             and review.heat(look.sighting) is not None,
             has_context=file is not None,
+            can_drive=driver_of(request) is not None and is_scan(review.folder),
             name_of_classes=gallery.class_names(),
         )
 

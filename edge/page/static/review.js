@@ -126,6 +126,13 @@
     post("/explain", { cells: n, method }).then(() => here === n && look(n));
   }
 
+  // The stage takes seconds; its button waits for it.
+  function drive(button) {
+    const n = here;
+    button.disabled = true;
+    post(`/show/${n}`, { cell: n }).finally(() => { button.disabled = false; });
+  }
+
   function toggleMaps() {
     const on = document.body.classList.toggle("maps");
     document.getElementById("map").setAttribute("aria-pressed", String(on));
@@ -206,6 +213,8 @@
     const label = target.closest("[data-label]:is(button)");
     if (label) return name(label.dataset.label, document.getElementById("comment")?.value ?? "");
     if (target.closest("#opinion")) return act("opinion");
+    const stage = target.closest("#drive");
+    if (stage) return drive(stage);
     const method = target.closest(".explain");
     if (method?.dataset.method) return explain(method.dataset.method);
     const all = target.closest(".all");
@@ -227,6 +236,11 @@
   document.addEventListener("htmx:beforeSwap", (event) => {
     const writing = document.activeElement?.id === "comment";
     if (event.detail.target.id === "detail" && writing) event.detail.shouldSwap = false;
+  });
+
+  document.addEventListener("htmx:afterRequest", (event) => {
+    const { xhr, pathInfo, successful } = event.detail;
+    if (successful && pathInfo.requestPath.startsWith(`${base}/show/`)) notice(xhr.responseText);
   });
 
   // What the server has drawn anew gets its marks back.

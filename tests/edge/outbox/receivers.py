@@ -9,7 +9,11 @@ from typing import Any, Literal
 
 import hl7
 
-Habit = Literal["accept", "reject", "silent", "hang up", "rubbish", "other control"]
+Habit = Literal[
+    "accept", "reject", "silent", "hang up", "rubbish", "other control", "busy"
+]
+    "accept", "reject", "silent", "hang up", "rubbish", "other control", "busy"
+]
 
 
 class Listener(socketserver.ThreadingTCPServer):
@@ -56,15 +60,17 @@ class _Receive(socketserver.BaseRequestHandler):
         if server.habit == "rubbish":
             self.request.sendall(b"\x0bhello\x1c\r")
             return
-        code = "AR" if server.habit == "reject" else "AA"
+        code = {"reject": "AR", "busy": "AE"}.get(server.habit, "AA")
         if server.habit == "other control":
             control = "another"
         if code == "AA":
             server.filed[control] = text
         answer = (
             f"MSH|^~\\&|LIS||edgecell||20261126||ACK|1|P|2.5.1\r"
-            f"MSA|{code}|{control}|{'' if code == 'AA' else 'no such sample'}\r"
+            f"MSA|{code}|{control}|{'no such sample' if code == 'AR' else ''}\r"
         )
+        if server.habit == "busy":
+            answer += "ERR|||207^Application internal error|E\r"
         self.request.sendall(b"\x0b" + answer.encode() + b"\x1c\r")
 
 

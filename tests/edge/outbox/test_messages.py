@@ -45,7 +45,7 @@ def test_the_message_as_an_independent_parser_reads_it(
     assert str(header(9)) == "ORU^R01^ORU_R01"
     assert str(header(10)) == "0123456789abcdef0123"
     request = message.segment("OBR")
-    assert message.unescape(str(request(3)(0)(0))) == "S|1^7"
+    assert message.unescape(str(request(3))) == "S|1^7"
     assert (str(request(4)(0)(0)), str(request(25))) == ("69738-3", status)
     rows = [s for s in message if str(s(0)) == "OBX"]
     assert len(rows) == 11
@@ -73,9 +73,13 @@ def test_answers() -> None:
     assert taken is not None
     assert taken.accepted
     assert taken.control == "c1"
-    refused = read_answer(ack.format("AE", "unknown sample") + "ERR|||207^error|E\r")
+    refused = read_answer(ack.format("AE", "unknown sample") + "ERR|||204^key|E\r")
     assert refused is not None
     assert not refused.accepted
-    assert refused.reason == "unknown sample 207^error E"
+    assert not refused.passing
+    assert refused.reason == "unknown sample 204^key E"
+    busy = read_answer(ack.format("AE", "") + "ERR||PID^1|207^internal error|E\r")
+    assert busy is not None
+    assert (busy.accepted, busy.passing) == (False, True)
     for rubbish in ("", "hello", "MSH|^~\\&|LIS\r"):
         assert read_answer(rubbish) is None

@@ -63,10 +63,15 @@ def test_a_rejected_message_is_set_aside(folder: Path) -> None:
         assert (state, reason) == ("rejected", "no such sample")
         with open_outbox(folder) as outbox:
             assert outbox.deliver(0.0) == []
-    assert len(server.received) == 1
+        assert len(server.received) == 1
+        server.habit = "accept"  # the laboratory knows the sample now
+        assert outcome(folder, server.address) == ("delivered", "", 2)
+    assert len(set(server.received)) == 1, "under the same control ID"
 
 
-@pytest.mark.parametrize("habit", ["silent", "hang up", "rubbish", "other control"])
+@pytest.mark.parametrize(
+    "habit", ["silent", "hang up", "rubbish", "other control", "busy"]
+)
 def test_what_is_not_acknowledged_waits(folder: Path, habit: Habit) -> None:
     with listener(habit) as server:
         state, reason, attempts = outcome(folder, server.address, timeout_s=0.2)

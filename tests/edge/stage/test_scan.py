@@ -16,10 +16,13 @@ from edgecell.edge.loop.run import open_run
 from edgecell.edge.record.sessions import open_session
 from edgecell.edge.sources.base import Frame
 from edgecell.edge.stage.base import LimitReachedError, Position, StageError
+from edgecell.edge.stage.layer import THICK, THIN
 from edgecell.edge.stage.openflexure import OpenFlexure
-from edgecell.edge.stage.scan import Scan, ScanMap, place_of
+from edgecell.edge.stage.places import place_of
+from edgecell.edge.stage.scan import Scan, ScanMap
 from edgecell.errors import InputError
 from edgecell.image.preprocess import Bgr
+from edgecell.image.red_cells import glass_colour
 from tests.factories import SAMPLES
 
 VIEW = (480, 360)
@@ -66,6 +69,48 @@ def test_focus_is_found_again_when_it_is_lost() -> None:
     frames = frames_of(mechanics, columns=3, rows=1)
     assert len(frames) == 3
     assert mechanics.focused >= 1
+
+
+def smear() -> Bgr:
+    """Fields of the monolayer; to the right the smear is thick, below there is glass.
+
+    Four layers of cells let through what each of them does.
+    """
+    field = slide()[:480, :640]
+    through = field / np.float32(glass_colour(field))
+    layers = (through, through[::-1], through[:, ::-1], through[::-1, ::-1])
+    thick = np.prod(np.stack(layers), axis=0) * glass_colour(field)
+    top = np.hstack([field, np.clip(thick, 0, 255), np.clip(thick[:, ::-1], 0, 255)])
+    top = np.vstack([top, top[::-1]])
+    glass = np.full_like(top, glass_colour(field))
+    return Bgr(np.ascontiguousarray(np.vstack([top, glass, glass]), np.uint8))
+
+
+def test_a_scan_stays_in_the_monolayer() -> None:
+    mechanics = Mechanics(smear(), VIEW)
+    with microscope(mechanics) as address, OpenFlexure(address) as stage:
+        with Scan(stage, 20, 20, settle_s=0.05) as scan:
+            frames = [frame for frame in scan if frame is not None]
+    places = [(p.x / 4, p.y / 4) for p in scan.places.values()]
+    assert len(places) == len(frames) > 1
+    # At least about half of each field that is counted lies in the monolayer.
+    assert max(x for x, _ in places) < 640 - 0.4 * VIEW[0]
+    assert max(y for _, y in places) < 960 - 0.4 * VIEW[1]
+    assert scan.left_out[THICK] >= 3
+    assert scan.left_out[THIN] >= 3
+    furthest = max(y for _, y in mechanics.visited) / 4
+    assert furthest < 1920 - VIEW[1], "it ended before the stage did"
+
+
+def test_without_a_monolayer_a_scan_says_so() -> None:
+    thick = Bgr(np.ascontiguousarray(smear()[:960, 640:]))
+    with (
+        microscope(Mechanics(thick, VIEW)) as address,
+        OpenFlexure(address) as stage,
+        Scan(stage, 2, 2, settle_s=0.05) as scan,
+        pytest.raises(StageError, match=r"monolayer|does not move"),
+    ):
+        list(scan)
 
 
 def test_a_stage_that_does_not_move_is_noticed() -> None:
