@@ -82,7 +82,7 @@ def covered(image: npt.NDArray[np.uint8], glass: npt.NDArray[np.floating]) -> fl
     """
     density = optical_density(image, glass)[..., 1]
     stained = (cv2.blur(density, (3, 3)) > FOREGROUND_DENSITY).astype(np.uint8)
-    stained = cv2.morphologyEx(stained, cv2.MORPH_OPEN, _SPECK)
-    outlines, _ = cv2.findContours(stained, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(stained, outlines, -1, 1, cv2.FILLED)
-    return float(stained.mean())
+    cells = np.asarray(cv2.morphologyEx(stained, cv2.MORPH_OPEN, _SPECK), np.uint8)
+    outlines, _ = cv2.findContours(cells, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(cells, outlines, -1, 1, cv2.FILLED)
+    return float(cells.mean())

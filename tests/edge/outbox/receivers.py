@@ -12,8 +12,6 @@ import hl7
 Habit = Literal[
     "accept", "reject", "silent", "hang up", "rubbish", "other control", "busy"
 ]
-    "accept", "reject", "silent", "hang up", "rubbish", "other control", "busy"
-]
 
 
 class Listener(socketserver.ThreadingTCPServer):
