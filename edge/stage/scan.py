@@ -174,6 +174,9 @@ class Scan:
                 return
             image = self._picture()
             layer = self._layers.look(image)
+            if layer != THIN:  # there is something to focus on
+                image = self._focused(image)
+                layer = self._layers.look(image)
             if layer != MONOLAYER:
                 self.left_out[layer] += 1
                 outside += 1
@@ -181,7 +184,7 @@ class Scan:
                     return
                 continue
             outside, most = 0, _OUTSIDE_FIELDS
-            image, index = self._focused(image), len(self.places)
+            index = len(self.places)
             self.places[index] = self._stage.position()
             now = time.monotonic()
             yield Frame(index, now - self._start_s, image, self.name, now)
