@@ -95,7 +95,7 @@ def test_bad_input_is_one_line_and_no_job_is_lost(
         (("status", later), "a later edgecell"),
         (("work", tmp_path / "empty"), "has no session"),
         (("work", session, "--model", tmp_path / "no.tflite"), "no.tflite"),
-        (("work", session, "--between", "late"), "no time window"),
+        (("work", session, "--between", "late"), "not a time window"),
         (
             ("work", session, "--scheduler", "tcp://127.0.0.1:1"),
             "no Dask scheduler answers at tcp://127.0.0.1:1",

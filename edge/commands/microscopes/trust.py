@@ -28,8 +28,8 @@ def advice(microscope: str) -> str:
 
     if "unknown" in microscope:
         return (
-            "; the model does not know this microscope, so every cell is for review. "
-            f"Name {_ADAPT} cells or more, and 'edgecell adapt' learns it"
+            "; cells of a microscope that the model does not know are all for review. "
+            f"Name {_ADAPT} or more, and 'edgecell adapt' learns it"
         )
     if "calibrated" in microscope and "shown to be right" not in microscope:
         return (

@@ -237,7 +237,7 @@ def test_a_rule_matches_the_camera_by_what_it_is_named(source: str, match: str) 
     "name", ['video0", RUN+="/bin/sh', "a*", "a|b", "v4l/../../etc/x", "a b", "ä", ""]
 )
 def test_a_rule_for_a_name_that_no_device_has_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match="no name of a camera"):
+    with pytest.raises(InputError, match="not the name of a camera"):
         rule_text(f"/dev/{name}")
 
 

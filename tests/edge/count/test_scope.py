@@ -69,7 +69,7 @@ def test_the_scope_of_another_camera_is_not_written_over(tmp_path: Path) -> None
         with pytest.raises(InputError, match="of another camera"):
             write_scope(path, other)
     path.write_text("my notes")
-    with pytest.raises(InputError, match="no scope file"):
+    with pytest.raises(InputError, match="not a scope file"):
         write_scope(path, SCOPE)
     assert path.read_text() == "my notes"
     write_scope(tmp_path / "again.json", SCOPE)
@@ -102,7 +102,7 @@ def test_a_scope_is_for_one_model(tmp_path: Path) -> None:
 def test_a_changed_scope_is_refused(changes: dict[str, object], tmp_path: Path) -> None:
     path = tmp_path / "mine.json"
     path.write_text(json.dumps(asdict(SCOPE) | changes))
-    with pytest.raises(InputError, match="no scope file, or was damaged"):
+    with pytest.raises(InputError, match="not a scope file, or is damaged"):
         read_scope(path)
 
 
