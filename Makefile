@@ -11,7 +11,7 @@ test: .venv/installed .venv-tflite-runtime/installed
 	scripts/check
 
 # The API reference, from the docstrings: what `import edgecell` offers, then all rooms. A
-# warning is an error.
+# warning is an error. The job is left out, because it imports PyTorch.
 docs: .venv/installed
 	TF_CPP_MIN_LOG_LEVEL=3 .venv/bin/python -W error -m pdoc --docformat google --no-show-source \
 	  --output-directory build/docs edgecell $(addprefix edgecell.,api benchmarks classes \

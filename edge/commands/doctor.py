@@ -230,19 +230,19 @@ def text(checkup: Checkup) -> str:
     lines = [
         f"edgecell   {checkup.edgecell}",
         f"python     {checkup.python} on {checkup.machine}",
-        f"board      {checkup.board or 'not told by the system'}",
-        f"processor  {checkup.cpu or 'not told by the system'}",
+        f"board      {checkup.board or 'unknown'}",
+        f"processor  {checkup.cpu or 'unknown'}",
         f"numpy      {checkup.numpy or 'missing'}",
         f"opencv     {checkup.opencv or 'missing'}",
         f"runtime    {checkup.runtime or 'none works'}",
     ]
     for attempt in checkup.attempts:
-        outcome = attempt["error"] or "takes the built-in model, so it is used"
+        outcome = attempt["error"] or "runs the built-in model, so it is used"
         lines.append(f"           {attempt['name']} {attempt['version']}: {outcome}")
     if checkup.inference:
         i = checkup.inference
         lines.append(
-            f"inference  {i['cell']} is taken for {i['class']} "
+            f"inference  {i['cell']} is classified as {i['class']} "
             f"({i['probability']:.0%}), {i['ms']:.1f} ms on one thread"
         )
     for number, size in checkup.cameras.items():

@@ -22,8 +22,8 @@ def kernels(weights: list[np.ndarray]) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("tuning", [
-    FineTuning(qat=True, steps=3),
-    FineTuning(prune=0.5, steps=4),
+    pytest.param(FineTuning(qat=True, steps=3), marks=pytest.mark.slow),
+    pytest.param(FineTuning(prune=0.5, steps=4), marks=pytest.mark.slow),
     FineTuning(cluster=8, steps=2),
 ], ids=lambda t: t.name)  # fmt: skip
 def test_tuned_weights_are_what_the_tuning_says(

@@ -229,6 +229,7 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]
         yield address, workers
 
 
+@pytest.mark.slow
 def test_a_cluster_that_loses_a_worker_finishes_every_job_once(
     tmp_path: Path, cluster: tuple[str, list[subprocess.Popen[bytes]]]
 ) -> None:

@@ -254,6 +254,7 @@ def test_who_takes_pictures_slowly_gets_the_newest() -> None:
     )
 
 
+@pytest.mark.slow
 def test_what_waited_while_the_program_was_stopped_is_left_out() -> None:
     """A real process is stopped for longer than a frame may be old."""
     code = """if True:
