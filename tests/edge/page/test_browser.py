@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import ConsoleMessage, Page, sync_playwright
 
 from edgecell.edge.page.library import key_of
@@ -175,6 +176,21 @@ def test_what_the_server_refuses_is_said_and_not_shown_as_saved(
     page.wait_for_selector("#notices .bad")
     assert "disk full" in page.inner_text("#notices")
     assert page.locator(".cell.named").count() == 0
+
+
+@pytest.mark.parametrize("address", ["/", "/status", "review", "report", "trace/1"])
+def test_axe_finds_no_barrier(page: Page, folder: Path, address: str) -> None:
+    there = address if address[0] == "/" else f"/s/{key_of(folder)}/{address}"
+    page.goto(there)
+    if address == "review":
+        page.wait_for_selector("#detail article")
+        page.keyboard.press("l")
+        page.wait_for_selector(".cell.named")
+        page.keyboard.press("q")
+        page.wait_for_selector(".cell.asked")
+    found = Axe().run(page).response["violations"]
+    barriers = [v for v in found if v["impact"] in ("serious", "critical")]
+    assert barriers == []
 
 
 def test_a_screen_reader_hears_what_stands_there(page: Page, folder: Path) -> None:
