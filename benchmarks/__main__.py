@@ -24,7 +24,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "stage.scanning": "A scan of 400 known cells by a simulated microscope.",
     }.items()
 } | {
-    "page": ("edgecell.benchmarks.page.measure", "What the page and its viewers cost.")
+    "page": ("edgecell.benchmarks.page.measure", "What the page and its viewers cost."),
+    "microscopes": (
+        "edgecell.benchmarks.microscopes.measure",
+        "A model on microscopes that it knows, and on others.",
+    ),
 }
 
 

@@ -131,9 +131,7 @@ def _bootstrap(right: npt.NDArray[np.bool_]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _grouped(
-    sets: npt.NDArray[np.bool_], codes: Sequence[str]
-) -> npt.NDArray[np.bool_]:
+def grouped(sets: npt.NDArray[np.bool_], codes: Sequence[str]) -> npt.NDArray[np.bool_]:
     """Sets (N, C) widened to whole groups: {BNE} becomes {BNE, SNE}."""
     wide = sets.copy()
     for group in GROUPS.values():
@@ -235,7 +233,7 @@ def figures(
     """
     rows, predicted = np.arange(len(sets)), probabilities.argmax(1)
     right = sets[rows, predicted]
-    group_right = _grouped(sets, codes)[rows, predicted]
+    group_right = grouped(sets, codes)[rows, predicted]
     one = sets.sum(1) == 1
     per_class, confusion = _per_class(sets[one].argmax(1), probabilities[one], codes)
     of_classes = per_class.values()

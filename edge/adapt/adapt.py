@@ -146,7 +146,7 @@ def adapt(classifier: Classifier, cells: NamedCells) -> Adapted:
     learned = [m for m in record.microscopes if not m.calibrated]
     like = most_like(cells.features, learned).whitening() if learned else None
     choice = choose(cells.features, cells.sets, own, like)
-    rule = _with_rule(record, choice, cells)
+    rule = with_rule(record, choice, cells.sets)
     figures = measure(cells, own.logits(cells.features), choice, rule)
     flatbuffer = _rewritten(classifier, choice.head, cells)
     record = replace(
@@ -220,12 +220,20 @@ def measure(
     )
 
 
-def _with_rule(record: ModelRecord, choice: Choice, cells: NamedCells) -> ModelRecord:
-    """The record with temperature and review rule, from the cells left out."""
+def with_rule(
+    record: ModelRecord, choice: Choice, sets: npt.NDArray[np.bool_]
+) -> ModelRecord:
+    """The record with temperature and review rule, from the cells left out.
+
+    Args:
+        record: the model's.
+        choice: the new head.
+        sets: bool (N, C), the classes that each cell may belong to.
+    """
     logits = choice.left_out
-    temperature = fit_temperature(logits, cells.sets)
+    temperature = fit_temperature(logits, sets)
     # A cell of several classes counts as the most probable one of them.
-    y = np.where(cells.sets, logits, -np.inf).argmax(1).astype(np.int32)
+    y = np.where(sets, logits, -np.inf).argmax(1).astype(np.int32)
     learned = np.isin(record.codes, record.learned)
     review = fit_review(
         np.asarray(logits, np.float32), y, temperature, learned, pooled=True

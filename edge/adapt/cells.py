@@ -170,7 +170,7 @@ def _of_folders(folders: Sequence[Path], prep: Preprocessing) -> list[_Views]:
     # A recorded crop is the network's view already; all else shows a field around.
     fields = [i for i in images.values() if i.shape[:2] != (prep.input_size,) * 2]
     _check_one_lamp([f.name for f in files.values()], list(images.values()), prep)
-    scaled = replace(prep, crop_fraction=_crop(fields, prep))
+    scaled = replace(prep, crop_fraction=crop_of(fields, prep))
     return [
         _Views(
             file.code,
@@ -186,8 +186,13 @@ def _view(image: Rgb, prep: Preprocessing, scaled: Preprocessing) -> Rgb:
     return image if image.shape[:2] == (side, side) else cell_image(image, scaled)
 
 
-def _crop(images: Sequence[Rgb], prep: Preprocessing) -> float:
-    """The share of the images that the network is to see, by their red cells' size."""
+def crop_of(images: Sequence[Rgb], prep: Preprocessing) -> float:
+    """The share of the images that the network is to see, by their red cells' size.
+
+    Args:
+        images: single-cell images of one data set.
+        prep: the model's preprocessing, whose share stays if too few show red cells.
+    """
     ratios = []
     for image in images:
         diameter = red_cell_diameter(to_bgr(image))

@@ -62,15 +62,26 @@ def goal_lines(goals: Sequence["Goal"], differential: "Differential") -> list[st
     return lines
 
 
+def _scope_line(run: "Run", microscope: str) -> list[str]:
+    """What the scope file says, and why no cell is accepted if none is."""
+    scope, file = run.scope, run.config.scope
+    if scope is None:
+        return []
+    if scope.shown.holds and "shown to be right" not in microscope:
+        return [f"{file} is of another camera or microscope: {scope.camera}"]
+    enough = "" if scope.shown.holds else f", not above {100 * scope.shown.least:g} %"
+    return [f"{file}: {scope.shown}{enough}"]
+
+
 def _ending(run: "Run", last: "SessionResult") -> list[str]:
     """What became of the frames, and where the results are."""
-    tally, classifier, config = last.tally, run.classifier, run.config
+    tally, classifier = last.tally, run.classifier
     return [
         *_skipped_line(run.source.skipped),
         *gated_line(tally.gated),
         *scale_line(tally.red_cell_px),
         f"Microscope: {last.microscope}{advice(last.microscope)}",
-        *([f"{config.scope}: {run.scope.shown}"] if run.scope else []),
+        *_scope_line(run, last.microscope),
         f"Frames: {tally.frames} in {tally.seconds:.1f} s, dropped "
         f"{last.health.dropped}, model {classifier.path.name} on {classifier.runtime}; "
         f"ended: {tally.ended}",

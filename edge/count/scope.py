@@ -130,6 +130,11 @@ class Scope:
         if self.red_cell_px <= 0:
             raise ValueError("red_cell_px must be > 0")
 
+    @property
+    def camera(self) -> str:
+        """What tells the camera and its objective, in words."""
+        return f"{self.width}x{self.height}, red cells {self.red_cell_px:.0f} px"
+
     def fits(self, size: tuple[int, int], red_cell_px: float | None) -> bool:
         """Whether frames can come from the same camera and objective.
 
@@ -165,8 +170,8 @@ def write_scope(path: Path, scope: Scope) -> None:
         before = read_scope(path)
         if not before.fits((scope.width, scope.height), scope.red_cell_px):
             raise InputError(
-                f"{path} is the scope of another camera ({_camera(before)}, not "
-                f"{_camera(scope)}); name another file"
+                f"{path} is the scope of another camera ({before.camera}, not "
+                f"{scope.camera}); name another file"
             )
     write_atomically(path, json.dumps(asdict(scope), indent=1) + "\n")
 
@@ -207,7 +212,3 @@ def scope_for(path: Path, record: ModelRecord) -> Scope:
             "a session of this one"
         )
     return scope
-
-
-def _camera(scope: Scope) -> str:
-    return f"{scope.width}x{scope.height}, red cells {scope.red_cell_px:.0f} px"

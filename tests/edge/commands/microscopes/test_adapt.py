@@ -3,16 +3,27 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from edgecell.classes import NOT_A_CELL
 from edgecell.cli import cli
 from edgecell.data.dataset import load_images, scan
 from edgecell.edge.adapt.adapt import own_head
+from edgecell.edge.analyse.pipeline import FrameResult
+from edgecell.edge.count.tracking import TrackedFrame
+from edgecell.edge.record.store import Session, Store
+from edgecell.edge.record.trail import open_trail
+from edgecell.edge.sources.base import Frame
+from edgecell.image.preprocess import standardise
+from edgecell.image.records import Box
 from edgecell.model.classifier import Classifier, map_residual
+from edgecell.model.decision import Decision
 from edgecell.model.modelfile import bundled_model, read_tflite
 from tests.edge.adapt.foreign import NUMBER, write_foreign_cells
+from tests.factories import NOISE, cell_result
 
 
 def invoke(*args: object) -> Result:
@@ -88,6 +99,75 @@ def test_nothing_is_written_if_it_is_not_better(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "may be chance" in result.output
     assert not out.exists()
+
+
+def test_reviewed_cells_of_a_session_are_cells_too(
+    foreign: Path, tmp_path: Path
+) -> None:
+    session = record_session(tmp_path / "s", foreign)
+    out, report = tmp_path / "mine.tflite", tmp_path / "report.json"
+    result = invoke("adapt", "bundled", session, "--out", out, "--json", report)
+    assert result.exit_code == 0, result.output
+    found = json.loads(report.read_text())
+    assert (found["cells"], found["left_out"]) == (NUMBER - 2, {"'not a cell'": 1})
+    assert found["improves"]
+    _, record = read_tflite(out)
+    assert record.training["adapted"]["source"] == "s"
+    # It is the model of another session now: that one is not its parent's.
+    again = invoke("adapt", out, session, "--out", tmp_path / "again.tflite")
+    assert again.exit_code == 1
+    assert "was seen by another model" in again.output
+    assert len(again.output.strip().splitlines()) == 1
+    assert not (tmp_path / "again.tflite").exists()
+
+
+def record_session(folder: Path, cells: Path) -> Path:
+    """A session of these cells; all but the last are named, the first as no cell."""
+    classifier = Classifier(bundled_model())
+    files = scan([cells])
+    views = load_images(files, classifier.record.preprocessing)
+    with Store(folder, Session("lab", classifier.record, {})) as store:
+        for n, view in enumerate(views):
+            logits = classifier.classify(view).logits
+            sighting = cell_result(Box(0, 0, 40, 40), seen=view, logits=logits)
+            result = FrameResult(Frame(n, None, NOISE, f"{n}.jpg"), (sighting,))
+            decision = Decision(n + 1, "EO", 0.5, ("unknown microscope",), 1, logits)
+            store.write([TrackedFrame(result, (n + 1,), (True,), (decision,))])
+        store.end("end of source")
+    labels = {n + 1: file.code for n, file in enumerate(files[:-1])} | {1: NOT_A_CELL}
+    with open_trail(folder) as trail:
+        trail.name_each("Anna", labels)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "method", ["grad-cam", "finer-cam", "lime", "kernel-shap", "partition-shap"]
+)
+def test_an_adapted_model_is_explained(
+    adapted: Path, foreign: Path, tmp_path: Path, method: str
+) -> None:
+    cell, out = sorted(foreign.rglob("*.png"))[0], tmp_path / "explained.png"
+    result = invoke("explain", "show", adapted, cell, "--method", method, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert cv2.imread(str(out)) is not None
+
+
+@pytest.mark.slow
+def test_training_goes_on_from_an_adapted_model(adapted: Path, foreign: Path) -> None:
+    from edgecell.train.networks.network import PRESETS, build
+    from edgecell.train.networks.readback import load_tflite
+
+    classifier = Classifier(adapted)
+    prep = classifier.record.preprocessing
+    images = load_images(scan([foreign])[::5], prep)
+    x = standardise(images, prep)
+    network = build(PRESETS["grsnet-lite"], len(classifier.record.codes))
+    load_tflite(network, adapted, [x])
+    said = np.stack([classifier.classify(image).logits for image in images])
+    again = network(x, training=False).numpy()
+    assert np.abs(again - said).mean() < 0.05 * np.ptp(said)
+    assert (again.argmax(1) == said.argmax(1)).mean() > 0.9
 
 
 def three(root: Path, cells: Path) -> None:
