@@ -12,14 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecell.errors import ModelError
-from edgecell.model.graph import Graph, Operator, Tensor, output_tensors, read_graph
+from edgecell.model.graph import (
+    Graph,
+    Operator,
+    Tensor,
+    made_by,
+    output_tensors,
+    read_graph,
+)
 from edgecell.model.modelfile import LOGITS, MAPS
 from edgecell.optional import require
 
 Array = npt.NDArray[np.floating]
-
-_PASSED_ON = ("RESHAPE", "DEQUANTIZE", "QUANTIZE")
-"""Operators between a convolution and the output that it makes."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ def with_head(
         (MAPS, maps, np.zeros_like(bias)),
         (LOGITS, logits, bias),
     ):
-        convolution, passed = _made_by(graph, outputs[name], name)
+        convolution, passed = made_by(graph, outputs[name], name)
         for tensor in passed:
             patch.set_range(tensor, span)
         patch.set_kernel(convolution, weights, offset)
@@ -73,28 +77,13 @@ def output_range(flatbuffer: bytes, name: str) -> Range | None:
         name: of the output in the signature.
     """
     graph = read_graph(flatbuffer)
-    convolution, _ = _made_by(graph, output_tensors(flatbuffer)[name], name)
+    convolution, _ = made_by(graph, output_tensors(flatbuffer)[name], name)
     tensor = convolution.outputs[0]
     if not tensor.scales:
         return None
     info = np.iinfo(tensor.dtype.lower())
     scale, zero = tensor.scales[0], tensor.zero_points[0]
     return Range((info.min - zero) * scale, (info.max - zero) * scale)
-
-
-def _made_by(graph: Graph, index: int, name: str) -> tuple[Operator, list[Tensor]]:
-    """The convolution behind an output, and the tensors that have its values."""
-    passed = []
-    while True:
-        operator = next(
-            (o for o in graph.operators if index in [t.index for t in o.outputs]), None
-        )
-        if operator is None or operator.name not in (*_PASSED_ON, "CONV_2D"):
-            raise ModelError(f"the model's '{name}' are not made by a 1x1 convolution")
-        passed.append(operator.outputs[0])
-        if operator.name == "CONV_2D":
-            return operator, passed
-        index = operator.inputs[0].index
 
 
 class _Patch:

@@ -84,7 +84,7 @@ class Shown:
         low, high = self.interval
         return (
             f"{self.accepted_right} of {self.accepted} accepted cells right "
-            f"(95 % interval {100 * low:.0f}-{100 * high:.0f} %)"
+            f"(95 % interval {100 * low:.1f}-{100 * high:.1f} %)"
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecell.errors import ModelError
-from edgecell.model.modelfile import FEATURES, MAPS
+from edgecell.model.modelfile import MAPS
 from edgecell.optional import require
 
 
@@ -185,6 +185,34 @@ def output_tensors(flatbuffer: bytes) -> dict[str, int]:
     return {o.Name().decode(): o.TensorIndex() for o in outputs}
 
 
+_PASSED_ON = ("RESHAPE", "DEQUANTIZE", "QUANTIZE")
+"""Operators between a convolution and the output that it makes."""
+
+
+def made_by(graph: Graph, index: int, name: str) -> tuple[Operator, list[Tensor]]:
+    """The convolution behind an output, and the tensors that have its values.
+
+    Args:
+        graph: of a TFLite model of ours.
+        index: of the output's tensor.
+        name: of the output, for messages.
+
+    Raises:
+        ModelError: it is made otherwise.
+    """
+    passed = []
+    while True:
+        operator = next(
+            (o for o in graph.operators if index in [t.index for t in o.outputs]), None
+        )
+        if operator is None or operator.name not in (*_PASSED_ON, "CONV_2D"):
+            raise ModelError(f"the model's '{name}' are not made by a 1x1 convolution")
+        passed.append(operator.outputs[0])
+        if operator.name == "CONV_2D":
+            return operator, passed
+        index = operator.inputs[0].index
+
+
 @lru_cache(maxsize=4)
 def head_weights(flatbuffer: bytes) -> npt.NDArray[np.float32]:
     """The classifier's weights: those of the 1x1 convolution that makes the maps.
@@ -200,10 +228,6 @@ def head_weights(flatbuffer: bytes) -> npt.NDArray[np.float32]:
     """
     maps = output_tensors(flatbuffer)[MAPS]
     graph = read_graph(flatbuffer)
-    operator = next(
-        op for op in graph.operators if maps in (t.index for t in op.outputs)
-    )
-    if operator.name != "CONV_2D":
-        raise ModelError(f"the model's '{MAPS}' are no 1x1 convolution of '{FEATURES}'")
+    operator, _ = made_by(graph, maps, MAPS)
     kernel = real_values(flatbuffer, graph.stored(operator.inputs[1]))
     return np.ascontiguousarray(kernel[:, 0, 0].T, np.float32)
