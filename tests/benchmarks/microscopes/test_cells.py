@@ -56,10 +56,12 @@ def test_red_cells_tell_the_stain() -> None:
     image[80:110, 80:110] = prep.white_level * np.exp([-1.2, -1.5, -0.6])  # a nucleus
     field = Rgb(np.rint(image).astype(np.uint8))
     found = red_cells([field] * 5, prep)
+    assert found is not None
     np.testing.assert_allclose(found, density, atol=0.01)
     assert red_cells([field] * 4, prep) is None
     factors = np.array([0.5, 2.0, 1.0])
     again = red_cells([corrected(field, factors, prep.white_level)] * 5, prep)
+    assert again is not None
     np.testing.assert_allclose(again, density * factors, atol=0.02)
 
 
