@@ -15,7 +15,7 @@ test: .venv/installed .venv-tflite-runtime/installed
 docs: .venv/installed
 	TF_CPP_MIN_LOG_LEVEL=3 .venv/bin/python -W error -m pdoc --docformat google --no-show-source \
 	  --output-directory build/docs edgecell $(addprefix edgecell.,api benchmarks classes \
-	  convert data edge errors explain image model train) '!edgecell.train.job'
+	  convert data edge errors explain image model morphology train) '!edgecell.train.job'
 
 .venv-demo/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv-demo

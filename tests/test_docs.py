@@ -108,3 +108,12 @@ def test_each_command_is_documented(name: str) -> None:
 def test_the_citation_names_this_version() -> None:
     text = (ROOT / "CITATION.cff").read_text()
     assert re.findall(r"^version: (.+)$", text, re.MULTILINE) == [__version__]
+
+
+def test_the_reference_has_every_room() -> None:
+    listed = re.search(
+        r"addprefix edgecell\.,(.+?)\)", (ROOT / "Makefile").read_text(), re.DOTALL
+    )
+    assert listed is not None
+    rooms = {path.parent.name for path in (ROOT / "edgecell").glob("*/__init__.py")}
+    assert rooms <= set(listed[1].replace("\\", "").split())

@@ -70,7 +70,7 @@ def make_config(recipe: str, given: dict[str, Any]) -> "TrainConfig":
 @click.option(
     "--small-epochs",
     type=click.IntRange(0, 10**6),
-    help="The first N epochs use 80-pixel views, which take half the time.  [default: "
+    help="First epochs with 80-pixel views, which take half the time.  [default: "
     "40 % of the epochs; the paper's recipe, and vit-b16: none]",
 )
 @click.option(

@@ -15,7 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "retry": (
         "edgecell.explain.commands.retry",
-        "Queue explanations that failed again.",
+        "Queue failed explanations again.",
     ),
     "show": (
         "edgecell.explain.commands.show",

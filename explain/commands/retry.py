@@ -7,10 +7,10 @@ import click
 from edgecell.optional import require
 
 
-@click.command("retry", short_help="Queue explanations that failed again.")
+@click.command("retry", short_help="Queue failed explanations again.")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 def command(folder: Path) -> None:
-    """Queue the explanations in FOLDER that failed again.
+    """Queue the failed explanations in FOLDER again.
 
     FOLDER is a session that 'edgecell run' recorded, or a folder of sessions.
     """
