@@ -42,6 +42,9 @@ of 5 %, and of 4 % of the train half, which rows of many cells make alike."""
 
 _SMOOTH_ROWS = 5
 
+_ROWS_AT_ONCE = 256
+"""A large frame as a whole would take twelve bytes a pixel twice."""
+
 
 @dataclass(frozen=True, eq=False)
 class Field:
@@ -162,5 +165,9 @@ def _evened(image: Bgr, bands: npt.NDArray[np.float32]) -> Bgr:
     """An image whose rows are divided by the bands' brightness."""
     size = (1, image.shape[0])
     gains = np.exp(-cv2.resize(bands[:, None], size, interpolation=cv2.INTER_LINEAR))
-    evened = image.astype(np.float32) * np.asarray(gains, np.float32)[..., None]
-    return Bgr(np.clip(np.rint(evened), 0, 255).astype(np.uint8))
+    evened = Bgr(np.empty_like(image))
+    for rows in range(0, len(image), _ROWS_AT_ONCE):
+        part = slice(rows, rows + _ROWS_AT_ONCE)
+        levels = image[part] * np.asarray(gains[part], np.float32)[..., None]
+        evened[part] = np.clip(np.rint(levels), 0, 255)
+    return evened

@@ -128,6 +128,10 @@ def open_database(
         raise InputError(
             f"{folder} has no {DATABASE}; name a folder that 'edgecell run' wrote"
         )
+    # Of a run that was killed while it made the file, or of somebody who wants SQLite
+    # to play it back; later there is the write-ahead log alone.
+    if _beside(path, "-journal").exists():
+        raise _not_begun(path)
     taken = mode == "ro" and not os.access(folder, os.W_OK)
     # SQLite would make a log beside a database that nobody has open.
     fixed = taken and not _has_log(path)
@@ -172,10 +176,7 @@ def _check(database: sqlite3.Connection, path: Path) -> None:
     (application,) = database.execute("PRAGMA application_id").fetchone()
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID or version < 1:
-        raise InputError(
-            f"{path} is no session's record, or its run was broken off before "
-            "it began; name another folder"
-        )
+        raise _not_begun(path)
     if version > SCHEMA_VERSION:
         raise InputError(
             f"{path} was written by a later edgecell (its record has version "
@@ -183,6 +184,13 @@ def _check(database: sqlite3.Connection, path: Path) -> None:
         )
     if not is_ours(database, version):
         raise InputError(f"{path} was changed: its tables are not a session's")
+
+
+def _not_begun(path: Path) -> InputError:
+    return InputError(
+        f"{path} is no session's record, or its run was broken off before it began; "
+        "name another folder"
+    )
 
 
 def pack(logits: npt.NDArray[np.floating] | None) -> bytes | None:

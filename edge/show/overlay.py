@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from edgecell.edge.analyse.pipeline import CellResult, FrameResult
 from edgecell.edge.show.places import place_labels
-from edgecell.edge.show.strip import Entry, Style, add_strip, text_size, write
+from edgecell.edge.show.strip import Entry, Style, make_strip, text_size, write
 from edgecell.image.preprocess import Bgr, Image
 from edgecell.image.records import Box
 from edgecell.image.regions import cell_mask
@@ -65,15 +65,8 @@ def annotate(
         uint8 BGR (H + strip, W, 3).
     """
     frame, cells = result.frame.image, result.cells
-    picture = Bgr(frame.copy())
     style = _style(frame, result.red_cell_px)
-    boxes = [cell.record.box for cell in cells]
     where = [cell_in_crop(cell) for cell in cells]
-    if maps:
-        for cell, inside in zip(cells, where, strict=True):
-            _draw_map(picture, cell, inside, style.line)
-    for cell, box in zip(cells, boxes, strict=True):
-        _draw_corners(picture, box, colour_of(cell), style.line)
     numbered = [*numbers, *[None] * (len(cells) - len(numbers))]
     texts = [
         label_of(cell, numbered[i], i in to_review) for i, cell in enumerate(cells)
@@ -81,19 +74,32 @@ def annotate(
     sizes = [text_size(text, style) for text in texts]
     extents = [_extent(*pair) for pair in zip(cells, where, strict=True)]
     places = place_labels(extents, sizes, frame.shape[:2])
-    without_room = []
-    for cell, text, place in zip(cells, texts, places, strict=True):
-        if place is None:
-            x, y = cell.record.box.centre
-            without_room.append(f"{text} at {x:.0f},{y:.0f}")
-            continue
-        _lead(picture, cell.record.box, place, colour_of(cell), style.line)
-        write(picture, text, place, style, colour_of(cell))
-    if result.frame.time_s is not None:
-        without_room = []  # the pictures of a film have one size
-    return add_strip(
-        picture, caption(result), _legend(maps), without_room, result.red_cell_px, style
+    without_room = [
+        "{} at {:.0f},{:.0f}".format(text, *cell.record.box.centre)
+        for cell, text, place in zip(cells, texts, places, strict=True)
+        if place is None and result.frame.time_s is None  # a film's have one size
+    ]
+    strip = make_strip(
+        frame.shape[1],
+        caption(result),
+        _legend(maps),
+        without_room,
+        result.red_cell_px,
+        style,
     )
+    # One copy of a frame, which may have 24 megapixels.
+    whole = Bgr(np.vstack([frame, strip]))
+    picture = Bgr(whole[: len(frame)])
+    if maps:
+        for cell, inside in zip(cells, where, strict=True):
+            _draw_map(picture, cell, inside, style.line)
+    for cell in cells:
+        _draw_corners(picture, cell.record.box, colour_of(cell), style.line)
+    for cell, text, place in zip(cells, texts, places, strict=True):
+        if place is not None:
+            _lead(picture, cell.record.box, place, colour_of(cell), style.line)
+            write(picture, text, place, style, colour_of(cell))
+    return whole
 
 
 def caption(result: FrameResult) -> str:

@@ -99,18 +99,18 @@ def bar_of(red_cell_px: float, width: int) -> tuple[int, int]:
     return um, max(1, round(um * px_per_um))
 
 
-def add_strip(
-    picture: Bgr,
+def make_strip(
+    width: int,
     caption: str,
     legend: Sequence[Entry],
     listed: Sequence[str],
     red_cell_px: float | None,
     style: Style,
 ) -> Bgr:
-    """Adds the strip below a picture.
+    """Makes the strip that stands below a picture.
 
     Args:
-        picture: uint8 BGR (H, W, 3).
+        width: of the picture, pixels.
         caption: which frame it is, ASCII.
         legend: what the marks mean.
         listed: labels that found no room beside their cells.
@@ -118,14 +118,13 @@ def add_strip(
         style: of the letters; smaller ones where a line would be too long.
 
     Returns:
-        uint8 BGR (H + strip, W, 3).
+        uint8 BGR (h, width, 3).
     """
-    width = picture.shape[1]
     bar = _scale_bar(red_cell_px, width, style)
     rows = _side_by_side([_legend_line(legend, style), bar], width)
     rows += [_line(text, style) for text in _wrapped(listed, width, style)]
     rows += _side_by_side([_line(caption, style), _line(RESEARCH_USE, style)], width)
-    return Bgr(np.vstack([picture, *(_fitted(row, width) for row in rows)]))
+    return Bgr(np.vstack([_fitted(row, width) for row in rows]))
 
 
 def _line(text: str, style: Style) -> Bgr:

@@ -68,6 +68,17 @@ class Pace:
         self._lead_s = 0.0
         self._trusted = True
 
+    def not_before(self, first_s: float, stamp_s: float) -> None:
+        """Takes the earliest time at which a frame can have been captured for its time.
+
+        For a source whose frames may all have waited, so that none tells how long.
+
+        Args:
+            first_s: that time, on the clock of `now_s`.
+            stamp_s: the frame's timestamp, seconds.
+        """
+        self._lead_s = first_s - stamp_s
+
     def captured_s(self, came_s: float, stamp_s: float) -> float:
         """When a frame would have come if nothing had held it up.
 

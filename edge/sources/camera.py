@@ -3,7 +3,8 @@
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,24 @@ _BGR = "videoconvert ! video/x-raw,format=BGR ! appsink"
 _APPSINK = f" ! {_BGR} drop=true max-buffers=1"
 
 _WAITED_S = 0.005
-_LARGEST_BACKLOG = 100
+_LARGEST_BACKLOG = 500
 """Frames that are there without a wait were queued: FFmpeg looks at some 20 of a
 stream before it calls it open."""
+
+_STEADY_FRAMES = 3
+_STEADY_S = 0.3
+_STEADY_SHARE = 0.75
+"""A queue is at its end when so many frames of a stream, or frames for so long, took so
+much of the time that their timestamps are apart."""
+
+_SLOW_SHARE = 1.2
+"""Nobody waits longer for frames than they are apart: what takes longer is decoding."""
+
+_TRIES = 2
+_PAUSE_FRAMES = 4
+_LONGEST_PAUSE_S = 2.0
+"""Where no queue was seen, one of a few frames is made on purpose: either it is seen,
+or the decoder is so slow that none would be."""
 
 _BEHIND_S = 1.0
 """A stream that lags so far behind its timestamps is opened anew: frames queue up
@@ -61,6 +77,7 @@ class OpenCVStream:
         open_capture: Callable[[], cv2.VideoCapture | None],
         hint: str,
         behind_s: float = _BEHIND_S,
+        queues: bool = False,
     ) -> None:
         """Reads frames one by one, each with the time at which it was captured.
 
@@ -69,12 +86,15 @@ class OpenCVStream:
             open_capture: opens it, or returns None; called at every entering.
             hint: what to try when it doesn't open.
             behind_s: the lag behind its timestamps at which it is opened anew.
+            queues: whether all that it sends while it is being opened waits somewhere.
         """
         self.name = name
         self.skipped = Skipped()
         self._open_capture = open_capture
         self._hint = hint
         self._behind_s = behind_s
+        self._queues = queues
+        self._asked_s = 0.0
         self._capture: cv2.VideoCapture | None = None
         self._warned = False
 
@@ -84,6 +104,7 @@ class OpenCVStream:
         Raises:
             SourceError: it doesn't answer, or with pictures too large to be decoded.
         """
+        self._asked_s = now_s()
         capture = self._open_capture()
         if capture is None:
             raise SourceError(f"{self.name} does not answer; {self._hint}")
@@ -122,16 +143,17 @@ class OpenCVStream:
                     self._behind_s,
                 )
             self.__exit__()
+            yield Read(now_s(), None)
             self.__enter__()
 
     def _until_behind(self, capture: cv2.VideoCapture) -> Iterator[Read]:
         """Reads until frames are found to queue up somewhere."""
         pace = Pace()
-        self._leave_out_backlog(capture, pace)
+        unsure_s = yield from self._leave_out_backlog(capture, pace)
         while True:
             came_s, stamp_s = self._grab(capture)
             captured_s = pace.captured_s(came_s, stamp_s)
-            if came_s - captured_s > self._behind_s:
+            if came_s - captured_s > self._behind_s + unsure_s:
                 return
             yield Read.of(captured_s, retrieve(capture))
 
@@ -148,17 +170,73 @@ class OpenCVStream:
             raise SourceError(f"{self.name} stopped sending frames")
         return came_s, capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
 
-    def _leave_out_backlog(self, capture: cv2.VideoCapture, pace: Pace) -> None:
-        """Passes over what came while the source was opened: it is the past."""
-        before_s, before_stamp_s = now_s(), 0.0
-        for _ in range(_LARGEST_BACKLOG):
-            came_s, stamp_s = self._grab(capture)
-            pace.captured_s(came_s, stamp_s)
-            step = min(stamp_s - before_stamp_s, STALL_S)
-            # Frames that are decoded faster than they were taken were waiting.
-            if came_s - before_s > max(_WAITED_S, step / 2):
-                return
-            before_s, before_stamp_s = came_s, stamp_s
+    def _leave_out_backlog(
+        self, capture: cv2.VideoCapture, pace: Pace
+    ) -> Generator[Read, None, float]:
+        """Passes over what came while the source was opened: it is the past.
+
+        Where its end does not show, each frame counts as old as it can be, as if the
+        first one had been captured when the source was asked for it: this program may
+        have been stopped since.
+
+        Args:
+            capture: it was just opened.
+            pace: gets to know its frames.
+
+        Yields:
+            Reads of nothing, so that whoever reads may stop.
+
+        Returns:
+            Seconds by which frames may be younger than ``pace`` says.
+        """
+        came_s, first_s = self._grab(capture)
+        pace.captured_s(came_s, first_s)
+        for _ in range(_TRIES):
+            ended, pause_s = yield from self._pass_over(capture, pace)
+            if ended or not self._queues:
+                return 0.0
+            if not pause_s:
+                break
+            time.sleep(min(pause_s, _LONGEST_PAUSE_S))
+        pace.not_before(self._asked_s, first_s)
+        return came_s - self._asked_s
+
+    def _pass_over(
+        self, capture: cv2.VideoCapture, pace: Pace
+    ) -> Generator[Read, None, tuple[bool, float]]:
+        """Passes over frames that come faster than they were taken: they were waiting.
+
+        Yields:
+            See `_leave_out_backlog`.
+
+        Returns:
+            Whether some came so fast, and then no more: the last one is of the present.
+            If not, for how many seconds not to read, so that a few frames wait whose
+            end can be seen; 0 if the decoder is so slow that it never catches up.
+        """
+        steady = _STEADY_FRAMES if self._queues else 1
+        marks: list[tuple[float, float]] = []
+        while len(marks) < _LARGEST_BACKLOG:
+            marks.append(self._grab(capture))
+            pace.captured_s(*marks[-1])
+            yield Read(self._asked_s, None)
+            recent = marks[-1 - steady :]
+            clock_s, stamps_s = _between(recent)
+            if len(recent) <= steady and clock_s < _STEADY_S:
+                continue
+            frames = len(recent) - 1
+            if clock_s > max(frames * _WAITED_S, _STEADY_SHARE * stamps_s):
+                came_s, taken_s = _between(marks[: len(marks) - frames])
+                slow = clock_s > _SLOW_SHARE * stamps_s
+                pause_s = 0.0 if slow else _PAUSE_FRAMES * stamps_s / frames
+                return taken_s - came_s > stamps_s / frames / 2, pause_s
+        return False, 0.0
+
+
+def _between(marks: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Seconds from the first to the last of frames, by the clock and by timestamps."""
+    (came_s, stamp_s), (last_came_s, last_stamp_s) = marks[0], marks[-1]
+    return last_came_s - came_s, last_stamp_s - stamp_s
 
 
 def v4l_camera(address: str) -> OpenCVStream:
@@ -227,7 +305,7 @@ def rtsp_stream(url: str) -> OpenCVStream:
         return capture if capture.isOpened() else None
 
     hint = "check the address, the camera's power and its network"
-    return OpenCVStream(stream_name(url), open_capture, hint)
+    return OpenCVStream(stream_name(url), open_capture, hint, queues=True)
 
 
 def gstreamer_stream(address: str) -> OpenCVStream:

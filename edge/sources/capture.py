@@ -15,7 +15,9 @@ from edgecell.errors import SourceError
 
 logger = logging.getLogger(__name__)
 
-_LAST_JOIN_S = 3.0
+_LAST_JOIN_S = 7.0
+"""Opening a stream may take so long, and Python crashes when it ends while a thread is
+in OpenCV. Results are written and reported by then."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Bounds:
 
     Attributes:
         frames: frames of a file that are read ahead at most.
-        frame_bytes: their memory: two frames of 4K, one of 12 megapixels.
+        frame_bytes: their memory: two frames of 5 megapixels, one of 4K.
         first_pause_s: about how long after its loss a source is opened again.
         longest_pause_s: up to which the pauses grow. With the time that an opening
             may take, a source that returns is back within 5 seconds.
@@ -32,7 +34,7 @@ class Bounds:
     """
 
     frames: int = 4
-    frame_bytes: int = 64 << 20
+    frame_bytes: int = 32 << 20
     first_pause_s: float = 0.25
     longest_pause_s: float = 2.0
     join_s: float = 0.5
@@ -130,7 +132,6 @@ class Capture:
             self._changed.notify_all()
         self._thread.join(self._bounds.join_s)
         if self._thread.is_alive():
-            # Python crashes when it ends while a thread is in OpenCV.
             atexit.register(self._thread.join, _LAST_JOIN_S)
 
     @property

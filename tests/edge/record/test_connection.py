@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -120,6 +121,26 @@ def test_a_killed_session_on_a_disk_that_takes_nothing(
         assert session.summary().frames == 2
         if not index:
             assert sorted(p.name for p in (tmp_path / "killed").iterdir()) == before
+
+
+@pytest.mark.parametrize("mode", ["ro", "rw"])
+def test_a_run_that_was_killed_while_it_made_its_file_is_told(
+    tmp_path: Path, mode: Literal["ro", "rw"]
+) -> None:
+    made, killed = tmp_path / "made.sqlite", tmp_path / "s" / "session.sqlite"
+    with closing(sqlite3.connect(made, isolation_level=None)) as database:
+        database.execute("CREATE TABLE t (x)")
+        database.execute("PRAGMA cache_size = 1")
+        database.execute("BEGIN")
+        for _ in range(100):  # more than the cache: the file changes before its COMMIT
+            database.execute("INSERT INTO t VALUES (zeroblob(4000))")
+        killed.parent.mkdir()
+        shutil.copy(made, killed)
+        shutil.copy(f"{made}-journal", f"{killed}-journal")
+    with pytest.raises(InputError, match="broken off before it began"):
+        with open_database(killed.parent, mode):
+            pass
+    assert killed.with_name("session.sqlite-journal").exists(), "it is not played back"
 
 
 def test_a_migration_that_fails_changes_nothing(

@@ -5,11 +5,10 @@ from edgecell.edge.show.strip import (
     RED_CELL_UM,
     Entry,
     Style,
-    add_strip,
     bar_of,
+    make_strip,
     text_size,
 )
-from edgecell.image.preprocess import Bgr
 
 STYLE = Style(0.5, 1, 1)
 
@@ -32,19 +31,17 @@ def test_the_scale_bar_is_as_long_as_it_says(
 
 
 def test_the_bar_in_the_strip_has_that_length() -> None:
-    picture = Bgr(np.full((50, 640, 3), 180, np.uint8))
     legend = [Entry("white cell", box=(0, 159, 230))]
-    whole = add_strip(picture, "f", legend, [], 75.0, STYLE)
-    assert np.array_equal(whole[:50], picture)
-    dark = np.asarray((whole[50:] < 60).all(axis=2)).tolist()
+    strip = make_strip(640, "f", legend, [], 75.0, STYLE)
+    assert strip.shape[1:] == (640, 3)
+    dark = np.asarray((strip < 60).all(axis=2)).tolist()
     rows = ("".join("x" if pixel else " " for pixel in row) for row in dark)
     assert max(len(run) for row in rows for run in row.split()) == 100
 
 
 def test_what_finds_no_room_in_four_rows_is_left_out() -> None:
-    picture = Bgr(np.full((50, 300, 3), 180, np.uint8))
-    few = add_strip(picture, "f", [Entry("?")], ["1 SNE 97% at 5,5"], 75.0, STYLE)
-    many = add_strip(picture, "f", [Entry("?")], ["1 SNE 97% at 5,5"] * 40, 75.0, STYLE)
+    few = make_strip(300, "f", [Entry("?")], ["1 SNE 97% at 5,5"], 75.0, STYLE)
+    many = make_strip(300, "f", [Entry("?")], ["1 SNE 97% at 5,5"] * 40, 75.0, STYLE)
     assert len(many) == len(few) + 4 * text_size("x", STYLE)[1]
 
 

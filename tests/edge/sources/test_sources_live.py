@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from edgecell.edge.sources import camera
 from edgecell.edge.sources.address import open_source
 from edgecell.edge.sources.base import (
     STALL_S,
@@ -252,6 +254,71 @@ def test_a_stream_that_falls_behind_is_opened_anew(
     assert sum("more than this machine decodes" in m for m in caplog.messages) == 1
     for frame in frames:
         assert abs(frame.captured_s * 1000 - stamp_of(frame.image)) < 100
+
+
+class Queued:
+    """A camera's frames, which wait in a connection while its decoder works.
+
+    It has a clock of its own: a decoder takes ``decode_s`` for each frame, and
+    ``away_s`` go by before the first one is read.
+    """
+
+    def __init__(self, period_s: float, decode_s: float, away_s: float) -> None:
+        self.now = now_s()
+        self.sleep = self.pass_time
+        self._period_s, self._decode_s, self._away_s = period_s, decode_s, away_s
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+
+    def open(self) -> Any:
+        self._first_s, self._number = self.now + 0.1, 0
+        self.now += self._away_s
+        return self
+
+    def grab(self) -> bool:
+        self._number += 1
+        self.now = max(self.now, self.taken_s) + self._decode_s
+        return True
+
+    @property
+    def taken_s(self) -> float:
+        return self._first_s + self._number * self._period_s
+
+    def get(self, key: int) -> float:
+        return 5e3 + 1e3 * self._number * self._period_s
+
+    def retrieve(self) -> tuple[bool, np.ndarray]:
+        return True, PICTURE
+
+    def release(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "away_s", [0.2, 0.9, 8.0], ids=["at once", "probed", "stopped"]
+)
+@pytest.mark.parametrize("decode_s", [0.001, 0.01, 0.02, 0.03, 0.05, 0.6])
+@pytest.mark.parametrize("period_s", [0.04, 0.2, 1.0])
+def test_what_waited_while_a_stream_was_opened_is_never_called_fresh(
+    monkeypatch: pytest.MonkeyPatch, period_s: float, decode_s: float, away_s: float
+) -> None:
+    queued = Queued(period_s, decode_s, away_s)
+    monkeypatch.setattr(camera, "now_s", lambda: queued.now)
+    monkeypatch.setattr(camera, "time", queued)
+    stream = OpenCVStream("rtsp", queued.open, "", queues=True)
+    frames = 0
+    with suppress(SourceError), stream as source:  # what is too slow is lost at last
+        for frame in source:
+            if frame is None:
+                continue
+            frames += 1
+            late_s = frame.captured_s - queued.taken_s - decode_s
+            assert late_s < period_s + 0.01, "as if it had come later"
+            if decode_s < period_s / 2:
+                assert late_s == pytest.approx(0, abs=0.01), "the present was reached"
+            if frames == 40:
+                break
+    assert frames or decode_s > period_s
 
 
 def test_gstreamer_is_refused_where_opencv_lacks_it_and_gets_a_sink(
