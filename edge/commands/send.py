@@ -21,8 +21,9 @@ _PATIENCE_S = 30
 )
 @click.option(
     "--fhir",
-    metavar="URL|FOLDER",
-    help="Send a FHIR R4 bundle to a server's base address, or write it to a folder.",
+    metavar="URL|@FILE|FOLDER",
+    help="Send a FHIR R4 bundle to a server's base address, or write it to a folder. "
+    "Give an address with a password as @FILE, a file of mode 600 that holds it.",
 )
 @click.option(
     "--patience",

@@ -1,13 +1,21 @@
 """Delivers one message: to an MLLP listener, a folder, or a FHIR server."""
 
+import re
 import socket
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from edgecell.edge.outbox.hl7 import read_answer
+from edgecell.edge.sources.secrets import (
+    hides_something,
+    public_address,
+    read_address,
+    split_login,
+)
 from edgecell.errors import InputError, OutputError
 from edgecell.files import write_atomically
 
@@ -37,11 +45,20 @@ def check_target(target: str) -> str:
 
     Args:
         target: 'tcp://HOST:PORT' (HL7 by MLLP), 'hl7-dir:FOLDER', 'fhir-dir:FOLDER',
-            or 'http(s)://...', the base address of a FHIR server.
+            'http(s)://...', the base address of a FHIR server, or '@FILE', a file that
+            holds such an address with its password.
 
     Raises:
-        InputError: it is none of these.
+        InputError: it is none of these, or it tells a password, which would be kept in
+            the session's file.
     """
+    if target.startswith("@"):
+        target = read_address(target)
+    elif hides_something(target):
+        raise InputError(
+            "the address holds a password, which would be kept in the session; write "
+            "the address into a file, 'chmod 600' it, and give --fhir @FILE"
+        )
     kind, _, rest = target.partition(":")
     if kind in ("hl7-dir", "fhir-dir") and rest:
         return kind.partition("-")[0]
@@ -55,13 +72,15 @@ def check_target(target: str) -> str:
     if kind in ("http", "https") and parts.hostname:
         return "fhir"
     raise InputError(
-        f"'{target}' is not a receiver; give tcp://HOST:PORT for HL7, or the http(s) "
-        "address of a FHIR server"
+        f"'{public_address(target)}' is not a receiver; give tcp://HOST:PORT for HL7, or "
+        "the http(s) address of a FHIR server"
     )
 
 
 def fhir_target(text: str) -> str:
     """The target of ``--fhir``: a server's address stays, a folder is named as one."""
+    if text.startswith("@"):
+        return f"@{Path(text[1:]).absolute()}"
     is_address = text.startswith(("http://", "https://"))
     return text if is_address else f"fhir-dir:{Path(text).absolute()}"
 
@@ -75,6 +94,8 @@ def deliver(target: str, control: str, payload: str, timeout_s: float) -> Delive
         payload: the message.
         timeout_s: how long to wait for the receiver.
     """
+    if not re.fullmatch(r"[\w-]+", control, re.ASCII):  # it becomes a file's name
+        return Delivery(False, True, "its control ID is not one of ours")
     kind, _, rest = target.partition(":")
     try:
         if kind in ("hl7-dir", "fhir-dir"):
@@ -85,8 +106,8 @@ def deliver(target: str, control: str, payload: str, timeout_s: float) -> Delive
             return Delivery(True, True)
         if kind == "tcp":
             return _by_mllp(target, control, payload, timeout_s)
-        return _by_http(target, payload, timeout_s)
-    except (OSError, OutputError) as e:
+        return _by_http(read_address(target), payload, timeout_s)
+    except (OSError, HTTPException, ValueError, InputError, OutputError) as e:
         return Delivery(False, False, str(e) or type(e).__name__)
 
 
@@ -111,11 +132,21 @@ def _by_mllp(target: str, control: str, payload: str, timeout_s: float) -> Deliv
     return Delivery(False, not answer.passing, reason)
 
 
+class _StayHere(urllib.request.HTTPRedirectHandler):
+    """Follows no redirection: a POST would become a GET, and take a password along."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
 def _by_http(target: str, payload: str, timeout_s: float) -> Delivery:
     headers = {"Content-Type": "application/fhir+json", "Accept": "application/json"}
-    request = urllib.request.Request(target, payload.encode(), headers)
+    login, url = split_login(target)
+    if login is not None:
+        headers["Authorization"] = login.answer(["Basic"], url) or ""
+    request = urllib.request.Request(url, payload.encode(), headers)
     try:
-        with urllib.request.urlopen(request, timeout=timeout_s):
+        with urllib.request.build_opener(_StayHere).open(request, timeout=timeout_s):
             return Delivery(True, True)
     except urllib.error.HTTPError as e:
         said = e.read(_LONGEST_ANSWER).decode(errors="replace")

@@ -9,10 +9,10 @@ from contextlib import suppress
 from email.message import Message
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from threading import Event
-from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
+from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from edgecell.edge.sources.base import STALL_S, now_s
-from edgecell.edge.sources.secrets import Login
+from edgecell.edge.sources.secrets import Login, split_login
 from edgecell.errors import SourceError
 
 _READ = 1 << 16
@@ -179,7 +179,7 @@ def open_stream(
     Raises:
         SourceError: nobody answers, or with something else.
     """
-    login, url = _split_login(url)
+    login, url = split_login(url)
     origin = _origin(url)
     authorization: str | None = None
     try:
@@ -192,7 +192,7 @@ def open_stream(
             moved = response.headers.get("Location")
             if response.status in _MOVED and moved:
                 authorization = None
-                url = _split_login(urljoin(url, moved))[1]
+                url = split_login(urljoin(url, moved))[1]
                 continue
             wanted = response.headers.get_all("WWW-Authenticate") or []
             if response.status == 401 and login and _origin(url) == origin:
@@ -263,12 +263,3 @@ def _target(url: str) -> str:
 def _origin(url: str) -> tuple[str, str | None, int | None]:
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port
-
-
-def _split_login(url: str) -> tuple[Login | None, str]:
-    """User and password of a URL, and the URL without them."""
-    parts = urlsplit(url)
-    plain = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-    if parts.username is None:
-        return None, plain
-    return Login(unquote(parts.username), unquote(parts.password or "")), plain

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from edgecell.errors import InputError
 from edgecell.files import printable
@@ -243,6 +244,19 @@ class Login:
         bare = [f"algorithm={algorithm}"] if "algorithm" in fields else []
         bare += ["qop=auth", "nc=00000001"] if "qop" in fields else []
         return f"Digest {', '.join(quoted + bare)}"
+
+
+def split_login(url: str) -> tuple[Login | None, str]:
+    """User and password of a URL, and the URL without them.
+
+    Raises:
+        ValueError: it is no URL.
+    """
+    parts = urlsplit(url)
+    plain = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    if parts.username is None:
+        return None, plain
+    return Login(unquote(parts.username), unquote(parts.password or "")), plain
 
 
 def _quoted(text: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
+from edgecell.edge.sources.secrets import public_address
 from edgecell.edge.stage.base import LimitReachedError, Position, StageError
 from edgecell.errors import InputError
 
@@ -55,7 +56,8 @@ class OpenFlexure:
             port = 0
         if parts.scheme != SCHEME or not parts.hostname or not port:
             raise InputError(
-                f"'{address}' is not a stage; give {SCHEME}://HOST or {SCHEME}://HOST:PORT"
+                f"'{public_address(address)}' is not a stage; give {SCHEME}://HOST or "
+                f"{SCHEME}://HOST:PORT"
             )
         self._root = f"http://{parts.hostname}:{port}/"
         self._sleep = sleep

@@ -2,6 +2,7 @@
 
 import socketserver
 import threading
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -84,14 +85,22 @@ def listener(habit: Habit = "accept") -> Iterator[Listener]:
 
 
 @contextmanager
-def fhir_server(status: int) -> Iterator[tuple[str, list[bytes]]]:
-    """Answers each POST with a status; yields its address and the bodies it got."""
+def fhir_server(
+    status: int, password: str | None = None
+) -> Iterator[tuple[str, list[bytes]]]:
+    """Answers each POST with a status; yields its address and the bodies it got.
+
+    Without the ``password`` of the user 'lab', if there is one, it answers 401.
+    """
+    wanted = f"Basic {b64encode(f'lab:{password}'.encode()).decode()}"
     bodies: list[bytes] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
-            self.send_response(status)
+            known = password is None or self.headers["Authorization"] == wanted
+            self.send_response(status if known else 401)
+            self.send_header("Location", "http://127.0.0.1:9/elsewhere")
             self.end_headers()
             self.wfile.write(b'{"resourceType": "OperationOutcome"}')
 

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from edgecell.edge.outbox.delivery import Delivery, check_target, deliver
+from edgecell.edge.outbox.delivery import (
+    Delivery,
+    check_target,
+    deliver,
+    fhir_target,
+)
 from edgecell.edge.outbox.outbox import Outbox, open_outbox
 from edgecell.edge.record.store import Store
 from edgecell.errors import InputError
@@ -115,12 +120,49 @@ def test_a_folder_gets_one_whole_file(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "state"), [(200, "delivered"), (422, "rejected"), (503, "waiting")]
+    ("status", "state"),
+    [(200, "delivered"), (302, "rejected"), (422, "rejected"), (503, "waiting")],
 )
 def test_a_fhir_server(folder: Path, status: int, state: str) -> None:
     with fhir_server(status) as (address, bodies):
         assert outcome(folder, address)[0] == state
     assert b'"transaction"' in bodies[0]
+
+
+def test_a_servers_password_is_in_a_file_and_not_in_the_session(
+    folder: Path, tmp_path: Path
+) -> None:
+    secret = tmp_path / "fhir"
+    with fhir_server(200, "pass word") as (address, _):
+        assert deliver(address, "c", "{}", 5.0) == Delivery(
+            False, False, '401 Unauthorized {"resourceType": "OperationOutcome"}'
+        )
+        with_login = address.replace("//", "//lab:pass%20word@")
+        with pytest.raises(InputError, match="--fhir @FILE"):
+            outcome(folder, with_login)
+        secret.write_text(with_login)
+        secret.chmod(0o600)
+        assert outcome(folder, fhir_target(f"@{secret}"))[0] == "delivered"
+    kept = b"".join(path.read_bytes() for path in folder.iterdir())
+    assert b"fhir" in kept
+    assert b"pass%20word" not in kept
+    secret.write_text("tcp://127.0.0.1")
+    with pytest.raises(InputError, match="is not a receiver"):
+        check_target(f"@{secret}")
+
+
+@pytest.mark.parametrize(
+    "target", ["http://user:pw@", "https://h:x/fhir", f"http://{'a' * 70}.x/", "@/none"]
+)
+def test_an_address_that_is_none_is_a_failed_attempt(target: str) -> None:
+    assert not deliver(target, "c", "payload", 1.0).delivered
+
+
+def test_no_path_of_a_session_leads_out_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "drop").mkdir()
+    done = deliver(f"hl7-dir:{tmp_path / 'drop'}", "../out", "payload", 1.0)
+    assert (done.delivered, done.final) == (False, True)
+    assert not (tmp_path / "out.hl7").exists()
 
 
 @pytest.mark.parametrize(
