@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from edgecell.signals import on_stop
 if TYPE_CHECKING:
     from edgecell.edge.count.differential import Differential
     from edgecell.edge.count.sequential import Goal
+    from edgecell.edge.loop.config import LoopConfig
     from edgecell.edge.loop.run import Run, SessionResult
     from edgecell.edge.sources.base import Skipped
 
@@ -168,6 +170,40 @@ def _size(_: click.Context, __: click.Parameter, text: str | None) -> int | None
     return None if text is None else parse_size(text)
 
 
+def config_of(source: str, parameters: Mapping[str, Any]) -> "LoopConfig":
+    """The loop's settings, as the command line gives them.
+
+    Args:
+        source: the frames' address.
+        parameters: of `command`.
+
+    Raises:
+        InputError: a setting is out of range, or two don't go together.
+    """
+    from edgecell.edge.loop.config import LoopConfig
+
+    renamed = {"keep_bytes": "keep", "explain": "which", "explain_by": "methods"}
+    names = {f.name: renamed.get(f.name, f.name) for f in fields(LoopConfig)}
+    names.pop("source")
+    return LoopConfig(source, **{name: parameters[names[name]] for name in names})
+
+
+def serving_of(parameters: Mapping[str, Any]) -> Serving | None:
+    """How the page is served, as the command line gives it; None for no page.
+
+    Args:
+        parameters: of `command`, in whose context this is called.
+
+    Raises:
+        click.UsageError: an option of the page, but no page.
+    """
+    names = [field.name for field in fields(Serving)]
+    if not parameters["page"]:
+        refuse(names, "goes with --page")
+        return None
+    return Serving(**{name: parameters[name] for name in names})
+
+
 @click.command("run", short_help="Find, classify and count cells in frames.")
 @click.argument("source")
 @loop_options
@@ -243,26 +279,10 @@ def _size(_: click.Context, __: click.Parameter, text: str | None) -> int | None
 @json_option
 def command(
     source: str,
-    model: str,
-    scope: Path | None,
-    out: Path | None,
-    keep: int | None,
-    target: int | None,
-    until: tuple[str, ...],
-    watch: bool,
-    red_cell_px: float | None,
-    threads: int | None,
-    max_frames: int | None,
-    maps: bool,
-    video: Path | None,
-    which: str,
-    methods: tuple[str, ...],
-    health_file: Path | None,
     mqtt: str | None,
     metrics: Path | None,
-    page: bool,
     json_file: str | None,
-    **serving: Any,
+    **parameters: Any,
 ) -> None:
     """Find, classify and count the white cells and platelets in SOURCE, each once.
 
@@ -285,33 +305,13 @@ def command(
         Screen,
         draws_over_itself,
     )
-    from edgecell.edge.loop.config import LoopConfig
     from edgecell.edge.loop.metrics import MetricsFile
     from edgecell.edge.loop.mqtt import MqttObserver, parse_broker
     from edgecell.edge.loop.run import Observer, open_run
     from edgecell.edge.sources.secrets import read_address
 
-    source = read_address(source)
-    config = LoopConfig(
-        source=source,
-        model=model,
-        scope=scope,
-        out=out,
-        watch=watch,
-        red_cell_px=red_cell_px,
-        threads=threads,
-        max_frames=max_frames,
-        target=target,
-        until=until,
-        keep_bytes=keep,
-        maps=maps,
-        video=video,
-        explain=which,
-        explain_by=methods,
-        health_file=health_file,
-    )
-    if not page:
-        refuse(serving, "goes with --page")
+    config = config_of(read_address(source), parameters)
+    serving = serving_of(parameters)
     quiet = json_file == "-"
     if json_file and not quiet:
         check_writable(Path(json_file))
@@ -327,7 +327,7 @@ def command(
     with on_stop(run.stop), ProgressBar(run) as bar, ExitStack() as stack:
         if broker is not None:
             watching.append(stack.enter_context(MqttObserver(broker)))
-        if page:
-            watching.append(stack.enter_context(beside(run, Serving(**serving))))
+        if serving is not None:
+            watching.append(stack.enter_context(beside(run, serving)))
         sessions = run.go([*watching, bar])
     report_sessions(run, sessions, bar.rows, not in_terminal, json_file)

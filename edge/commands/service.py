@@ -58,7 +58,7 @@ StateDirectoryMode=0755
 RuntimeDirectory=edgecell
 RuntimeDirectoryMode=0755
 ProtectSystem=strict
-ProtectHome=read-only
+{writable}ProtectHome=read-only
 PrivateTmp=yes
 NoNewPrivileges=yes
 CapabilityBoundingSet=
@@ -137,7 +137,7 @@ def memory_mb(megapixels: float) -> int:
 
 
 def unit_text(
-    source: str, options: Sequence[str], python: str
+    source: str, options: Sequence[str], python: str, folders: Sequence[str] = ()
 ) -> tuple[str, dict[str, str]]:
     """The systemd unit that runs a source and starts it again.
 
@@ -145,6 +145,7 @@ def unit_text(
         source: the source's address.
         options: further arguments of `edgecell run`.
         python: path of the interpreter that edgecell is installed for.
+        folders: those that it writes files into, beside its own.
 
     Returns:
         The unit, and by the names of files below /etc/edgecell the addresses that
@@ -172,6 +173,9 @@ def unit_text(
         unit=UNIT,
         command=" ".join((*words, "--health", "%t/edgecell/health.json")),
         credential="".join(texts),
+        writable="".join(
+            f"ReadWritePaths={quoted(folder, expands=False)}\n" for folder in folders
+        ),
         research_use=RESEARCH_USE,
         megapixels=_MEGAPIXELS,
         memory=memory_mb(_MEGAPIXELS),
@@ -238,10 +242,10 @@ def print_command(source: str, run_options: tuple[str, ...], into: Path | None) 
     from edgecell.edge.sources.secrets import read_address
 
     source = _whole(read_address(source))
-    _check_options(source, run_options)
+    folders = _check_options(source, run_options)
     with suppress(SourceError):  # a camera may be away, or another machine's
         open_source(source, "--watch" in run_options)
-    unit, secrets = unit_text(source, run_options, sys.executable)
+    unit, secrets = unit_text(source, run_options, sys.executable, folders)
     rule = rule_text(source)
     _say_what_is_left_to_do(secrets)
     if into is None:
@@ -257,21 +261,32 @@ def print_command(source: str, run_options: tuple[str, ...], into: Path | None) 
     )
 
 
-def _check_options(source: str, options: Sequence[str]) -> None:
+_READ = ("model", "scope", "certificate", "key")
+_WRITTEN = ("metrics", "json_file", "accounts_file")
+"""Parameters of `edgecell run` that name files."""
+
+
+def _check_options(source: str, options: Sequence[str]) -> list[str]:
     """Finds out now what systemd would only say in its journal.
+
+    Returns:
+        Folders of files that the options have written.
 
     Raises:
         InputError: an option has no place in a unit.
-        click.UsageError: `edgecell run` doesn't know it.
+        click.UsageError: `edgecell run` doesn't know it, or would refuse it.
     """
-    from edgecell.edge.commands import run as run_command
-
     if any(not c.isprintable() for text in (source, *options) for c in text):
         raise InputError(
             "a unit holds no control character and nothing that is not UTF-8; "
             "in an address write it as %XX"
         )
-    parameters = run_command.command.make_context("run", ["0", *options]).params
+    from edgecell.edge.commands import run
+    from edgecell.edge.loop.mqtt import parse_broker
+    from edgecell.edge.sources.secrets import read_address
+
+    context = run.command.make_context("run", ["0", *options])
+    parameters = context.params
     ours = {"--out": "out", "--video": "video", "--health": "health_file"}
     for option, name in ours.items():
         if parameters[name] is not None:
@@ -280,11 +295,21 @@ def _check_options(source: str, options: Sequence[str]) -> None:
                 "each session gets its own folder in /var/lib/edgecell/edgecell-out, "
                 "and health is in /run/edgecell/health.json"
             )
-    for file in (parameters["model"], parameters["scope"]):
-        if file not in (None, BUNDLED) and not Path(file).is_absolute():
+    files = (*_READ, *_WRITTEN)
+    for file in (parameters[name] for name in files if parameters[name] is not None):
+        if str(file) not in (BUNDLED, "-") and not Path(file).is_absolute():
             raise InputError(
                 f"the unit runs in a folder of its own; give the whole path of {file}"
             )
+    run.config_of(source, parameters)
+    if parameters["mqtt"]:
+        parse_broker(read_address(parameters["mqtt"]))
+    with context:
+        serving = run.serving_of(parameters)
+    if serving is not None:
+        serving.check()
+    written = (parameters[name] for name in _WRITTEN)
+    return sorted({str(Path(f).parent) for f in written if f not in (None, "-")})
 
 
 def _say_what_is_left_to_do(secrets: Iterable[str]) -> None:

@@ -1,4 +1,5 @@
 import configparser
+import json
 import os
 import re
 import shlex
@@ -332,7 +333,38 @@ def test_the_unit_has_room_for_large_frames(
 
 
 def test_the_units_limits_follow_from_what_was_measured(tmp_path: Path) -> None:
+    measured = json.loads((ROOT / "benchmarks/results/memory.json").read_text())["rows"]
+    assert {row["source"] for row in measured} == {"stills", "stream"}
+    assert max(row["width"] * row["height"] for row in measured) > 24e6
+    for row in measured:
+        assert row["peak_mb"] < memory_mb(row["width"] * row["height"] / 1e6)
     service("0", "--into", tmp_path)
     unit = unit_of(tmp_path)["Service"]
     high, most = (int(unit[name].rstrip("M")) for name in ("MemoryHigh", "MemoryMax"))
     assert memory_mb(24) == high < most
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--metrics", "x.prom"], "whole path of x.prom"),
+        (["--page", "--accounts", "people"], "whole path of people"),
+        (["--certificate", "/c.crt", "--key", "/c.key"], "goes with --page"),
+        (["--page", "--host", "0.0.0.0"], "--certificate"),
+        (["--until", "rubbish"], "is no goal"),
+        (["--mqtt", "rubbish"], "a broker's address is"),
+    ],
+)
+def test_what_run_would_refuse_is_refused_before_a_unit_is_written(
+    options: list[str], said: str
+) -> None:
+    done = service("0", *options)
+    assert said in done.output
+    assert "[Unit]" not in done.output
+
+
+def test_a_unit_may_write_where_its_options_say(tmp_path: Path) -> None:
+    folder = tmp_path / "50 % $x"
+    service("0", "--metrics", str(folder / "x.prom"), "--into", tmp_path)
+    lines = (tmp_path / "edgecell.service").read_text().splitlines()
+    assert f'ReadWritePaths="{tmp_path}/50 %% $x"' in lines
