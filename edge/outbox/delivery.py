@@ -72,8 +72,8 @@ def check_target(target: str) -> str:
     if kind in ("http", "https") and parts.hostname:
         return "fhir"
     raise InputError(
-        f"'{public_address(target)}' is not a receiver; give tcp://HOST:PORT for HL7, or "
-        "the http(s) address of a FHIR server"
+        f"'{public_address(target)}' is not a receiver; give tcp://HOST:PORT for HL7, "
+        "or the http(s) address of a FHIR server"
     )
 
 
