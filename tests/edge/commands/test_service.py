@@ -351,7 +351,7 @@ def test_the_units_limits_follow_from_what_was_measured(tmp_path: Path) -> None:
         (["--page", "--accounts", "people"], "whole path of people"),
         (["--certificate", "/c.crt", "--key", "/c.key"], "goes with --page"),
         (["--page", "--host", "0.0.0.0"], "--certificate"),
-        (["--until", "rubbish"], "is no goal"),
+        (["--until", "rubbish"], "is not a goal"),
         (["--mqtt", "rubbish"], "a broker's address is"),
     ],
 )
