@@ -6,7 +6,7 @@ a few features. numpy and OpenCV alone.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -105,13 +105,32 @@ def locate(
     diameter = red_cell_px or red_cell_diameter(frame)
     if diameter is None:
         return []
+    return in_tiles(frame, diameter, _in_tile)
+
+
+def in_tiles(
+    frame: NDArray[np.uint8],
+    diameter: float,
+    look: Callable[[NDArray[np.uint8], float, Box], list[Detection]],
+) -> list[Detection]:
+    """Looks at a frame tile by tile, and names each cell once.
+
+    Args:
+        frame: uint8 BGR (H, W, 3).
+        diameter: of its red cells, pixels.
+        look: finds the cells of a part, (h, w, 3), in pixels of the frame, given
+            ``diameter`` and where in the frame the part lies.
+
+    Returns:
+        Detections by descending score.
+    """
     found: list[Detection] = []
     for tile in tiles(frame.shape, _TILE * diameter, _TILE_MARGIN * diameter):
         part = frame[tile.whole.y0 : tile.whole.y1, tile.whole.x0 : tile.whole.x1]
         others = tuple(found)
         found += [
             detection
-            for detection in _in_tile(part, diameter, tile.whole)
+            for detection in look(part, diameter, tile.whole)
             if tile.owns(detection.box.centre, _SEAM * diameter)
             and not any(_is_same(detection, other) for other in others)
         ]

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgecell import __version__
 from edgecell.archive import open_archive, read_member
@@ -32,6 +32,12 @@ from edgecell.model import BUNDLED
 from edgecell.model.microscope import Microscope
 from edgecell.morphology.heads import AttributeHeads
 from edgecell.typed import build, loads
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+R = TypeVar("R", bound="DataclassInstance")
+"""A record: it has the fields ``model_sha256``, ``record_sha256`` and ``format``."""
 
 METADATA = "metadata.json"
 METADATA_KERAS = "edgecell.json"  # Keras keeps a metadata.json of its own
@@ -158,7 +164,7 @@ class ModelRecord:
 
     def to_json(self) -> str:
         """The record as JSON text."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True)
+        return record_text(self)
 
     @classmethod
     def from_json(cls, text: str | bytes, name: str) -> "ModelRecord":
@@ -172,7 +178,7 @@ class ModelRecord:
             ModelError: the record is of a later version, incomplete, or has a value
                 that is out of range.
         """
-        return _parse(text, name)[0]
+        return _parse(cls, text, name)[0]
 
     @property
     def sealed(self) -> bool:
@@ -180,7 +186,12 @@ class ModelRecord:
         return self.format != UNSEALED
 
 
-def _parse(text: str | bytes, name: str) -> tuple[ModelRecord, dict[str, Any]]:
+def record_text(record: "DataclassInstance") -> str:
+    """A record as JSON text."""
+    return json.dumps(asdict(record), indent=1, sort_keys=True)
+
+
+def _parse(kind: type[R], text: str | bytes, name: str) -> tuple[R, dict[str, Any]]:
     """The record, and the JSON object that it was made from."""
     try:
         data = loads(text)
@@ -191,7 +202,7 @@ def _parse(text: str | bytes, name: str) -> tuple[ModelRecord, dict[str, Any]]:
                 f"{name} has a record of version {data['format']}, this edgecell "
                 f"reads versions up to {FORMAT}; update edgecell"
             )
-        return build(ModelRecord, data), data
+        return build(kind, data), data
     except ValueError as e:
         raise ModelError(
             f"{name} has a damaged edgecell record, or one of a later edgecell ({e}); "
@@ -206,15 +217,17 @@ def _record_hash(data: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def sealed_record(record: ModelRecord, model_sha256: str) -> ModelRecord:
+def sealed_record(record: R, model_sha256: str) -> R:
     """The record of a network with this hash, itself under a hash.
 
     Args:
         record: the record; its hashes and version are set here.
         model_sha256: hash of the network.
     """
-    record = replace(record, model_sha256=model_sha256, format=FORMAT)
-    return replace(record, record_sha256=_record_hash(json.loads(record.to_json())))
+    hashes: dict[str, Any] = {"model_sha256": model_sha256, "format": FORMAT}
+    record = replace(record, **hashes)
+    hashes = {"record_sha256": _record_hash(json.loads(record_text(record)))}
+    return replace(record, **hashes)
 
 
 def checked_record(text: bytes, model_sha256: str, name: str) -> ModelRecord:
@@ -229,11 +242,17 @@ def checked_record(text: bytes, model_sha256: str, name: str) -> ModelRecord:
         ModelError: the network or the record was changed or damaged; or see
             `ModelRecord.from_json`.
     """
-    record, data = _parse(text, name)
-    if record.sealed and record.record_sha256 != _record_hash(data):
+    return checked(ModelRecord, text, model_sha256, name)
+
+
+def checked(kind: type[R], text: bytes, model_sha256: str, name: str) -> R:
+    """As `checked_record`, for a record of any kind."""
+    record, data = _parse(kind, text, name)
+    sealed = data["format"] != UNSEALED
+    if sealed and data.get("record_sha256") != _record_hash(data):
         changed = "its record, with classes and thresholds,"
-    elif (record.sealed or record.model_sha256) and (
-        record.model_sha256 != model_sha256
+    elif (sealed or data.get("model_sha256")) and (
+        data.get("model_sha256") != model_sha256
     ):
         changed = "its network"
     else:
@@ -273,12 +292,18 @@ def write_tflite(path: Path, flatbuffer: bytes, record: ModelRecord) -> None:
         OutputError: the file can't be written.
     """
     record = sealed_record(record, hashlib.sha256(flatbuffer).hexdigest())
+    write_members(path, flatbuffer, {METADATA: record.to_json(), LABELS: _labels(record)})
+
+
+def write_members(path: Path, flatbuffer: bytes, members: Mapping[str, str]) -> None:
+    """Writes a TFLite model with texts appended, atomically.
+
+    Raises:
+        OutputError: the file can't be written.
+    """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, text in (
-            (METADATA, record.to_json()),
-            (LABELS, _labels(record)),
-        ):
+        for name, text in members.items():
             # A fixed date, so that equal models are equal files.
             archive.writestr(zipfile.ZipInfo(name), text, zipfile.ZIP_DEFLATED)
     write_atomically(path, flatbuffer + buffer.getvalue())
@@ -297,6 +322,26 @@ def read_tflite(path: Path) -> tuple[bytes, ModelRecord]:
     Raises:
         ModelError: no model, no record of ours, or bytes that were changed.
     """
+    flatbuffer, (text, names) = read_members(path, METADATA, LABELS)
+    record = checked_record(text, hashlib.sha256(flatbuffer).hexdigest(), str(path))
+    if record.sealed and names != _labels(record).encode():
+        raise ModelError(f"{LABELS} in {path} was changed; convert the model again")
+    return flatbuffer, record
+
+
+def read_members(path: Path, *names: str) -> tuple[bytes, list[bytes]]:
+    """Inverse of `write_members`.
+
+    Args:
+        path: the file.
+        names: of the texts to read.
+
+    Returns:
+        The flatbuffer and the texts.
+
+    Raises:
+        ModelError: no TFLite model, or a text is missing or damaged.
+    """
     try:
         if path.stat().st_size > _LARGEST_NETWORK:
             raise ModelError(f"{path} is too large for a TFLite model")
@@ -308,19 +353,16 @@ def read_tflite(path: Path) -> tuple[bytes, ModelRecord]:
     try:
         with open_archive(content, str(path)) as archive:
             flatbuffer = content[: min(i.header_offset for i in archive.infolist())]
-            text, names = (
+            texts = [
                 read_member(archive, archive.getinfo(n), str(path), _LARGEST_RECORD)
-                for n in (METADATA, LABELS)
-            )
+                for n in names
+            ]
     except (InputError, KeyError, ValueError) as e:
         raise ModelError(
             f"{path} has no readable edgecell record; make it with 'edgecell convert', "
             "or copy it again"
         ) from e
-    record = checked_record(text, hashlib.sha256(flatbuffer).hexdigest(), str(path))
-    if record.sealed and names != _labels(record).encode():
-        raise ModelError(f"{LABELS} in {path} was changed; convert the model again")
-    return flatbuffer, record
+    return flatbuffer, texts
 
 
 def read_keras_parts(path: Path) -> tuple[bytes | None, str]:
