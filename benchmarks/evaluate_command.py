@@ -172,6 +172,12 @@ def frames_table(report: "FrameReport") -> str:
     help="Measure instead how well cells are found in frames: a folder or zip file "
     "with YOLO labels (0 white cell, 1 red cell, 2 platelet).",
 )
+@click.option(
+    "--finder",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="With --frames: file of a network to find the cells with, in place of the "
+    "rules.",
+)
 @manifest_option
 @click.option(
     "--attributes",
@@ -199,6 +205,7 @@ def command(
     data: tuple[Path, ...],
     split: str,
     frames: Path | None,
+    finder: Path | None,
     manifest: Path | None,
     attributes: Path | None,
     robustness: bool,
@@ -218,9 +225,11 @@ def command(
         from edgecell.benchmarks.frame_evaluation import evaluate_frames
 
         part = None if split in ("unseen", "all") else split
-        of_frames = evaluate_frames(frames, part)
+        of_frames = evaluate_frames(frames, part, finder)
         report(frames_table(of_frames), of_frames.to_dict(), json_file)
         return
+    if finder:
+        raise click.UsageError("--finder is for --frames")
     if not model or not data:
         raise click.UsageError("give a MODEL and DATA to measure it on, or --frames")
     from edgecell.benchmarks.evaluation import draw, evaluate

@@ -15,7 +15,8 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecell.benchmarks.labelled_frames import (
+from edgecell.cli import PoliteCommand
+from edgecell.data.frames import (
     PLATELET,
     RED,
     WHITE,
@@ -23,7 +24,6 @@ from edgecell.benchmarks.labelled_frames import (
     LabelledFrame,
     read_frames,
 )
-from edgecell.cli import PoliteCommand
 from edgecell.edge.find.candidates import (
     FEATURES,
     Candidate,

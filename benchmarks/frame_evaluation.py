@@ -3,7 +3,7 @@
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,19 +11,20 @@ import click
 import cv2
 import numpy as np
 
-from edgecell.benchmarks.labelled_frames import (
+from edgecell.benchmarks.labelled_frames import mosaic, zoomed
+from edgecell.cli import PoliteCommand
+from edgecell.data.frames import (
     PLATELET,
     RED,
     WHITE,
     LabelBox,
     LabelledFrame,
-    mosaic,
+    claim,
     read_frames,
-    zoomed,
 )
-from edgecell.cli import PoliteCommand
 from edgecell.edge.find.field import field_of
 from edgecell.edge.find.localise import Detection, locate, red_cell_diameter
+from edgecell.edge.find.network import NetworkLocaliser, Seen
 from edgecell.files import write_atomically
 from edgecell.image.preprocess import Bgr
 
@@ -100,8 +101,19 @@ class _FrameResult:
     ms: float
 
 
-def evaluate_frames(data: Path, part: str | None = None) -> FrameReport:
-    """Runs the localiser over labelled frames and counts.
+Look = Callable[[Bgr], Seen]
+"""Finds what is in a picture without surround and bands."""
+
+
+def by_rules(frame: Bgr) -> Seen:
+    """What the rules find."""
+    return Seen(locate(frame), red_cell_diameter(frame))
+
+
+def evaluate_frames(
+    data: Path, part: str | None = None, finder: Path | None = None
+) -> FrameReport:
+    """Looks for cells in labelled frames and counts.
 
     OpenCV is held to one thread meanwhile.
 
@@ -110,19 +122,22 @@ def evaluate_frames(data: Path, part: str | None = None) -> FrameReport:
             .../labels/.../*.txt.
         part: name of a folder (such as "val") that the frames must lie in; all
             frames if None.
+        finder: file of a network to look with; None for the rules.
 
     Raises:
         InputError: if there are no frames, or one cannot be read.
+        ModelError: the finder's file is none.
     """
-    return report_on(read_frames(data, part))
+    look = NetworkLocaliser(finder).look if finder else by_rules
+    return report_on(read_frames(data, part), look)
 
 
-def report_on(frames: Iterable[LabelledFrame]) -> FrameReport:
+def report_on(frames: Iterable[LabelledFrame], look: Look = by_rules) -> FrameReport:
     """As `evaluate_frames`, of frames that are there already."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        results = [_measure(frame) for frame in frames]
+        results = [_measure(frame, look) for frame in frames]
     finally:
         cv2.setNumThreads(threads)
     by_size: dict[str, list[_FrameResult]] = defaultdict(list)
@@ -135,27 +150,16 @@ def report_on(frames: Iterable[LabelledFrame]) -> FrameReport:
 def match(
     detections: Sequence[Detection], boxes: Sequence[LabelBox]
 ) -> list[tuple[Detection, LabelBox]]:
-    """Pairs detections with labels, best score first.
-
-    A detection claims the box that its centre lies in; of several the one whose
-    centre is nearest. A box is claimed once.
-    """
-    free = list(boxes)
-    pairs = []
-    for detection in sorted(detections, key=lambda one: one.score, reverse=True):
-        x, y = detection.box.centre
-        holding = [box for box in free if box.contains(x, y)]
-        if holding:
-            nearest = min(holding, key=lambda box: box.distance(x, y))
-            free.remove(nearest)
-            pairs.append((detection, nearest))
-    return pairs
+    """Pairs detections with labels, best score first; see `claim`."""
+    best = sorted(detections, key=lambda one: one.score, reverse=True)
+    return [(best[i], box) for i, box in claim([d.box.centre for d in best], boxes)]
 
 
-def _measure(frame: LabelledFrame) -> _FrameResult:
+def _measure(frame: LabelledFrame, look: Look) -> _FrameResult:
     start = time.perf_counter()
-    detections = locate(field_of(Bgr(frame.image)).image)
+    seen = look(field_of(Bgr(frame.image)).image)
     ms = (time.perf_counter() - start) * 1e3
+    detections = seen.detections
     labelled, detected, found = {}, {}, {}
     errors: tuple[float, ...] = ()
     for kind, label in _KINDS.items():
@@ -175,19 +179,18 @@ def _measure(frame: LabelledFrame) -> _FrameResult:
         detected,
         found,
         errors,
-        _red_cell_error(frame),
+        _red_cell_error(frame, seen.red_cell_px),
         ms,
     )
 
 
-def _red_cell_error(frame: LabelledFrame) -> float | None:
+def _red_cell_error(frame: LabelledFrame, diameter: float | None) -> float | None:
     """|estimate / labels - 1|; infinite without an estimate, None without labels."""
     sizes = [
         box.size for box in frame.boxes if box.label == RED and frame.shows_whole(box)
     ]
     if not sizes:
         return None
-    diameter = red_cell_diameter(field_of(Bgr(frame.image)).image)
     if diameter is None:
         return float("inf")
     return abs(diameter / float(np.median(sizes)) - 1.0)

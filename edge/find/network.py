@@ -110,7 +110,9 @@ def _red_cell_px(points: Points, width: float, height: float) -> float | None:
     """Median diameter of the red cells that the image's edge does not cut."""
     red = points.boxes[points.kinds == _RED]
     low, high = red[:, :2] - red[:, 2:] / 2, red[:, :2] + red[:, 2:] / 2
-    whole = (low > _BORDER_PX).all(1) & (high < np.array([width, height]) - _BORDER_PX).all(1)
+    whole = (low > _BORDER_PX).all(1) & (
+        high < np.array([width, height]) - _BORDER_PX
+    ).all(1)
     if whole.sum() < _LEAST_REDS:
         return None
     return float(np.median(np.sqrt(red[whole, 2] * red[whole, 3])))

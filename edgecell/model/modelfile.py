@@ -292,7 +292,9 @@ def write_tflite(path: Path, flatbuffer: bytes, record: ModelRecord) -> None:
         OutputError: the file can't be written.
     """
     record = sealed_record(record, hashlib.sha256(flatbuffer).hexdigest())
-    write_members(path, flatbuffer, {METADATA: record.to_json(), LABELS: _labels(record)})
+    write_members(
+        path, flatbuffer, {METADATA: record.to_json(), LABELS: _labels(record)}
+    )
 
 
 def write_members(path: Path, flatbuffer: bytes, members: Mapping[str, str]) -> None:

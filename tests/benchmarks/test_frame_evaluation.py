@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edgecell.benchmarks import frame_evaluation
 from edgecell.benchmarks.frame_evaluation import evaluate_frames, match
-from edgecell.benchmarks.labelled_frames import (
+from edgecell.data.frames import (
     LabelBox,
     label_path,
     parse_labels,

@@ -1,12 +1,7 @@
 import numpy as np
 
-from edgecell.benchmarks.labelled_frames import (
-    WHITE,
-    LabelBox,
-    LabelledFrame,
-    mosaic,
-    zoomed,
-)
+from edgecell.benchmarks.labelled_frames import mosaic, zoomed
+from edgecell.data.frames import WHITE, LabelBox, LabelledFrame
 
 
 def frame(level: int) -> LabelledFrame:
