@@ -128,7 +128,7 @@ def evaluate_frames(
         InputError: if there are no frames, or one cannot be read.
         ModelError: the finder's file is none.
     """
-    look = NetworkLocaliser(finder).look if finder else by_rules
+    look = NetworkLocaliser.open(finder).look if finder else by_rules
     return report_on(read_frames(data, part), look)
 
 

@@ -245,7 +245,8 @@ def command(
     """Convert MODEL, which 'edgecell train' wrote, to one TFLite file.
 
     MODEL is a run's folder or its .keras file. The run kept the images that conversion
-    needs; --calibration uses all of the data instead.
+    needs; --calibration uses all of the data instead. The folder of a finder's job
+    needs --calibration with the packed files that it was trained on, and becomes int8.
 
     The file holds the network with its outputs (logits, class activation maps, feature
     map) and everything that a device needs: classes, preprocessing, confidence. Before
@@ -272,6 +273,7 @@ def command(
     require("tensorflow", "train")
     from edgecell.convert.convert import Request, convert
     from edgecell.convert.export import QuantScheme
+    from edgecell.convert.finder import is_finder
     from edgecell.convert.finetune import FineTuning
     from edgecell.convert.layers import write_reports
     from edgecell.data.manifest import check_split, scan_split
@@ -280,6 +282,9 @@ def command(
     from edgecell.morphology.table import read_attributes
     from edgecell.train.kept import kept_for_conversion
 
+    if is_finder(model):
+        _finder(model, calibration, out, json_file)
+        return
     path = model / "model.keras" if model.is_dir() else model
     out = out or path.with_name(f"{path.stem}-{scheme}.tflite")
     record = read_keras_record(path)
@@ -322,3 +327,23 @@ def command(
             f"{max_drop:g}; nothing was written. Try --qat, or more "
             "--calibration-size"
         )
+
+
+def _finder(
+    run: Path, packs: tuple[Path, ...], out: Path | None, json_file: str | None
+) -> None:
+    """Converts a finder."""
+    from edgecell.convert.finder import convert_finder
+    from edgecell.files import check_writable
+
+    if not packs:
+        raise click.UsageError(
+            f"{run} holds a finder; give the packed files that it was trained on: "
+            "--calibration PACK.npz"
+        )
+    out = out or run / "finder-int8.tflite"
+    check_writable(out)
+    record = convert_finder(run, packs, out)
+    data = {"path": str(out), "bytes": out.stat().st_size, **record.metrics}
+    text = f"{out}: {data['bytes'] / 1e6:.2f} MB\nnext: edgecell evaluate --frames "
+    report(f"{text}FRAMES --split val --finder {out}", data, json_file)

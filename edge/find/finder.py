@@ -1,9 +1,9 @@
 """The finder as a network: its model file, and what it sees in a working image.
 
-The file is a TFLite graph with an archive appended, as the classifier's, whose record is
-``finder.json``. The graph takes an image of any shape whose sides are multiples of
-`STRIDE` and puts out two maps of a quarter of its resolution: logits of the centres of
-white cells, red cells and platelets, and the cells' sizes.
+The file is a TFLite graph with an archive appended, as the classifier's; the record in
+it is ``finder.json``. The graph takes an image of any shape whose sides are multiples
+of `STRIDE` and puts out two maps of a quarter of its resolution: logits of the centres
+of white cells, red cells and platelets, and the cells' sizes.
 """
 
 import hashlib
@@ -182,8 +182,8 @@ class Finder:
     def _input_of(self, image: Bgr, rows: int, columns: int) -> npt.NDArray[np.int8]:
         """Levels relative to the glass, in the graph's own numbers; glass around."""
         record, glass = self.record, glass_colour(image)
-        levels = np.arange(256)[:, None] * (record.glass / glass)
-        standardised = (np.clip(levels, 0, 255) - record.middle) / record.spread
+        levels = levels_by_glass(glass, record.glass)
+        standardised = (levels - record.middle) / record.spread
         table = np.rint(standardised / self._scale + self._zero)
         table = np.clip(table, -128, 127).astype(np.int8)[None]
         height, width = image.shape[:2]
@@ -200,6 +200,21 @@ class Finder:
                 )
             )
         return np.ascontiguousarray(cv2.LUT(image, table)[None, ..., ::-1])
+
+
+def levels_by_glass(
+    glass: npt.NDArray[np.float32], level: float
+) -> npt.NDArray[np.float64]:
+    """What each level of each channel becomes when the glass is brought to one level.
+
+    Args:
+        glass: (3,), the colour of bare glass.
+        level: what it becomes.
+
+    Returns:
+        float64 (256, 3), 0..255.
+    """
+    return np.clip(np.arange(256)[:, None] * (level / glass), 0.0, 255.0)
 
 
 def decode(

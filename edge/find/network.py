@@ -1,6 +1,7 @@
 """Cells of a frame as a network sees them, in place of the rules of `localise`."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,9 @@ _SURE_PX = (24.0, 95.0)
 _BEST_PX = 48.0
 """Red cells that measure less or more in a working image are looked at again in one
 where they take `_BEST_PX`, as in the middle of what training saw."""
+
+_MIDDLE = 2
+"""What of a frame is looked at to measure its red cells, in working images' sides."""
 
 _MOST_ENLARGED = 2.0
 _LEAST_REDS = 2
@@ -42,16 +46,24 @@ class Seen:
 class NetworkLocaliser:
     """Finds cells and the scale of frames of any size."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, finder: Callable[[Bgr], Points], side: int) -> None:
         """
         Args:
-            path: a finder's file, see `edgecell.edge.find.finder`.
+            finder: sees cells in working images.
+            side: longest side of a working image, pixels.
+        """
+        self.finder, self.side = finder, side
+
+    @classmethod
+    def open(cls, path: Path) -> "NetworkLocaliser":
+        """A localiser with the finder of a file.
 
         Raises:
-            ModelError: it is none.
+            ModelError: it is none, see `edgecell.edge.find.finder`.
             MissingPackageError: no runtime takes it.
         """
-        self.finder = Finder(path)
+        finder = Finder(path)
+        return cls(finder, finder.record.side)
 
     def look(self, frame: Bgr) -> Seen:
         """Finds white cells, platelets and the red cells' size.
@@ -59,36 +71,36 @@ class NetworkLocaliser:
         Args:
             frame: uint8 BGR (H, W, 3).
         """
-        longest = max(frame.shape[:2])
         if min(frame.shape[:2]) < SMALLEST_FRAME_PX:
             return Seen([], None)
-        side = float(self.finder.record.side)
-        while True:
-            scale = min(_MOST_ENLARGED, side / longest)
-            # What a large frame shows at a fine scale, its middle shows, too.
-            part = _middle(frame, round(2 * self.finder.record.side / scale))
-            points = self.finder(_resized(part, scale))
-            found = _red_cell_px(points, *(scale * n for n in part.shape[1::-1]))
-            if found is not None or scale == _MOST_ENLARGED:
-                break
-            side *= 2
-        if found is None:
+        scale = min(_MOST_ENLARGED, self.side / max(frame.shape[:2]))
+        points, diameter = self._measured(frame, scale)
+        while diameter is None and scale < _MOST_ENLARGED:
+            scale = min(_MOST_ENLARGED, 2 * scale)
+            points, diameter = self._measured(frame, scale)
+        if diameter is None:
             return Seen([], None)
-        diameter = found / scale
-        if part is frame and (_SURE_PX[0] <= found <= _SURE_PX[1]):
+        sure = _SURE_PX[0] <= scale * diameter <= _SURE_PX[1]
+        if sure and scale * max(frame.shape[:2]) <= self.side:
             place = Box(0, 0, frame.shape[1], frame.shape[0])
             return Seen(_detections(points, scale, place), diameter)
-        scale = min(_MOST_ENLARGED, _BEST_PX / diameter)
-        part = _middle(frame, round(2 * self.finder.record.side / scale))
-        points = self.finder(_resized(part, scale))
-        again = _red_cell_px(points, *(scale * n for n in part.shape[1::-1]))
-        diameter = diameter if again is None else again / scale
+        if not sure:
+            again = self._measured(frame, min(_MOST_ENLARGED, _BEST_PX / diameter))[1]
+            diameter = again or diameter
 
         def in_part(part: Bgr, diameter: float, place: Box) -> list[Detection]:
             scale = min(_MOST_ENLARGED, _BEST_PX / diameter)
             return _detections(self.finder(_resized(part, scale)), scale, place)
 
         return Seen(in_tiles(frame, diameter, in_part), diameter)
+
+    def _measured(self, frame: Bgr, scale: float) -> tuple[Points, float | None]:
+        """What the middle of a frame shows at a scale, and its red cells' diameter."""
+        part = _middle(frame, round(_MIDDLE * self.side / scale))
+        points = self.finder(_resized(part, scale))
+        width, height = (scale * length for length in part.shape[1::-1])
+        found = red_cell_px(points, width, height)
+        return points, None if found is None else found / scale
 
 
 def _middle(frame: Bgr, side: int) -> Bgr:
@@ -106,7 +118,7 @@ def _resized(frame: Bgr, scale: float) -> Bgr:
     return Bgr(np.asarray(cv2.resize(frame, None, fx=scale, fy=scale), np.uint8))
 
 
-def _red_cell_px(points: Points, width: float, height: float) -> float | None:
+def red_cell_px(points: Points, width: float, height: float) -> float | None:
     """Median diameter of the red cells that the image's edge does not cut."""
     red = points.boxes[points.kinds == _RED]
     low, high = red[:, :2] - red[:, 2:] / 2, red[:, :2] + red[:, 2:] / 2

@@ -13,11 +13,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecell.data.dataset import IMAGE_SUFFIXES
-from edgecell.data.members import open_files
 from edgecell.errors import InputError
 from edgecell.files import printable
-from edgecell.image.decode import decode
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +88,10 @@ def read_frames(data: Path, part: str | None = None) -> Iterator[LabelledFrame]:
     Raises:
         InputError: there are no frames or no labels, or one cannot be read.
     """
+    # Training machines, which need the rest of this module, have no decoders.
+    from edgecell.data.members import open_files
+    from edgecell.image.decode import decode
+
     with open_files(data) as files:
         names = [path for path in files if _is_frame(path, part)]
         if not names:
@@ -118,6 +119,8 @@ def read_frames(data: Path, part: str | None = None) -> Iterator[LabelledFrame]:
 
 
 def _is_frame(path: PurePosixPath, part: str | None) -> bool:
+    from edgecell.data.dataset import IMAGE_SUFFIXES
+
     folders = path.parts[:-1]
     return (
         path.suffix.lower() in IMAGE_SUFFIXES

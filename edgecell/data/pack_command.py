@@ -1,11 +1,12 @@
 """``edgecell data pack``."""
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from edgecell.cli import json_option, report
+from edgecell.cli import json_option, refuse, report
 
 if TYPE_CHECKING:
     from edgecell.data.packing import PackSummary
@@ -42,7 +43,14 @@ def _crops(
 
 
 @click.command("pack", short_help="Pack cells for a training machine.")
-@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("data", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--frames",
+    type=click.Path(path_type=Path),
+    help="Instead: pack frames with YOLO labels (0 white cell, 1 red cell, 2 "
+    "platelet), and the cells of DATA as frames of which one cell is known, to train a "
+    "finder on. Frames in folders called val and test are left for reports.",
+)
 @click.option(
     "--out",
     required=True,
@@ -83,6 +91,7 @@ def _crops(
 @json_option
 def pack_command(
     data: tuple[Path, ...],
+    frames: Path | None,
     out: Path,
     splits: tuple[str, ...],
     scale_as: str | None,
@@ -96,18 +105,21 @@ def pack_command(
     carry their classes, split and source. Groups (NEU, IG, BNE|SNE) stay sets of
     classes. `python -m edgecell.train.job` trains from such files.
     """
+    if frames:
+        refuse(("splits", "scale_as", "crops", "attributes"), "is not for --frames")
+        _pack_frames(frames, data, out, json_file)
+        return
+    if not data:
+        raise click.UsageError("give DATA to pack, or --frames")
     from edgecell.data.audit import audited
     from edgecell.data.dataset import read
     from edgecell.data.pack import write_packs
     from edgecell.data.packing import pack_cells, summary
     from edgecell.data.scale import MARGIN, crops_at_scale, training_view
     from edgecell.errors import InputError
-    from edgecell.files import check_writable
     from edgecell.morphology.table import read_attributes
 
-    if out.suffix != ".npz":
-        raise click.UsageError(f"--out {out}: the name must end in .npz")
-    check_writable(out)
+    _check_out(out)
     table = read_attributes(attributes) if attributes else None
     reading = read(data)
     reading.warn_of_unlabelled()
@@ -129,3 +141,32 @@ def pack_command(
     paths, size = write_packs(packed, out)
     found = summary(packed, files, paths, size)
     report(text(found), found.to_dict(), json_file)
+
+
+def _check_out(out: Path) -> None:
+    from edgecell.files import check_writable
+
+    if out.suffix != ".npz":
+        raise click.UsageError(f"--out {out}: the name must end in .npz")
+    check_writable(out)
+
+
+def _pack_frames(
+    frames: Path, data: tuple[Path, ...], out: Path, json_file: str | None
+) -> None:
+    from edgecell.data.dataset import read, without_duplicates
+    from edgecell.data.frame_pack import pack_frames, write_frames
+    from edgecell.data.frames import read_frames
+
+    _check_out(out)
+    cells = without_duplicates(read(data).files) if data else []
+    packed = pack_frames(read_frames(frames), cells)
+    paths, size = write_frames(packed, out)
+    counts = Counter(f"{frame.source}, {frame.split}" for frame in packed)
+    lines = [f"{name:<24}{n:>8}" for name, n in sorted(counts.items())]
+    files = ", ".join(map(str, paths))
+    report(
+        "\n".join([*lines, f"{files}: {size / 1e6:.1f} MB"]),
+        {"files": [str(p) for p in paths], "bytes": size, "images": dict(counts)},
+        json_file,
+    )

@@ -1,4 +1,4 @@
-"""``python -m edgecell.train.job``: trains a GRsNet from packed cells with PyTorch."""
+"""``python -m edgecell.train.job``: trains from packed data with PyTorch."""
 
 import json
 import logging
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgecell.cli import refuse
 from edgecell.errors import EdgecellError, InputError
 
 if TYPE_CHECKING:
@@ -42,17 +43,33 @@ def _shares(
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for checkpoint, history and result.",
 )
+@click.option(
+    "--task",
+    type=click.Choice(["classify", "find"]),
+    default="classify",
+    show_default=True,
+    help="A GRsNet from packed cells, or a finder of cells from packed frames.",
+)
 @click.option("--model", help="grsnet-lite or grsnet.  [default: grsnet-lite]")
 @click.option(
     "--first",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="First weights, from `python -m edgecell.train.job.first`.  [default: random]",
+    help="First weights of a GRsNet, from `python -m edgecell.train.job.first`.  "
+    "[default: random]",
 )
 @click.option("--seconds", type=float, help="Time limit.  [default: 480]")
 @click.option("--steps", type=int, help="Limit in batches.  [default: none]")
-@click.option("--batch-size", type=int, help="Cells a batch.  [default: 40]")
-@click.option("--learning-rate", type=float, help="Highest.  [default: 0.0006]")
-@click.option("--ema", type=float, help="Decay of the averages.  [default: 0.998]")
+@click.option(
+    "--batch-size", type=int, help="Images a batch.  [default: 40; to find: 16]"
+)
+@click.option(
+    "--learning-rate", type=float, help="Highest.  [default: 0.0006; to find: 0.004]"
+)
+@click.option(
+    "--ema",
+    type=float,
+    help="Decay of the averages.  [default: 0.998; to find: 0.997]",
+)
 @click.option("--seed", type=int, help="Seed of the run.  [default: 1]")
 @click.option("--validate-s", type=float, help="Seconds between validations.")
 @click.option(
@@ -69,13 +86,14 @@ def _shares(
 def command(
     packs: tuple[Path, ...],
     out: Path,
+    task: str,
     first: Path | None,
     device: str,
     threads: int,
     resume: bool,
     **settings: Any,
 ) -> None:
-    """Train a GRsNet on PACKS, made by `edgecell data pack`.
+    """Train a GRsNet, or a finder, on PACKS, made by `edgecell data pack`.
 
     Ends at the time limit, or when the batches are done; OUT then holds result.npz
     (averaged weights, validation logits) and result.json. A run that was killed goes on
@@ -83,7 +101,9 @@ def command(
     """
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
     try:
-        _run(packs, out, first, device, threads, resume, settings)
+        if task == "find":
+            refuse(("model", "first", "shares", "exclude"), "is not for --task find")
+        _run(packs, out, task, first, device, threads, resume, settings)
     except EdgecellError as e:
         raise click.ClickException(" ".join(str(e).split())) from e
 
@@ -91,6 +111,7 @@ def command(
 def _run(
     packs: tuple[Path, ...],
     out: Path,
+    task: str,
     first: Path | None,
     device: str,
     threads: int,
@@ -110,12 +131,48 @@ def _run(
         torch.set_num_threads(threads)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     given = {name: value for name, value in settings.items() if value}
+    if task == "find":
+        _find(packs, out, given, place, resume)
+        return
     if resume:
         config, mean, std = _settings_of(out)
         job = Job(replace(config, **given), read_packs(packs), mean, std, place)
         job.restore(out)
     else:
         job = _started(packs, out, first, given, place)
+    job.run(out)
+
+
+def _find(
+    packs: tuple[Path, ...],
+    out: Path,
+    given: dict[str, Any],
+    place: Any,
+    resume: bool,
+) -> None:
+    """Trains a finder."""
+    from edgecell.data.frame_pack import read_packed_frames
+    from edgecell.files import write_atomically
+    from edgecell.train.find.job import FinderConfig, FinderJob
+    from edgecell.train.job.files import CHECKPOINT, SETTINGS
+
+    frames = read_packed_frames(packs)
+    if resume:
+        try:
+            config = FinderConfig.from_dict(json.loads((out / SETTINGS).read_text()))
+        except (OSError, ValueError, KeyError, TypeError) as e:
+            raise InputError(f"{out} holds no finder's run to resume ({e})") from e
+        job = FinderJob(replace(config, **given), frames, place)
+        job.restore(out)
+    else:
+        if (out / CHECKPOINT).exists():
+            raise InputError(f"{out} holds a run; add --resume, or name another --out")
+        try:
+            config = FinderConfig(**given)
+        except ValueError as e:
+            raise click.UsageError(str(e)) from e
+        job = FinderJob(config, frames, place)
+        write_atomically(out / SETTINGS, json.dumps(config.to_dict(), indent=1) + "\n")
     job.run(out)
 
 

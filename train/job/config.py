@@ -8,34 +8,26 @@ from edgecell.train.job.views import ViewConfig
 
 
 @dataclass(frozen=True)
-class JobConfig:
-    """Settings of a job.
+class RunConfig:
+    """Limits and rates of any job.
 
     Attributes:
-        model: name of a GRsNet preset.
         seconds: time that training may take, over all sittings; 0 for no limit.
         steps: batches after which it ends; 0 for no limit. One limit must be set, and
             the learning rate reaches 0 with the one that is reached first.
-        batch_size: cells a step.
+        batch_size: images a step.
         learning_rate: the highest.
         warmup: share of the run in which the rate rises from 0, along a line; then it
             falls to 0 along a cosine.
         weight_decay: of AdamW, on kernels alone.
         clip: largest norm of the gradient.
-        smoothing: share of a label that is spread over all classes.
-        attribute_weight: weight of the attributes' loss beside the classes'.
-        balance: see `draw_weights`.
-        shares: see `draw_weights`.
-        exclude: sources that are neither trained nor validated on.
         ema: decay of the averaged weights, which are the ones that are kept.
         seed: of weights, order and views.
         bf16: whether to compute in bfloat16 where PyTorch's autocast does.
         checkpoint_s: seconds between checkpoints.
         validate_s: seconds between validations.
-        views: strengths of the augmentations.
     """
 
-    model: str = "grsnet-lite"
     seconds: float = 480.0
     steps: int = 0
     batch_size: int = 40
@@ -43,29 +35,53 @@ class JobConfig:
     warmup: float = 0.04
     weight_decay: float = 0.01
     clip: float = 5.0
-    smoothing: float = 0.05
-    attribute_weight: float = 1.0
-    balance: float = 0.5
-    shares: Mapping[str, float] = field(default_factory=dict)
-    exclude: tuple[str, ...] = ()
     ema: float = 0.998
     seed: int = 1
     bf16: bool = True
     checkpoint_s: float = 60.0
     validate_s: float = 120.0
-    views: ViewConfig = field(default_factory=ViewConfig)
 
     def __post_init__(self) -> None:
         if self.seconds < 0 or self.steps < 0 or not (self.seconds or self.steps):
             raise ValueError("a number of seconds or steps is needed")
-        if self.batch_size < 1 or self.learning_rate <= 0:
-            raise ValueError("batch size and learning rate must be positive")
-        if not (0 <= self.warmup < 1 and 0 <= self.ema < 1 and 0 <= self.balance <= 1):
-            raise ValueError("warmup and ema must be in [0, 1), balance in [0, 1]")
+        if self.batch_size < 1 or self.learning_rate <= 0 or self.clip <= 0:
+            raise ValueError("batch size, learning rate and clip must be positive")
+        if not (0 <= self.warmup < 1 and 0 <= self.ema < 1):
+            raise ValueError("warmup and ema must be in [0, 1)")
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready copy."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class JobConfig(RunConfig):
+    """Settings of the classifier's job.
+
+    Attributes:
+        model: name of a GRsNet preset.
+        smoothing: share of a label that is spread over all classes.
+        attribute_weight: weight of the attributes' loss beside the classes'.
+        balance: see `draw_weights`.
+        shares: see `draw_weights`.
+        exclude: sources that are neither trained nor validated on.
+        views: strengths of the augmentations.
+    """
+
+    model: str = "grsnet-lite"
+    smoothing: float = 0.05
+    attribute_weight: float = 1.0
+    balance: float = 0.5
+    shares: Mapping[str, float] = field(default_factory=dict)
+    exclude: tuple[str, ...] = ()
+    views: ViewConfig = field(default_factory=ViewConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (0 <= self.smoothing < 1 and 0 <= self.balance <= 1):
+            raise ValueError("smoothing must be in [0, 1), balance in [0, 1]")
         if self.attribute_weight < 0:
             raise ValueError("the attributes' weight must not be negative")
-        if not 0 <= self.smoothing < 1 or self.clip <= 0:
-            raise ValueError("smoothing must be in [0, 1), clip positive")
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready copy."""

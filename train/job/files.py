@@ -17,6 +17,8 @@ RESULT = "result.npz"
 SUMMARY = "result.json"
 HISTORY = "history.csv"
 SETTINGS = "config.json"
+_HEADS = ("head", "attributes", "heat", "size")
+"""Layers of the networks that have no normalisation."""
 
 Triple = tuple[float, float, float]
 
@@ -32,7 +34,7 @@ def read_weights(path: Path) -> dict[str, npt.NDArray[Any]]:
             return {
                 name: archive[name]
                 for name in archive.files
-                if name[:3].isdigit() or name.startswith(("head.", "attributes."))
+                if name[:3].isdigit() or name.split(".")[0] in _HEADS
             }
     except (OSError, ValueError, EOFError, BadZipFile) as e:
         raise InputError(f"{path} is not a file of weights ({e})") from e

@@ -179,20 +179,27 @@ class GRsNet(nn.Module):
         return self.dropout(self.features(x).mean((2, 3)))
 
 
-def _layers(network: GRsNet) -> Iterator[tuple[str, ConvNorm]]:
+def _layers(network: nn.Module) -> Iterator[tuple[str, ConvNorm]]:
     """Convolutions with their normalisation, named in the order of building."""
     found = (m for m in network.modules() if isinstance(m, ConvNorm))
     for i, layer in enumerate(found):
         yield f"{i:03d}", layer
 
 
-def get_weights(network: GRsNet) -> Weights:
-    """The network's weights as float32 arrays in Keras' layouts."""
+def as_array(value: torch.Tensor) -> npt.NDArray[np.float32]:
+    """A copy as float32."""
+    return value.detach().float().cpu().numpy().copy()
+
+
+def put(target: torch.Tensor, value: npt.NDArray[Any]) -> None:
+    """Sets a weight."""
+    with torch.no_grad():
+        target.copy_(torch.from_numpy(np.ascontiguousarray(value, np.float32)))
+
+
+def convolutions(network: nn.Module) -> Weights:
+    """Weights of all `ConvNorm` of a network, float32 in Keras' layouts."""
     weights: Weights = {}
-
-    def put(name: str, value: torch.Tensor) -> None:
-        weights[name] = value.detach().float().cpu().numpy().copy()
-
     for name, layer in _layers(network):
         kernel = layer.conv.weight
         if layer.conv.groups > 1:
@@ -201,19 +208,62 @@ def get_weights(network: GRsNet) -> Weights:
             kernel = kernel.reshape(groups, -1, *kernel.shape[2:]).permute(2, 3, 0, 1)
         else:
             kernel = kernel.permute(2, 3, 1, 0)
-        put(f"{name}.kernel", kernel)
-        put(f"{name}.gamma", layer.norm.weight)
-        put(f"{name}.beta", layer.norm.bias)
         assert layer.norm.running_mean is not None
         assert layer.norm.running_var is not None
-        put(f"{name}.mean", layer.norm.running_mean)
-        put(f"{name}.variance", layer.norm.running_var)
-    put("head.kernel", network.head.weight.T)
-    put("head.bias", network.head.bias)
-    if network.attributes is not None:
-        put("attributes.kernel", network.attributes.weight.T)
-        put("attributes.bias", network.attributes.bias)
+        values = {
+            "kernel": kernel,
+            "gamma": layer.norm.weight,
+            "beta": layer.norm.bias,
+            "mean": layer.norm.running_mean,
+            "variance": layer.norm.running_var,
+        }
+        weights |= {f"{name}.{key}": as_array(value) for key, value in values.items()}
     return weights
+
+
+def set_convolutions(
+    network: nn.Module, weights: Mapping[str, npt.NDArray[Any]]
+) -> None:
+    """Inverse of `convolutions`."""
+    for name, layer in _layers(network):
+        kernel = weights[f"{name}.kernel"]
+        if layer.conv.groups > 1:
+            h, w = kernel.shape[:2]
+            kernel = kernel.transpose(2, 3, 0, 1).reshape(-1, 1, h, w)
+        else:
+            kernel = kernel.transpose(3, 2, 0, 1)
+        assert layer.norm.running_mean is not None
+        assert layer.norm.running_var is not None
+        put(layer.conv.weight, kernel)
+        put(layer.norm.weight, weights[f"{name}.gamma"])
+        put(layer.norm.bias, weights[f"{name}.beta"])
+        put(layer.norm.running_mean, weights[f"{name}.mean"])
+        put(layer.norm.running_var, weights[f"{name}.variance"])
+
+
+def same_shapes(one: Weights, other: Mapping[str, npt.NDArray[Any]]) -> bool:
+    """Whether two sets of weights are of one network."""
+    return {k: v.shape for k, v in one.items()} == {
+        k: v.shape for k, v in other.items()
+    }
+
+
+def get_weights(network: GRsNet) -> Weights:
+    """The network's weights as float32 arrays in Keras' layouts."""
+    return convolutions(network) | {
+        "head.kernel": as_array(network.head.weight.T),
+        "head.bias": as_array(network.head.bias),
+        **_attribute_weights(network),
+    }
+
+
+def _attribute_weights(network: GRsNet) -> Weights:
+    if network.attributes is None:
+        return {}
+    return {
+        "attributes.kernel": as_array(network.attributes.weight.T),
+        "attributes.bias": as_array(network.attributes.bias),
+    }
 
 
 def set_weights(network: GRsNet, weights: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -230,30 +280,12 @@ def set_weights(network: GRsNet, weights: Mapping[str, npt.NDArray[Any]]) -> Non
     own = get_weights(network)
     if not _ATTRIBUTES & weights.keys():
         own = {name: w for name, w in own.items() if name not in _ATTRIBUTES}
-    if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in weights.items()}:
+    if not same_shapes(own, weights):
         raise InputError(
             f"the weights are not those of a {network.spec.name} with "
             f"{network.head.out_features} classes"
         )
-
-    def put(target: torch.Tensor, value: npt.NDArray[Any]) -> None:
-        with torch.no_grad():
-            target.copy_(torch.from_numpy(np.ascontiguousarray(value, np.float32)))
-
-    for name, layer in _layers(network):
-        kernel = weights[f"{name}.kernel"]
-        if layer.conv.groups > 1:
-            h, w = kernel.shape[:2]
-            kernel = kernel.transpose(2, 3, 0, 1).reshape(-1, 1, h, w)
-        else:
-            kernel = kernel.transpose(3, 2, 0, 1)
-        assert layer.norm.running_mean is not None
-        assert layer.norm.running_var is not None
-        put(layer.conv.weight, kernel)
-        put(layer.norm.weight, weights[f"{name}.gamma"])
-        put(layer.norm.bias, weights[f"{name}.beta"])
-        put(layer.norm.running_mean, weights[f"{name}.mean"])
-        put(layer.norm.running_var, weights[f"{name}.variance"])
+    set_convolutions(network, weights)
     put(network.head.weight, weights["head.kernel"].T)
     put(network.head.bias, weights["head.bias"])
     if network.attributes is not None and _ATTRIBUTES <= weights.keys():

@@ -8,6 +8,7 @@ leaves no constant size in the TFLite graph.
 """
 
 from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from edgecell.optional import require
@@ -37,7 +38,10 @@ class FinderSpec:
 
 
 def build_finder(
-    spec: FinderSpec, height: int | None = None, width: int | None = None
+    spec: FinderSpec,
+    height: int | None = None,
+    width: int | None = None,
+    framework: ModuleType | None = None,
 ) -> "keras.Model":
     """Builds a finder.
 
@@ -45,19 +49,27 @@ def build_finder(
         spec: what to build.
         height: of the input, pixels; None for any.
         width: of the input, pixels; None for any.
+        framework: Keras on another backend, to compare with.
 
     Returns:
         A functional Keras model from standardised float32 (N, H, W, 3) to a dictionary
         of ``heat`` (N, H / 4, W / 4, 3) and ``size`` (N, H / 4, W / 4, 2).
     """
-    layers = require("keras", "train").layers
-    import tensorflow as tf
+    keras = framework or require("keras", "train")
+    layers = keras.layers
 
     class IntoSpace(layers.Layer):  # type: ignore[misc]
         """Channels in groups of four to twice the height and width."""
 
         def call(self, x: Any) -> Any:
-            return tf.nn.depth_to_space(x, 2)
+            if keras.config.backend() == "tensorflow":  # one operator of TFLite's
+                import tensorflow as tf
+
+                return tf.nn.depth_to_space(x, 2)
+            _, h, w, channels = x.shape
+            y = keras.ops.reshape(x, (-1, h, w, 2, 2, channels // 4))
+            y = keras.ops.transpose(y, (0, 1, 3, 2, 4, 5))
+            return keras.ops.reshape(y, (-1, 2 * h, 2 * w, channels // 4))
 
     def conv(x: Any, filters: int, kernel: int, stride: int, relu: bool) -> Any:
         x = layers.Conv2D(filters, kernel, stride, "same", use_bias=False)(x)
@@ -78,7 +90,7 @@ def build_finder(
         y = IntoSpace()(conv(x, 4 * beside.shape[-1], 1, 1, relu=False))
         return residual(layers.ReLU()(layers.Add()([beside, y])), dense=False)
 
-    image = require("keras", "train").Input((height, width, 3), name="image")
+    image = keras.Input((height, width, 3), name="image")
     half, quarter, eighth, sixteenth = spec.widths
     x = conv(image, half, 3, 2, relu=True)
     at_quarter = residual(conv(x, quarter, 3, 2, relu=True), dense=False)
@@ -92,4 +104,4 @@ def build_finder(
         name: layers.Conv2D(channels, 1, name=name)(x)
         for name, channels in HEADS.items()
     }
-    return require("keras", "train").Model(image, outputs, name="finder")
+    return keras.Model(image, outputs, name="finder")

@@ -1,4 +1,4 @@
-"""Weights of a Keras GRsNet by the order of building, for training outside of Keras."""
+"""Weights of a Keras network by the order of building: for training elsewhere."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -36,11 +36,18 @@ def _layers(
         yield f"{i:03d}", made_by[id(norm.input)], norm
 
 
-def get_keras_weights(model: "keras.Model") -> dict[str, npt.NDArray[Any]]:
-    """A GRsNet's weights.
+HEAD = {"head": HEAD_LAYER}
+"""A GRsNet's layer without normalisation, by the name of its weights."""
+
+
+def get_keras_weights(
+    model: "keras.Model", heads: Mapping[str, str] = HEAD
+) -> dict[str, npt.NDArray[Any]]:
+    """A network's weights.
 
     Args:
-        model: a functional model from `build`.
+        model: a functional model from `build` or `build_finder`.
+        heads: names of its layers without normalisation.
 
     Returns:
         float32 arrays in Keras' layouts, by the names of `edgecell.train.job.network`.
@@ -50,24 +57,29 @@ def get_keras_weights(model: "keras.Model") -> dict[str, npt.NDArray[Any]]:
         weights[f"{name}.kernel"] = convolution.get_weights()[0]
         values = zip(_PARAMETERS, norm.get_weights(), strict=True)
         weights |= {f"{name}.{parameter}": value for parameter, value in values}
-    kernel, bias = model.get_layer(HEAD_LAYER).get_weights()
-    return weights | {"head.kernel": kernel, "head.bias": bias}
+    for head, name in heads.items():
+        kernel, bias = model.get_layer(name).get_weights()
+        weights |= {f"{head}.kernel": kernel, f"{head}.bias": bias}
+    return weights
 
 
 def set_keras_weights(
-    model: "keras.Model", weights: Mapping[str, npt.NDArray[Any]]
+    model: "keras.Model",
+    weights: Mapping[str, npt.NDArray[Any]],
+    heads: Mapping[str, str] = HEAD,
 ) -> None:
     """Inverse of `get_keras_weights`.
 
     Raises:
         InputError: the weights are another network's.
     """
-    own = get_keras_weights(model)
+    own = get_keras_weights(model, heads)
     if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in weights.items()}:
         raise InputError(f"the weights are not those of a {model.name}")
     for name, convolution, norm in _layers(model):
         convolution.set_weights([weights[f"{name}.kernel"]])
         norm.set_weights([weights[f"{name}.{p}"] for p in _PARAMETERS])
-    model.get_layer(HEAD_LAYER).set_weights(
-        [weights["head.kernel"], weights["head.bias"]]
-    )
+    for head, name in heads.items():
+        model.get_layer(name).set_weights(
+            [weights[f"{head}.kernel"], weights[f"{head}.bias"]]
+        )

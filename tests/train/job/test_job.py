@@ -16,8 +16,9 @@ from edgecell.errors import InputError  # noqa: E402
 from edgecell.train.job.__main__ import command  # noqa: E402
 from edgecell.train.job.config import JobConfig  # noqa: E402
 from edgecell.train.job.files import read_weights  # noqa: E402
-from edgecell.train.job.job import Job, rate_at  # noqa: E402
+from edgecell.train.job.job import Job  # noqa: E402
 from edgecell.train.job.network import get_weights  # noqa: E402
+from edgecell.train.job.training import rate_at  # noqa: E402
 
 MEAN, STD = (200.0, 190.0, 210.0), (50.0, 60.0, 40.0)
 
@@ -49,7 +50,7 @@ def test_ten_steps_write_everything_that_is_needed_to_judge(
     assert summary["step"] == 10
     assert summary["trained_on"] == {"here": 84, "there": 84}
     (row,) = csv.DictReader((tmp_path / "history.csv").read_text().splitlines())
-    assert row["cells"] == "240"
+    assert row["images"] == "240"
 
 
 def test_it_learns_colours(pack: Pack, tiny_preset: str, tmp_path: Path) -> None:

@@ -1,0 +1,89 @@
+"""The way from frames to working images and back, with a finder that sees colours."""
+
+import cv2
+import numpy as np
+import pytest
+
+from edgecell.edge.find.finder import Points
+from edgecell.edge.find.network import NetworkLocaliser, Seen
+from edgecell.image.preprocess import Bgr
+
+SIDE = 256
+BLUE, RED, GREEN = (200, 40, 40), (60, 60, 200), (40, 170, 40)
+COLOURS = (BLUE, RED, GREEN)
+
+
+def by_colour(image: Bgr) -> Points:
+    """Discs by their colour; what is too small or too large it does not see."""
+    kinds, boxes = [], []
+    for kind, colour in enumerate(COLOURS):
+        away = np.abs(image.astype(int) - colour).sum(2)
+        _, _, stats, _ = cv2.connectedComponentsWithStats((away < 60).astype(np.uint8))
+        for x, y, width, height, _ in stats[1:]:
+            if 8 <= width <= 200:
+                kinds.append(kind)
+                boxes.append((x + width / 2, y + height / 2, width, height))
+    return Points(
+        np.array(kinds, int),
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.full(len(kinds), 0.9, np.float32),
+    )
+
+
+def look(frame: Bgr) -> Seen:
+    return NetworkLocaliser(by_colour, SIDE).look(frame)
+
+
+def field(height: int, width: int, red: int) -> Bgr:
+    """Red discs of a size, two of them apart, and glass."""
+    frame = np.full((height, width, 3), 230, np.uint8)
+    for y in range(2 * red, height - red, 3 * red):
+        for x in range(2 * red, width - red, 3 * red):
+            cv2.circle(frame, (x, y), red // 2, RED, -1)
+    return Bgr(frame)
+
+
+def paint(frame: Bgr, x: int, y: int, size: int, colour: tuple[int, int, int]) -> None:
+    cv2.circle(frame, (x, y), size // 2, colour, -1)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "red"),
+    [
+        (900, 1200, 100),
+        (480, 640, 60),  # smaller than the network is sure of at first sight
+        (200, 220, 16),  # enlarged
+        (2000, 3000, 60),  # many tiles
+    ],
+)
+def test_cells_and_scale_of_any_frame(height: int, width: int, red: int) -> None:
+    frame = field(height, width, red)
+    white = [(width // 4, height // 2), (3 * width // 4, height // 2)]
+    for x, y in white:
+        paint(frame, x, y, 2 * red, BLUE)
+    paint(frame, width // 2, height // 3, max(8, red // 2), GREEN)
+    seen = look(frame)
+    assert seen.red_cell_px == pytest.approx(red, rel=0.12)
+    found = [d for d in seen.detections if d.kind == "white"]
+    assert sorted(d.box.centre for d in found) == [
+        (pytest.approx(x, abs=red / 8), pytest.approx(y, abs=red / 8))
+        for x, y in sorted(white)
+    ]
+    assert all(d.box.width == pytest.approx(2 * red, rel=0.15) for d in found)
+    assert [d.kind for d in seen.detections].count("platelet") == 1
+
+
+def test_a_cell_at_the_edge_is_cut() -> None:
+    frame = field(480, 640, 100)
+    paint(frame, 30, 240, 200, BLUE)
+    paint(frame, 400, 240, 200, BLUE)
+    cut = {d.box.x0 == 0: d.cut_by_border for d in look(frame).detections}
+    assert cut == {True: True, False: False}
+
+
+def test_no_red_cells_give_nothing() -> None:
+    glass = Bgr(np.full((480, 640, 3), 230, np.uint8))
+    assert look(glass) == Seen([], None)
+    paint(glass, 300, 200, 150, BLUE)
+    assert look(glass) == Seen([], None)
+    assert look(Bgr(np.zeros((8, 300, 3), np.uint8))) == Seen([], None)

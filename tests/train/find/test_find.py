@@ -1,0 +1,286 @@
+"""The finder's job: its network, views, targets, judgement and the run."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+from click.testing import CliRunner  # noqa: E402
+
+from edgecell.data.frame_pack import (  # noqa: E402
+    PackedFrame,
+    packed_frame,
+    write_frames,
+)
+from edgecell.data.frames import LabelBox  # noqa: E402
+from edgecell.edge.find.finder import Points  # noqa: E402
+from edgecell.image.preprocess import Rgb  # noqa: E402
+from edgecell.train.find.job import FinderConfig, FinderJob  # noqa: E402
+from edgecell.train.find.judge import Judged, judge  # noqa: E402
+from edgecell.train.find.network import (  # noqa: E402
+    FinderNetwork,
+    finder_weights,
+    set_finder_weights,
+)
+from edgecell.train.find.targets import finder_loss, target  # noqa: E402
+from edgecell.train.find.views import (  # noqa: E402
+    SIDE,
+    Scene,
+    Views,
+    developed,
+    moved_boxes,
+)
+from edgecell.train.job.__main__ import command  # noqa: E402
+from edgecell.train.job.files import read_weights  # noqa: E402
+from edgecell.train.networks.finder import FinderSpec  # noqa: E402
+
+TINY = FinderSpec((8, 8, 8, 8), 1)
+GLASS = 224.0
+COLOURS = {0: (90, 40, 130), 1: (200, 140, 140), 2: (150, 60, 170)}
+
+
+def frame(seed: int, whole: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """Discs on glass, uint8 RGB (192, 256, 3), and their boxes."""
+    rng = np.random.default_rng(seed)
+    image = np.full((192, 256, 3), 224, np.uint8)
+    rows = [(0, 128, 96, 80)] if not whole else []
+    if whole:
+        kinds = rng.permutation([0, 1, 1, 1, 1, 2])
+        places = [(x, y) for x in (45, 128, 210) for y in (50, 140)]
+        sizes = {0: 76, 1: 50, 2: 18}
+        rows = [(k, *p, sizes[k]) for k, p in zip(kinds, places, strict=True)]
+    y, x = np.mgrid[:192, :256]
+    for kind, cx, cy, size in rows:
+        image[np.hypot(x - cx, y - cy) < size / 2] = COLOURS[kind]
+    boxes = [
+        (k, cx - s / 2, cy - s / 2, cx + s / 2, cy + s / 2) for k, cx, cy, s in rows
+    ]
+    return image, np.array(boxes, np.float32)
+
+
+@pytest.fixture(scope="session")
+def frames() -> list[PackedFrame]:
+    """Twelve frames to train on, three to choose by, four single cells."""
+    found = []
+    for i in range(15):
+        image, boxes = frame(i)
+        split = "train" if i < 12 else "val"
+        found.append(packed_frame(Rgb(image), boxes, True, split, "frames"))
+    for i in range(4):
+        image, boxes = frame(i, whole=False)
+        image[0, i] = 0
+        found.append(packed_frame(Rgb(image), boxes, False, "train", "cells"))
+    return found
+
+
+def scenes() -> list[Scene]:
+    made = [(frame(i), True) for i in range(4)] + [(frame(9, False), False)]
+    return [Scene(im, boxes, whole, im.shape[:2]) for (im, boxes), whole in made]
+
+
+def shaken() -> FinderNetwork:
+    """A network whose batch normalisations are not the identity."""
+    torch.manual_seed(3)
+    network = FinderNetwork(TINY).eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias, std=0.2)
+            torch.nn.init.normal_(module.running_mean, std=0.2)
+    return network
+
+
+def test_weights_go_out_and_in() -> None:
+    one, other = shaken(), FinderNetwork(TINY).eval()
+    set_finder_weights(other, finder_weights(one))
+    x = torch.randn(2, 3, 48, 64)
+    for a, b in zip(one(x), other(x), strict=True):
+        assert torch.equal(a, b)
+    assert one(x)[0].shape == (2, 3, 12, 16)
+
+
+# In a process of its own: Keras keeps the backend that it was first imported with.
+COMPARE = """
+import keras
+import numpy as np
+import torch
+
+from edgecell.train.find.network import finder_weights
+from edgecell.train.networks.finder import HEADS, build_finder
+from edgecell.train.networks.keras_weights import set_keras_weights
+from tests.train.find.test_find import TINY, shaken
+
+network = shaken()
+model = build_finder(TINY, 48, 64, keras)
+set_keras_weights(model, finder_weights(network), {name: name for name in HEADS})
+x = np.random.default_rng(0).normal(size=(2, 48, 64, 3)).astype(np.float32)
+with torch.no_grad():
+    ours = network(torch.from_numpy(x).permute(0, 3, 1, 2))
+    theirs = model(x, training=False)
+    for name, one in zip(HEADS, ours):
+        other = theirs[name].numpy()
+        away = np.abs(one.permute(0, 2, 3, 1).numpy() - other).max()
+        print(away / np.abs(other).max())
+"""
+
+
+def test_keras_builds_the_same_network() -> None:
+    if find_spec("keras") is None:
+        pytest.skip("Keras is not installed")
+    root = str(Path(__file__).parents[3])
+    done = subprocess.run(
+        [sys.executable, "-c", COMPARE],
+        env=os.environ | {"KERAS_BACKEND": "torch", "PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    differences = [float(line) for line in done.stdout.split()]
+    assert len(differences) == 2
+    assert max(differences) < 1e-5
+
+
+def test_boxes_move_with_the_picture() -> None:
+    box = np.array([[1, 10, 20, 30, 60]], np.float32)
+    turned = np.array([[0.0, -1.0, 100.0], [1.0, 0.0, 0.0]])  # x' = 100 - y, y' = x
+    assert moved_boxes(box, turned, (0, 0, 224, 224)).tolist() == [[1, 40, 10, 80, 30]]
+    # 9 of 40 pixels are left of a cut at 49: more than a fifth
+    assert moved_boxes(box, turned, (0, 0, 49, 224)).tolist() == [[1, 40, 10, 49, 30]]
+    assert moved_boxes(box, turned, (0, 0, 47, 224)).shape == (0, 5)
+
+
+def test_views_show_what_their_boxes_say() -> None:
+    views = Views(scenes(), GLASS, np.random.default_rng(0))
+    right = total = 0
+    for _ in range(60):
+        view, boxes, known = views()
+        assert view.shape == (SIDE, SIDE, 3)
+        assert set(np.unique(known)) <= {0.0, 1.0}
+        for label, x0, y0, x1, y1 in boxes:
+            if min(x0, y0) < 2 or max(x1, y1) > SIDE - 2:
+                continue
+            colour = view[int((y0 + y1) / 2), int((x0 + x1) / 2)].astype(int)
+            total += 1
+            right += int(np.abs(colour - COLOURS[int(label)]).sum() < 60)
+    assert total > 150
+    assert right > 0.95 * total
+
+
+def test_of_single_cells_the_rest_is_unknown() -> None:
+    image, boxes = frame(3)  # six cells, of which only one is labelled
+    single = Scene(image, boxes[boxes[:, 0] == 0], False, image.shape[:2])
+    views = Views([single], GLASS, np.random.default_rng(1))
+    _, boxes, known = views._single(np.ones((3, 56, 56), np.float32))
+    (_, x0, y0, x1, y1) = boxes[0]
+    assert known[:, int((y0 + y1) / 8), int((x0 + x1) / 8)].all()
+    assert known[1].mean() < 0.5
+    assert 0.5 < known[0].mean() < 1
+
+
+def test_views_without_a_draw_of_light_keep_their_glass() -> None:
+    glass = np.full((20, 20, 3), 224, np.uint8)
+    rng = np.random.default_rng(5)
+    levels = np.array([developed(glass, GLASS, rng).mean() for _ in range(40)])
+    assert np.median(levels) == pytest.approx(224, rel=0.02)
+    assert levels.std() > 2
+
+
+def test_the_target_is_the_cell() -> None:
+    boxes = np.array([[0, 40, 40, 72, 104]], np.float32)
+    one = target(boxes, np.ones((3, 56, 56), np.float32))
+    assert one.heat[0].max() == one.heat[0, 18, 14] == 1
+    assert one.centres.sum() == 1
+    assert np.exp(one.size[:, 18, 14]) * 16 == pytest.approx([32, 64])
+    assert one.sized[18, 14] == 1
+    assert one.sized[0, 0] == one.heat[1:].max() == 0
+
+
+def test_the_loss_is_least_for_the_target_and_blind_where_nothing_is_known() -> None:
+    boxes = np.array([[0, 40, 40, 104, 104]], np.float32)
+    known = np.ones((3, 56, 56), np.float32)
+    known[2] = 0
+    one = target(boxes, known)
+    heat = torch.full((1, 3, 56, 56), -6.0)
+    heat[0, 0, 18, 18] = 6.0
+    size = torch.from_numpy(one.size[None])
+    good = finder_loss(heat, size, [one])
+    blind = heat.clone()
+    blind[0, 2] = 6.0
+    assert finder_loss(blind, size, [one]) == good
+    wrong = heat.clone()
+    wrong[0, 1, 5, 5] = 6.0
+    assert finder_loss(wrong, size, [one]) > good + 0.1
+    assert finder_loss(heat, size + 0.5, [one]) == pytest.approx(float(good) + 0.5)
+
+
+def test_figures_by_hand() -> None:
+    whites = (LabelBox(0, 0, 0, 20, 20), LabelBox(0, 100, 100, 140, 140))
+    reds = (LabelBox(1, 50, 10, 60, 20), LabelBox(1, 70, 10, 80, 20))
+    points = Points(
+        np.array([0, 0, 0, 1, 1]),
+        np.array(
+            [
+                [10, 10, 20, 20],
+                [12, 12, 9, 9],
+                [200, 10, 9, 9],
+                [55, 15, 11, 11],
+                [75, 15, 11, 11],
+            ],
+            np.float32,
+        ),
+        np.array([0.9, 0.5, 0.22, 0.9, 0.9], np.float32),
+    )
+    found = judge([Judged(points, whites + reds, 256, 192)])
+    # With the surest alone: 1 of 2 found, and 1 of 1 is right.
+    assert found.white_recall == 0.5
+    assert found.white_precision == 1
+    assert 0.5 < found.least_scores[0] < 0.9
+    assert found.red_cell_error == pytest.approx(0.1)
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(
+    frames: list[PackedFrame], tmp_path: Path
+) -> None:
+    settings = FinderConfig(seconds=0, steps=6, batch_size=2, bf16=False, spec=TINY)
+    cpu = torch.device("cpu")
+    whole, first, second = (FinderJob(settings, frames, cpu) for _ in range(3))
+    for _ in range(5):
+        whole.train_step()
+    for _ in range(2):
+        first.train_step()
+    first.save(tmp_path)
+    second.restore(tmp_path)
+    for _ in range(3):
+        second.train_step()
+    a, b = finder_weights(whole.averaged), finder_weights(second.averaged)
+    assert all(np.array_equal(a[k], b[k]) for k in a)
+
+
+def test_the_command_trains_refuses_and_resumes(
+    frames: list[PackedFrame], tmp_path: Path
+) -> None:
+    (path,), _ = write_frames(frames, tmp_path / "frames.npz")
+    out = tmp_path / "run"
+    start = [str(path), "--task", "find", "--out", str(out), "--device", "cpu"]
+
+    def call(*arguments: str) -> tuple[int, str]:
+        result = CliRunner().invoke(command, arguments)
+        return result.exit_code, result.output
+
+    assert call(*start, "--steps", "2", "--batch-size", "2") == (0, "")
+    summary = json.loads((out / "result.json").read_text())
+    assert summary["trained_on"] == {"cells": 4, "frames": 12}
+    assert summary["val"]["frames"] == 3
+    assert "heat.bias" in read_weights(out / "result.npz")
+    assert "holds a run" in call(*start)[1]
+    assert call(*start, "--steps", "3", "--resume")[0] == 0
+    assert json.loads((out / "result.json").read_text())["step"] == 3
+    assert "is not for --task find" in call(*start, "--model", "grsnet")[1]

@@ -1,0 +1,1 @@
+"""Trains the finder of cells from packed frames, with PyTorch."""

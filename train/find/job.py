@@ -1,0 +1,209 @@
+"""The finder's job: packed frames in; averaged weights and figures out."""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from edgecell.data.frame_pack import PackedFrame
+from edgecell.data.frames import LabelBox
+from edgecell.edge.find.finder import STRIDE, decode, levels_by_glass
+from edgecell.errors import InputError
+from edgecell.files import write_atomically
+from edgecell.image.preprocess import Bgr
+from edgecell.image.red_cells import glass_colour, shrink
+from edgecell.train.find.judge import LEAST, FinderFigures, Judged, judge
+from edgecell.train.find.network import (
+    FinderNetwork,
+    finder_weights,
+    set_finder_weights,
+)
+from edgecell.train.find.targets import finder_loss, target
+from edgecell.train.find.views import Scene, Views, developed
+from edgecell.train.job.config import RunConfig
+from edgecell.train.job.files import RESULT, SUMMARY
+from edgecell.train.job.training import Training, device_name, half_kernels
+from edgecell.train.networks.finder import FinderSpec
+
+
+@dataclass(frozen=True)
+class FinderConfig(RunConfig):
+    """Settings of the finder's job.
+
+    Attributes:
+        spec: the network.
+        side: longest side of the working image, pixels.
+        glass: level that the glass is brought to.
+        middle: of the standardised input, levels.
+        spread: of the standardised input, levels.
+    """
+
+    batch_size: int = 16
+    learning_rate: float = 4e-3
+    weight_decay: float = 0.02
+    ema: float = 0.997
+    validate_s: float = 180.0
+    spec: FinderSpec = field(default_factory=FinderSpec)
+    side: int = 256
+    glass: float = 224.0
+    middle: float = 160.0
+    spread: float = 64.0
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> "FinderConfig":
+        """Inverse of `to_dict`; unknown keys are a TypeError."""
+        spec = FinderSpec(tuple(d["spec"]["widths"]), d["spec"]["blocks"])
+        return cls(**(d | {"spec": spec}))
+
+
+class FinderJob(Training[FinderNetwork, FinderFigures]):
+    """One run of a finder.
+
+    Attributes:
+        config: the settings.
+        val: frames to choose by, at working size.
+    """
+
+    def __init__(
+        self,
+        config: FinderConfig,
+        frames: Sequence[PackedFrame],
+        device: torch.device,
+    ) -> None:
+        """
+        Args:
+            config: the settings.
+            frames: what to train on and to choose by.
+            device: where to train.
+
+        Raises:
+            InputError: there are no frames to train on or to choose by; or one is
+                damaged.
+        """
+        self.config = config
+        train = [frame for frame in frames if frame.split == "train"]
+        self.val = [
+            working(frame, config.side) for frame in frames if frame.split == "val"
+        ]
+        if not any(frame.whole for frame in train) or not self.val:
+            raise InputError("the packed files hold no frames to train or choose by")
+        self.sources = Counter(frame.source for frame in train)
+        torch.manual_seed(config.seed)
+        network, averaged = (FinderNetwork(config.spec).to(device) for _ in range(2))
+        super().__init__(config, network, averaged, device)
+        scenes = [self._scene(frame) for frame in train]
+        self._rng = np.random.default_rng(config.seed)
+        self.views = Views(scenes, config.glass, self._rng)
+
+    def _scene(self, frame: PackedFrame) -> Scene:
+        image = frame.decoded()
+        levels = self._levels(image)
+        return Scene(levels, frame.boxes, frame.whole, image.shape[:2])
+
+    def _levels(self, image: Bgr) -> npt.NDArray[np.uint8]:
+        """A picture relative to its glass, uint8 RGB."""
+        table = levels_by_glass(glass_colour(image), self.config.glass)
+        levels = cv2.LUT(image, table.astype(np.uint8)[None])
+        return np.ascontiguousarray(levels[..., ::-1])
+
+    def _seen(
+        self, network: FinderNetwork, levels: npt.NDArray[np.floating]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Maps of a batch (N, H, W, 3)."""
+        x = (levels.astype(np.float32) - self.config.middle) / self.config.spread
+        batch = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
+        with self.autocast():
+            heat, size = network(batch.to(self.device))
+        return heat.float(), size.float()
+
+    def train_step(self) -> torch.Tensor:
+        """Takes one step; returns the mean loss of its batch, on the device."""
+        self.begin_step()
+        glass = self.config.glass
+        views = [self.views() for _ in range(self.config.batch_size)]
+        levels = np.stack([developed(view, glass, self._rng) for view, _, _ in views])
+        targets = [target(boxes, known) for _, boxes, known in views]
+        heat, size = self._seen(self.network, levels)
+        return self.learn(finder_loss(heat, size, targets))
+
+    @torch.no_grad()
+    def judged(self) -> FinderFigures:
+        """Figures of the averaged weights on the frames to choose by."""
+        self.averaged.eval()
+        found = []
+        for image, boxes in self.val:
+            height, width = image.shape[:2]
+            levels = cv2.copyMakeBorder(
+                self._levels(image),
+                0,
+                -height % STRIDE,
+                0,
+                -width % STRIDE,
+                cv2.BORDER_CONSTANT,
+                value=(self.config.glass,) * 3,
+            )
+            heat, size = self._seen(self.averaged, np.asarray(levels)[None])
+            maps = (m[0].permute(1, 2, 0).cpu().numpy() for m in (heat, size))
+            points = decode(*maps, (LEAST,) * 3, (width, height))
+            found.append(Judged(points, boxes, width, height))
+        return judge(found)
+
+    def row(self, found: FinderFigures) -> dict[str, float]:
+        """All figures but the scores."""
+        return {k: v for k, v in found.to_dict().items() if k != "least_scores"}
+
+    def line(self, found: FinderFigures) -> str:
+        """Recall and precision, and the red cells."""
+        return (
+            f"recall, precision %: white cells {100 * found.white_recall:.1f}, "
+            f"{100 * found.white_precision:.1f}, platelets "
+            f"{100 * found.platelet_recall:.1f}, {100 * found.platelet_precision:.1f}; "
+            f"red cells off by {100 * found.red_cell_error:.1f} %"
+        )
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds beside weights."""
+        return {"views": json.dumps(self._rng.bit_generator.state)}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Inverse of `state`."""
+        self._rng.bit_generator.state = json.loads(state["views"])
+
+    def write_result(self, out: Path, found: FinderFigures) -> None:
+        """Writes weights and a summary."""
+        weights = half_kernels(finder_weights(self.averaged))
+        set_finder_weights(self.averaged, weights)  # judged as they'll be read back
+        found = self.judged()
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **weights)
+        write_atomically(out / RESULT, buffer.getvalue())
+        summary = {
+            "config": asdict(self.config),
+            "step": self.step,
+            "seconds": self.trained_s,
+            "images": self.step * self.config.batch_size,
+            "trained_on": dict(sorted(self.sources.items())),
+            "val": {"frames": len(self.val), **found.to_dict()},
+            "device": device_name(self.device),
+            "torch": torch.__version__,
+        }
+        write_atomically(out / SUMMARY, json.dumps(summary, indent=1) + "\n")
+
+
+def working(frame: PackedFrame, side: int) -> tuple[Bgr, tuple[LabelBox, ...]]:
+    """A packed frame at working size, with its labels."""
+    image = frame.decoded()
+    scale = min(1.0, side / max(image.shape[:2]))
+    small = Bgr(shrink(image, scale))
+    return small, tuple(
+        LabelBox(int(label), *(float(scale * edge) for edge in edges))
+        for label, *edges in frame.boxes
+    )
