@@ -22,6 +22,7 @@ from edgecell.image.preprocess import Bgr
 from edgecell.image.red_cells import glass_colour
 from edgecell.model.modelfile import (
     FORMAT,
+    METADATA_FINDER,
     checked,
     read_members,
     record_text,
@@ -30,7 +31,6 @@ from edgecell.model.modelfile import (
 )
 from edgecell.model.runtime import open_interpreter
 
-RECORD = "finder.json"
 KINDS = ("white", "red", "platelet")
 """In the order of the heat maps, and of the labels of frames."""
 
@@ -100,7 +100,7 @@ def write_finder(path: Path, flatbuffer: bytes, record: FinderRecord) -> None:
         OutputError: the file can't be written.
     """
     record = sealed_record(record, hashlib.sha256(flatbuffer).hexdigest())
-    write_members(path, flatbuffer, {RECORD: record_text(record)})
+    write_members(path, flatbuffer, {METADATA_FINDER: record_text(record)})
 
 
 def read_finder(path: Path) -> tuple[bytes, FinderRecord]:
@@ -112,7 +112,7 @@ def read_finder(path: Path) -> tuple[bytes, FinderRecord]:
     Raises:
         ModelError: it is no finder of ours, or was changed or damaged.
     """
-    flatbuffer, (text,) = read_members(path, RECORD)
+    flatbuffer, (text,) = read_members(path, METADATA_FINDER)
     sha256 = hashlib.sha256(flatbuffer).hexdigest()
     return flatbuffer, checked(FinderRecord, text, sha256, str(path))
 

@@ -1,6 +1,7 @@
 """``edgecell info``."""
 
 import json
+from collections.abc import Mapping
 
 import click
 
@@ -12,12 +13,25 @@ from edgecell.cli import json_option, report
 @click.argument("model", default="bundled")
 @json_option
 def command(model: str, json_file: str | None) -> None:
-    """Print the record in MODEL: a .tflite or .keras file, or 'bundled'."""
-    from edgecell.model.modelfile import resolve
+    """Print the record in MODEL: a .tflite or .keras file, or 'bundled'.
+
+    Of a finder of cells it prints what there is of it, too.
+    """
+    from edgecell.errors import ModelError
+    from edgecell.model.modelfile import METADATA_FINDER, read_sealed, resolve
     from edgecell.model.predict import read_record
 
     path = resolve(model)
-    record = read_record(path)
+    try:
+        record = read_record(path)
+    except ModelError as no_classifier:
+        try:
+            data = read_sealed(path, METADATA_FINDER)
+        except ModelError:
+            raise no_classifier from None
+        lines = {"file": f"{path} ({path.stat().st_size / 1e6:.2f} MB)"} | data
+        report(_listed(lines), data, json_file)
+        return
     prep = record.preprocessing
     classes = ", ".join(f"{c.code} {c.name}" for c in record.classes)
     rgb = "  ".join(
@@ -59,6 +73,13 @@ def command(model: str, json_file: str | None) -> None:
         or "- (an older file: classes and thresholds are under no hash; convert again)",
         "edgecell": f"{record.version} (record version {record.format})",
     }
+    report(_listed(lines), data, json_file)
+
+
+def _listed(lines: Mapping[str, object]) -> str:
     width = max(map(len, lines))
-    text = "\n".join(f"{k:<{width}}  {v}" for k, v in lines.items())
-    report(f"{text}\n{RESEARCH_USE}", data, json_file)
+    text = "\n".join(
+        f"{name:<{width}}  {value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in lines.items()
+    )
+    return f"{text}\n{RESEARCH_USE}"

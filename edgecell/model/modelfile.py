@@ -40,6 +40,7 @@ R = TypeVar("R", bound="DataclassInstance")
 """A record: it has the fields ``model_sha256``, ``record_sha256`` and ``format``."""
 
 METADATA = "metadata.json"
+METADATA_FINDER = "finder.json"
 METADATA_KERAS = "edgecell.json"  # Keras keeps a metadata.json of its own
 LABELS = "labels.txt"
 FORMAT = 2
@@ -248,6 +249,23 @@ def checked_record(text: bytes, model_sha256: str, name: str) -> ModelRecord:
 def checked(kind: type[R], text: bytes, model_sha256: str, name: str) -> R:
     """As `checked_record`, for a record of any kind."""
     record, data = _parse(kind, text, name)
+    _check_hashes(data, model_sha256, name)
+    return record
+
+
+def read_sealed(path: Path, member: str) -> dict[str, Any]:
+    """A record of any kind as it is in a TFLite file, after its hashes are checked.
+
+    Raises:
+        ModelError: there is none, or something was changed.
+    """
+    flatbuffer, (text,) = read_members(path, member)
+    data: dict[str, Any] = loads(text)
+    _check_hashes(data, hashlib.sha256(flatbuffer).hexdigest(), str(path))
+    return data
+
+
+def _check_hashes(data: Mapping[str, Any], model_sha256: str, name: str) -> None:
     sealed = data["format"] != UNSEALED
     if sealed and data.get("record_sha256") != _record_hash(data):
         changed = "its record, with classes and thresholds,"
@@ -256,7 +274,7 @@ def checked(kind: type[R], text: bytes, model_sha256: str, name: str) -> R:
     ):
         changed = "its network"
     else:
-        return record
+        return
     raise ModelError(
         f"{changed} in {name} was changed or damaged (the hash differs); copy the "
         "file again, or convert it again"

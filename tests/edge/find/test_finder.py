@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from edgecell.edge.find.finder import (
     FinderRecord,
@@ -11,6 +12,7 @@ from edgecell.edge.find.finder import (
     write_finder,
 )
 from edgecell.errors import ModelError
+from edgecell.model.info_command import command
 
 FLATBUFFER = b"\x1c\x00\x00\x00TFL3" + bytes(40)
 RECORD = FinderRecord({"name": "finder"}, (0.4, 0.35, 0.3))
@@ -76,6 +78,17 @@ def test_a_file_keeps_its_record(tmp_path: Path) -> None:
     assert flatbuffer == FLATBUFFER
     assert record.least_scores == (0.4, 0.35, 0.3)
     assert record.record_sha256
+
+
+def test_info_prints_it(tmp_path: Path) -> None:
+    path = tmp_path / "finder.tflite"
+    write_finder(path, FLATBUFFER, RECORD)
+    shown = CliRunner().invoke(command, [str(path)])
+    assert shown.exit_code == 0
+    assert "[0.4, 0.35, 0.3]" in shown.output
+    path.write_bytes(path.read_bytes().replace(b"TFL3\x00", b"TFL3\x01"))
+    with pytest.raises(ModelError, match="no readable edgecell record"):
+        CliRunner().invoke(command, [str(path)], catch_exceptions=False)
 
 
 def test_changed_files_are_refused(tmp_path: Path) -> None:

@@ -175,14 +175,22 @@ def test_views_show_what_their_boxes_say() -> None:
 
 
 def test_of_single_cells_the_rest_is_unknown() -> None:
-    image, boxes = frame(3)  # six cells, of which only one is labelled
-    single = Scene(image, boxes[boxes[:, 0] == 0], False, image.shape[:2])
-    views = Views([single], GLASS, np.random.default_rng(1))
-    _, boxes, known = views._single(np.ones((3, 56, 56), np.float32))
-    (_, x0, y0, x1, y1) = boxes[0]
-    assert known[:, int((y0 + y1) / 8), int((x0 + x1) / 8)].all()
-    assert known[1].mean() < 0.5
-    assert 0.5 < known[0].mean() < 1
+    image, boxes = frame(3, whole=False)
+    image[20:50, 10:40] = COLOURS[2]  # stained, and nobody says what it is
+    single = Scene(image, boxes, False, image.shape[:2])
+    whole = Scene(*frame(1), True, image.shape[:2])
+    views = Views([whole, single], GLASS, np.random.default_rng(1))
+    drawn = [view for view in (views() for _ in range(40)) if not view[2].all()]
+    assert len(drawn) > 5
+    for _, boxes, known in drawn:
+        if not len(boxes):
+            assert not known.any()
+            continue
+        (_, x0, y0, x1, y1) = boxes[0]
+        assert known[:, int((y0 + y1) / 8), int((x0 + x1) / 8)].all()
+        assert known[1].mean() < 0.5
+        assert known[0].mean() > 0.5
+    assert min(known[0].mean() for _, boxes, known in drawn if len(boxes)) < 1
 
 
 def test_views_without_a_draw_of_light_keep_their_glass() -> None:
