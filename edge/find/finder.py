@@ -188,17 +188,10 @@ class Finder:
         table = np.clip(table, -128, 127).astype(np.int8)[None]
         height, width = image.shape[:2]
         if (height, width) != (rows, columns):
-            image = Bgr(
-                cv2.copyMakeBorder(
-                    image,
-                    0,
-                    rows - height,
-                    0,
-                    columns - width,
-                    cv2.BORDER_CONSTANT,
-                    value=glass.tolist(),
-                )
-            )
+            below, right = rows - height, columns - width
+            edge = (0, below, 0, right, cv2.BORDER_CONSTANT)
+            bordered = cv2.copyMakeBorder(image, *edge, value=glass.tolist())
+            image = Bgr(np.asarray(bordered, np.uint8))
         return np.ascontiguousarray(cv2.LUT(image, table)[None, ..., ::-1])
 
 

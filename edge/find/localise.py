@@ -25,6 +25,7 @@ from edgecell.edge.find.candidates import (
     white_candidates,
 )
 from edgecell.edge.find.tiles import tiles
+from edgecell.image.preprocess import Bgr
 from edgecell.image.records import Box
 from edgecell.image.red_cells import SMALLEST_FRAME_PX, red_cell_diameter
 
@@ -111,7 +112,7 @@ def locate(
 def in_tiles(
     frame: NDArray[np.uint8],
     diameter: float,
-    look: Callable[[NDArray[np.uint8], float, Box], list[Detection]],
+    look: Callable[[Bgr, float, Box], list[Detection]],
 ) -> list[Detection]:
     """Looks at a frame tile by tile, and names each cell once.
 
@@ -130,7 +131,7 @@ def in_tiles(
         others = tuple(found)
         found += [
             detection
-            for detection in look(part, diameter, tile.whole)
+            for detection in look(Bgr(part), diameter, tile.whole)
             if tile.owns(detection.box.centre, _SEAM * diameter)
             and not any(_is_same(detection, other) for other in others)
         ]

@@ -35,7 +35,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     keras.utils.set_random_seed(4)
     model = build_finder(SPEC)
     weights = get_keras_weights(model, {name: name for name in HEADS})
-    np.savez(folder / "result.npz", **weights)
+    np.savez(folder / "result.npz", allow_pickle=False, **weights)
     val = {"least_scores": [0.4, 0.35, 0.3], "white_recall": 0.9}
     about = {"step": 1, "seconds": 1.0, "images": 16, "trained_on": {}, "device": "x"}
     summary = about | {"config": CONFIG, "val": val}

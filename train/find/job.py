@@ -150,9 +150,11 @@ class FinderJob(Training[FinderNetwork, FinderFigures]):
                 cv2.BORDER_CONSTANT,
                 value=(self.config.glass,) * 3,
             )
-            heat, size = self._seen(self.averaged, np.asarray(levels)[None])
-            maps = (m[0].permute(1, 2, 0).cpu().numpy() for m in (heat, size))
-            points = decode(*maps, (LEAST,) * 3, (width, height))
+            heat, size = self._seen(self.averaged, np.asarray(levels, np.float32)[None])
+            heat_map, size_map = (
+                m[0].permute(1, 2, 0).cpu().numpy() for m in (heat, size)
+            )
+            points = decode(heat_map, size_map, (LEAST,) * 3, (width, height))
             found.append(Judged(points, boxes, width, height))
         return judge(found)
 

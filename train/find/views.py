@@ -135,7 +135,8 @@ class Views:
         mirror = -1.0 if self.rng.random() < 0.5 else 1.0
         stretch = math.exp(self.rng.normal(0, 0.04))
         linear = scale * turn @ np.diag([mirror * stretch, 1.0])
-        return np.c_[linear, np.array(to) - linear @ np.array(middle)]
+        offset = np.array(to) - linear @ np.array(middle)
+        return np.asarray(np.column_stack([linear, offset]), np.float64)
 
     def _warped(
         self, image: Levels, motion: npt.NDArray[np.float64], beyond: float
@@ -244,7 +245,8 @@ class Views:
             return boxes
         mask = np.zeros(scene.levels.shape[:2], np.uint8)
         cv2.ellipse(mask, (middle, (box[3] - box[1], box[4] - box[2]), 0), 255, -1)
-        alpha = self._warped(cv2.GaussianBlur(mask, (0, 0), 1.5), motion, 0)[..., None]
+        soft = np.asarray(cv2.GaussianBlur(mask, (0, 0), 1.5), np.uint8)
+        alpha = self._warped(soft, motion, 0)[..., None]
         cell = self._warped(scene.levels, motion, self.glass)
         mixed = view + (cell.astype(np.float32) - view) * (alpha / np.float32(255))
         view[:] = mixed.astype(np.uint8)
@@ -284,7 +286,8 @@ def moved_boxes(
     keep = (sides.min(1, initial=np.inf) > 3) & (
         sides.prod(1) > 0.2 * (high - low).prod(1)
     )
-    return np.c_[boxes[:, :1], seen_low, seen_high][keep].astype(np.float32)
+    moved = np.concatenate([boxes[:, :1], seen_low, seen_high], 1)[keep]
+    return np.asarray(moved, np.float32)
 
 
 def _areas(boxes: Boxes) -> npt.NDArray[np.float32]:

@@ -58,7 +58,7 @@ def build_finder(
     keras = framework or require("keras", "train")
     layers = keras.layers
 
-    class IntoSpace(layers.Layer):  # type: ignore[misc]
+    class IntoSpace(keras.layers.Layer):  # type: ignore[misc, name-defined]
         """Channels in groups of four to twice the height and width."""
 
         def call(self, x: Any) -> Any:

@@ -65,10 +65,8 @@ def test_cells_and_scale_of_any_frame(height: int, width: int, red: int) -> None
     seen = look(frame)
     assert seen.red_cell_px == pytest.approx(red, rel=0.12)
     found = [d for d in seen.detections if d.kind == "white"]
-    assert sorted(d.box.centre for d in found) == [
-        (pytest.approx(x, abs=red / 8), pytest.approx(y, abs=red / 8))
-        for x, y in sorted(white)
-    ]
+    centres = np.array(sorted(d.box.centre for d in found))
+    assert centres == pytest.approx(np.array(sorted(white)), abs=red / 8)
     assert all(d.box.width == pytest.approx(2 * red, rel=0.15) for d in found)
     assert [d.kind for d in seen.detections].count("platelet") == 1
 
