@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from edgecell.benchmarks.labelled_frames import WHITE, LabelledFrame, read_frames
 from edgecell.classes import label_of
+from edgecell.data.frames import WHITE, LabelledFrame, read_frames
 from edgecell.edge.analyse.pipeline import CellResult, FrameAnalyser
 from edgecell.edge.count.votes import Rule, Votes
 from edgecell.edge.sources.base import Frame
