@@ -128,8 +128,16 @@ def evaluate_frames(
         InputError: if there are no frames, or one cannot be read.
         ModelError: the finder's file is none.
     """
-    look = NetworkLocaliser.open(finder).look if finder else by_rules
-    return report_on(read_frames(data, part), look)
+    return report_on(read_frames(data, part), looking_with(finder))
+
+
+def looking_with(finder: Path | None) -> Look:
+    """The network of a file, or the rules.
+
+    Raises:
+        ModelError: the file is no finder's.
+    """
+    return NetworkLocaliser.open(finder).look if finder else by_rules
 
 
 def report_on(frames: Iterable[LabelledFrame], look: Look = by_rules) -> FrameReport:
@@ -285,17 +293,23 @@ def _shown(share: float | None) -> str:
 @click.command("frame-evaluation", cls=PoliteCommand, no_args_is_help=True)
 @click.argument("frames", type=click.Path(path_type=Path))
 @click.option("--part", default="val", show_default=True, help="Folder of the frames.")
+@click.option(
+    "--finder",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File of a network to find the cells with, in place of the rules.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="JSON file to write, too.")
-def command(frames: Path, part: str, out: Path | None) -> None:
+def command(frames: Path, part: str, finder: Path | None, out: Path | None) -> None:
     """Measure red cells and find white cells in FRAMES, zoomed and as mosaics.
 
     FRAMES is a folder or ZIP file with YOLO labels (0 white cell, 1 red cell,
     2 platelet). A mosaic, frames of one microscope side by side, is what a camera with
     a larger sensor or a weaker lens shows.
     """
+    look = looking_with(finder)
     reports, widths = {}, {}
     for name, some in scaled_fields(list(read_frames(frames, part))):
-        reports[name] = report_on(some)
+        reports[name] = report_on(some, look)
         across = [frame.image.shape[1] for frame in some]
         widths[name] = min(across), max(across)
     click.echo(scale_table(reports, widths))

@@ -21,6 +21,9 @@ _BEST_PX = 48.0
 """Red cells that measure less or more in a working image are looked at again in one
 where they take `_BEST_PX`, as in the middle of what training saw."""
 
+_MOST_LOOKS = 4
+"""How often: red cells of a few pixels are first taken for far larger ones."""
+
 _MIDDLE = 2
 """What of a frame is looked at to measure its red cells, in working images' sides."""
 
@@ -80,13 +83,15 @@ class NetworkLocaliser:
             points, diameter = self._measured(frame, scale)
         if diameter is None:
             return Seen([], None)
-        sure = _SURE_PX[0] <= scale * diameter <= _SURE_PX[1]
-        if sure and scale * max(frame.shape[:2]) <= self.side:
+        for _ in range(_MOST_LOOKS):
+            if _SURE_PX[0] <= scale * diameter <= _SURE_PX[1]:
+                break
+            scale = min(_MOST_ENLARGED, _BEST_PX / diameter)
+            points, again = self._measured(frame, scale)
+            diameter = again or diameter
+        if round(scale * max(frame.shape[:2])) <= self.side:
             place = Box(0, 0, frame.shape[1], frame.shape[0])
             return Seen(_detections(points, scale, place), diameter)
-        if not sure:
-            again = self._measured(frame, min(_MOST_ENLARGED, _BEST_PX / diameter))[1]
-            diameter = again or diameter
 
         def in_part(part: Bgr, diameter: float, place: Box) -> list[Detection]:
             scale = min(_MOST_ENLARGED, _BEST_PX / diameter)
