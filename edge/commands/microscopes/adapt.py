@@ -1,6 +1,7 @@
 """``edgecell adapt``."""
 
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,6 +76,8 @@ def command(
     may move from MODEL's is chosen on cells that the fit has not seen. All classes are
     kept. Nothing is written if the result is not better.
     """
+    # The products are small: more threads of numpy would only wait for one another.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     require("cv2", "edge")
     from edgecell.edge.adapt.adapt import adapt
     from edgecell.edge.adapt.cells import named_cells
