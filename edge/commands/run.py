@@ -131,6 +131,7 @@ def report_sessions(
         "runtime": str(run.classifier.runtime),
         "skipped": list(run.source.skipped.names),
         "slides_before": [str(before.out) for before in sessions[:-1]],
+        "scope": run.scope.recorded() if run.scope else None,
         **last.to_dict(),
         "cells": _cells(last) if json_file else None,
         "goals": [g.to_dict(last.differential) for g in config.goals],

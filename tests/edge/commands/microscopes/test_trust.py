@@ -13,14 +13,16 @@ from edgecell.classes import NOT_A_CELL
 from edgecell.cli import cli
 from edgecell.edge.adapt.cells import hashes
 from edgecell.edge.count.microscopes import NOT_SHOWN
-from edgecell.edge.count.scope import read_scope
+from edgecell.edge.count.scope import Scope, Shown, read_scope, write_scope
 from edgecell.edge.count.tracking import Told, TrackedFrame
 from edgecell.edge.record.sessions import open_session
 from edgecell.edge.record.store import Session, Store
 from edgecell.edge.record.trail import open_trail
 from edgecell.image.preprocess import Bgr
+from edgecell.model.classifier import Classifier
 from edgecell.model.microscope import Microscope, Verdict
-from tests.factories import MODEL, SQUARE, tracked
+from edgecell.model.modelfile import bundled_model
+from tests.factories import MODEL, SAMPLES, SQUARE, tracked
 
 LAB = Microscope(
     "lab", 25, "AAA=", "AAA=", (1.0, 1.0), (0.0,), (1.0,), (1.0,) * 10, calibrated=True
@@ -204,3 +206,42 @@ def test_sessions_of_one_camera_count_together(tmp_path: Path) -> None:
     name_sample(two, 16)
     found = figures(one, two, tmp_path=tmp_path)
     assert (found["cells"], found["holds"]) == (36, True)
+
+
+def test_a_run_with_the_scope_of_another_model_writes_nothing(tmp_path: Path) -> None:
+    session, scope = record(tmp_path / "s"), tmp_path / "mine.scope.json"
+    name_sample(session, 36)
+    assert invoke(session, "--scope", scope).exit_code == 0
+    frame, out = SAMPLES / "frames" / "pbc_1.jpg", tmp_path / "out"
+    arguments = ["run", frame, "--scope", scope, "--out", out]
+    result = CliRunner().invoke(cli, list(map(str, arguments)))
+    assert result.exit_code == 1
+    assert "was written for another model" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not out.exists()
+
+
+def test_a_run_says_that_a_scope_is_of_another_camera(tmp_path: Path) -> None:
+    parent = Classifier(bundled_model()).record
+    scope = Scope(
+        width=160,
+        height=120,
+        red_cell_px=20.0,
+        microscope="lab",
+        model_sha256=parent.model_sha256,
+        record_sha256=parent.record_sha256,
+        shown=Shown(36, 36, 36, 36),
+        sessions=("0123abcd",),
+        made="2026-11-26T17:00:00.000+00:00",
+    )
+    write_scope(tmp_path / "mine.scope.json", scope)
+    frame, out = SAMPLES / "frames" / "bccd_1.jpg", tmp_path / "out"
+    report = tmp_path / "run.json"
+    arguments = ["run", frame, "--scope", tmp_path / "mine.scope.json", "--out", out]
+    result = CliRunner().invoke(cli, [*map(str, arguments), "--json", str(report)])
+    assert result.exit_code == 0, result.output
+    assert "is of another camera or microscope: 160x120" in result.output
+    found = json.loads(report.read_text())
+    assert found["scope"]["accepted_right"] == 36
+    shown = CliRunner().invoke(cli, ["session", "show", str(out)])
+    assert "Shown on this microscope: 36 of 36 accepted cells right" in shown.output
