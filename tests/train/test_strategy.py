@@ -46,6 +46,7 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
+@pytest.mark.slow
 def test_two_workers_train_what_one_trains(
     drawn_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
