@@ -31,6 +31,8 @@ from edgecell.edge.record.damage import damage_told
 from edgecell.edge.record.sessions import find_sessions
 from edgecell.errors import InputError
 from edgecell.explain.methods import Explanation
+from edgecell.explainers import EXPLAINERS
+from edgecell.files import printable
 from edgecell.image.decode import decode
 from edgecell.image.preprocess import Rgb, to_rgb
 from edgecell.model.modelfile import ModelRecord
@@ -307,6 +309,8 @@ class JobQueue:
         raw = zlib.decompressobj().decompress(packed, 2 * size * size)
         heat = np.frombuffer(raw, "<f2").reshape(size, size)
         index = self.model.codes.index(code)
+        if method not in EXPLAINERS:
+            raise ValueError(f"no method is called {printable(method)[:40]}")
         return Explained(
             cell,
             code,

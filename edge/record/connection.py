@@ -5,14 +5,15 @@ to the disk before `transaction` ends (write-ahead log, synchronous=FULL), so th
 was reported as written outlives a power cut, and what was not is absent as a whole.
 """
 
+import functools
 import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import quote
 
 import numpy as np
@@ -32,6 +33,49 @@ DATABASE = "session.sqlite"
 BUSY_S = 30.0
 """How long to wait for another program that writes; on a slow card `--keep` of another
 session may take some seconds."""
+
+
+class DamagedRowError(ValueError):
+    """A column holds something of another type than its own."""
+
+
+def _number(kind: type[int] | type[float]) -> Callable[[bytes], int | float]:
+    def convert(text: bytes) -> int | float:
+        try:
+            return kind(text)
+        except ValueError as e:
+            shown = text[:20].decode(errors="replace")
+            raise DamagedRowError(f"{shown!r} is not a number of its column's") from e
+
+    return convert
+
+
+# SQLite keeps any type in any column, and a session may come from anywhere. Python
+# takes an empty text for None where it converts it, so `_read_row` looks at text.
+sqlite3.register_converter("INTEGER", _number(int))
+sqlite3.register_converter("REAL", _number(float))
+
+
+@functools.cache
+def _blobs() -> frozenset[str]:
+    """Names of the columns that hold bytes."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as database:
+        migrate(database)
+        tables = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        columns = [
+            column
+            for (table,) in tables.fetchall()
+            for column in database.execute(f"PRAGMA table_info({table})").fetchall()
+        ]
+    return frozenset(name for _, name, kind, *_ in columns if kind == "BLOB")
+
+
+def _read_row(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A row as it was read, with bytes nowhere but in columns of bytes."""
+    for value, (name, *_) in zip(row, cursor.description, strict=True):
+        if isinstance(value, bytes) and name not in _blobs():
+            raise DamagedRowError(f"{name} holds bytes")
+    return row
 
 
 def connect(
@@ -54,7 +98,14 @@ def connect(
     uri = f"file://{quote(os.fsencode(path.absolute()))}?mode={mode}"
     if immutable:
         uri += "&immutable=1"
-    database = sqlite3.connect(uri, uri=True, timeout=busy_s, isolation_level=None)
+    database = sqlite3.connect(
+        uri,
+        uri=True,
+        timeout=busy_s,
+        isolation_level=None,
+        detect_types=sqlite3.PARSE_DECLTYPES,
+    )
+    database.row_factory = _read_row
     # The file may come from anywhere: its schema calls no function of SQLite's.
     database.execute("PRAGMA trusted_schema = OFF")
     if mode != "ro":
@@ -147,7 +198,7 @@ def open_database(
                 with transaction(database):
                     migrate(database)
             yield database
-    except (sqlite3.DatabaseError, UnicodeDecodeError) as e:
+    except (sqlite3.DatabaseError, UnicodeDecodeError, DamagedRowError) as e:
         raise InputError(f"{path} cannot be read: {e}") from e
 
 

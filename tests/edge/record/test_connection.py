@@ -143,6 +143,41 @@ def test_a_run_that_was_killed_while_it_made_its_file_is_told(
     assert killed.with_name("session.sqlite-journal").exists(), "it is not played back"
 
 
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("source", "zeroblob(9)"), ("started", "x'00ff'"), ("end_reason", "x''")],
+)
+def test_bytes_where_text_belongs_are_told(
+    tmp_path: Path, column: str, value: str
+) -> None:
+    with Store(tmp_path / "s", SESSION) as store:
+        store.write([tracked(0)])
+    with closing(sqlite3.connect(tmp_path / "s" / "session.sqlite")) as database:
+        database.execute(f"UPDATE session SET {column} = {value}")
+        database.commit()
+    modes: tuple[Literal["ro"], Literal["rw"]] = ("ro", "rw")
+    for mode in modes:
+        with (
+            pytest.raises(InputError, match=f"cannot be read: {column} holds bytes"),
+            open_database(tmp_path / "s", mode) as database,
+        ):
+            database.execute(f"SELECT {column} FROM session").fetchone()
+
+
+def test_other_values_in_columns_of_numbers_are_told(tmp_path: Path) -> None:
+    with Store(tmp_path / "s", SESSION) as store:
+        store.write([tracked(0)])
+    with closing(sqlite3.connect(tmp_path / "s" / "session.sqlite")) as database:
+        database.execute("PRAGMA ignore_check_constraints = ON")
+        database.execute("UPDATE frames SET captured = 'soon'")
+        database.commit()
+    with (
+        pytest.raises(InputError, match="'soon' is not a number"),
+        open_database(tmp_path / "s", "ro") as database,
+    ):
+        database.execute("SELECT captured FROM frames").fetchall()
+
+
 def test_a_migration_that_fails_changes_nothing(
     earlier: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
