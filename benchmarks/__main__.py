@@ -30,6 +30,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "edgecell.benchmarks.microscopes.measure",
         "A model on microscopes that it knows, and on others.",
     ),
+    "archive": (
+        "edgecell.benchmarks.speed.archive",
+        "Images a second of an archive, with one worker and with more.",
+    ),
+    "start": (
+        "edgecell.benchmarks.speed.start",
+        "The start: help against a bare interpreter, a run's first result.",
+    ),
 }
 
 

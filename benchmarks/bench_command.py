@@ -20,6 +20,9 @@ _OPTIONS = {
     "": {"model", "threads", "runs", "budgets_file", "layers"},
     "loop": {"model", "threads", "frames", "viewers"},
     "stages": {"model", "frames", "size"},
+    "peers": {"model", "runs"},
+    "board": {"emulator"},
+    "submit": {"model", "runs", "frames"},
     "paper": {"plot"},
 }
 """Which options go with which measurement."""
@@ -110,11 +113,35 @@ def _mode(asked: Mapping[str, bool]) -> str:
     help="Show where the time of a frame goes in the loop, stage by stage.",
 )
 @click.option(
+    "--peers",
+    multiple=True,
+    metavar="FILE",
+    help="Time other files of the same network, too, .onnx or .tflite, on every "
+    "runtime that is installed; may be given more than once.",
+)
+@click.option(
+    "--board",
+    type=click.Choice(("pi5", "pi4", "pi3", "orin-nano")),
+    help="Estimate the time on a board from instructions counted under emulation.",
+)
+@click.option(
+    "--emulator",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="With --board: count anew with what scripts/emulator made in FOLDER.",
+)
+@click.option(
+    "--submit",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Measure this machine and write FILE, to be sent to the project.",
+)
+@click.option(
     "--frames",
     type=click.IntRange(30, 10_000_000),
     default=900,
     show_default=True,
-    help="With --loop or --stages: frames that the camera sends.",
+    help="With --loop, --stages or --submit: frames that the camera sends.",
 )
 @click.option(
     "--size",
@@ -149,6 +176,10 @@ def command(
     layers: bool,
     loop: bool,
     stages: bool,
+    peers: tuple[str, ...],
+    board: str | None,
+    emulator: Path | None,
+    submit: Path | None,
     frames: int,
     size: tuple[int, int],
     viewers: int | None,
@@ -168,6 +199,10 @@ def command(
     --stages feeds the same frames as fast as they are taken, with one thread for the
     network, and shows the processor time of each stage.
 
+    --peers times MODEL and other files of the same network in turns on all runtimes.
+    --board measures nothing: it tells what a board may take, and how sure that is.
+    --submit measures a board that you have.
+
     --paper measures nothing. It prints the paper's tables of networks beside the
     stored results of those that were trained and evaluated here.
     """
@@ -183,16 +218,32 @@ def command(
     from edgecell.errors import EdgecellError, InputError
     from edgecell.model.modelfile import resolve
 
-    mode = _mode({"loop": loop, "stages": stages, "paper": paper})
+    flags = {"loop": loop, "stages": stages, "peers": bool(peers), "paper": paper}
+    mode = _mode(flags | {"board": bool(board), "submit": submit is not None})
     if mode == "paper":
         _paper(plot, json_file)
         return
+    if board is not None:
+        _board(board, emulator, json_file)
+        return
     path = resolve(model)
+    if submit is not None:
+        _submit(path, runs, frames, submit, json_file)
+        return
     if mode == "stages":
         from edgecell.benchmarks.speed.stages import measure_stages, stages_text
 
         cost = measure_stages(path, frames, size)
         report(stages_text(cost), cost.to_dict(), json_file)
+        return
+    if mode == "peers":
+        from edgecell.benchmarks.cost import model_cost
+        from edgecell.benchmarks.speed.runtimes import measure_peers, peers_text
+        from edgecell.model.modelfile import read_tflite
+
+        flops = model_cost(read_tflite(path)[0]).flops
+        beside = measure_peers([model, *peers], runs, flops)
+        report(peers_text(beside), beside.to_dict(), json_file)
         return
     if mode == "loop":
         from edgecell.benchmarks.speed.loop import loop_text, measure_loop
@@ -226,6 +277,30 @@ def command(
             for b in exceeded
         )
         raise EdgecellError(f"{model} exceeds the budget of '{row.network}': {found}")
+
+
+def _board(name: str, emulator: Path | None, json_file: str | None) -> None:
+    from edgecell.benchmarks.speed import boards
+
+    board = boards.BOARDS[name]
+    counts = (
+        boards.stored_counts(board.cpu)
+        if emulator is None
+        else boards.count(board.cpu, emulator)
+    )
+    text, data = boards.board_text(board, counts), boards.board_data(board, counts)
+    report(text, data, json_file)
+
+
+def _submit(
+    path: Path, runs: int, frames: int, out: Path, json_file: str | None
+) -> None:
+    from edgecell.benchmarks.speed.submit import submission_text, write_submission
+    from edgecell.files import check_writable
+
+    check_writable(out)
+    found = write_submission(path, runs, frames, out)
+    report(submission_text(found, out), found.to_dict(), json_file)
 
 
 def _paper(plot: Path | None, json_file: str | None) -> None:

@@ -8,6 +8,7 @@ import click
 
 from edgecell.cli import Number, json_option, manifest_option, refuse, report
 from edgecell.errors import ModelError
+from edgecell.model import BUNDLED
 
 if TYPE_CHECKING:
     from edgecell.convert.convert import Conversion
@@ -216,6 +217,13 @@ def layers_table(reports: "Sequence[LayerReport]") -> str:
     help="Runtime that the file is made for. The file is checked and run on it.",
 )
 @click.option(
+    "--onnx",
+    is_flag=True,
+    help="Make an ONNX file of MODEL, a .tflite of ours or 'bundled', with the same "
+    "classes on real cells: those of --calibration's --split, else the samples. With "
+    "--float32 it has no quantisation, for TensorRT's FP16.",
+)
+@click.option(
     "--debug",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="FOLDER",
@@ -239,6 +247,7 @@ def command(
     max_drop: float,
     split: Any,
     target: Any,
+    onnx: bool,
     debug: Path | None,
     json_file: str | None,
 ) -> None:
@@ -255,6 +264,9 @@ def command(
     """
     from edgecell.optional import require
 
+    if onnx:
+        _to_onnx(model, scheme, calibration, manifest, out, max_drop, split, json_file)
+        return
     tunings: dict[str, Any] = {"qat": qat, "prune": prune, "cluster": cluster}
     given = {name: value for name, value in tunings.items() if value}
     if not given:
@@ -347,3 +359,59 @@ def _finder(
     data = {"path": str(out), "bytes": out.stat().st_size, **record.metrics}
     text = f"{out}: {data['bytes'] / 1e6:.2f} MB\nnext: edgecell evaluate --frames "
     report(f"{text}FRAMES --split val --finder {out}", data, json_file)
+
+
+_NOT_FOR_ONNX = (
+    *("qat", "prune", "cluster", "steps", "io", "calibration_size", "seed", "target"),
+    "debug",
+)
+
+
+def _to_onnx(
+    model: Path,
+    scheme: str,
+    calibration: tuple[Path, ...],
+    manifest: Path | None,
+    out: Path | None,
+    max_drop: float,
+    split: Any,
+    json_file: str | None,
+) -> None:
+    """The way of ``--onnx``."""
+    from edgecell.optional import require
+
+    refuse(_NOT_FOR_ONNX, "is not for --onnx")
+    if scheme not in ("int8", "float32"):
+        raise click.UsageError(f"--onnx goes with --int8 or --float32, not --{scheme}")
+    if not calibration:
+        refuse(("manifest", "split"), "is for --calibration")
+    for module in ("tf2onnx", "onnx"):
+        require(module, "onnx-export")
+    require("onnxruntime", "onnx")
+    from edgecell.convert.to_onnx import convert_to_onnx, onnx_summary, sample_cells
+    from edgecell.data.dataset import labels, load_images, of_one_class
+    from edgecell.data.manifest import scan_split
+    from edgecell.files import check_writable
+    from edgecell.model.modelfile import read_tflite, resolve
+
+    path = resolve(str(model))
+    beside = Path() if str(model) == BUNDLED else path.parent
+    kind = "-float32" if scheme == "float32" else ""
+    out = out or beside / f"{path.stem}{kind}.onnx"
+    record = read_tflite(path)[1]
+    check_writable(out)
+    files = scan_split(calibration, manifest) if calibration else sample_cells()
+    cells = [f for f in of_one_class(files) if not calibration or f.split == split]
+    if not cells:
+        raise ModelError(f"the data have no image of '{split}' to compare both on")
+    images = load_images(cells, record.preprocessing, crops=record.crops)
+    floating = scheme == "float32"
+    y = labels(cells, record.codes)
+    made = convert_to_onnx(path, out, images, y, floating, max_drop)
+    report(onnx_summary(made), made.to_dict(), json_file)
+    if not made.written:
+        raise ModelError(
+            f"beside {model} accuracy fell by {made.comparison.drop:.2f} points, and "
+            f"{100 * (1 - made.comparison.agreement):.1f} % of the cells changed their "
+            "class; nothing was written. Try the other of --int8 and --float32"
+        )

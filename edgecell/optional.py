@@ -2,9 +2,12 @@
 
 import importlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
-from edgecell.errors import MissingPackageError
+from edgecell.errors import InputError, MissingPackageError
 from edgecell.quiet import quiet_stderr
 
 DEVICE = ("cv2", "numpy", "PIL", "simplejpeg", "systemd_watchdog", "tflite", "tqdm")
@@ -46,3 +49,31 @@ def require(module: str, extra: str) -> ModuleType:
             return importlib.import_module(module)
     except ImportError as e:
         raise missing(module, extra, e) from e
+
+
+_CONNECT_S = 5
+
+
+@contextmanager
+def connected(scheduler: str, kept: str) -> Iterator[Any]:
+    """A client of a Dask cluster, for work that is too much for one machine.
+
+    Args:
+        scheduler: its address, such as tcp://server:8786.
+        kept: what to tell the user of their work if it doesn't answer.
+
+    Raises:
+        InputError: it doesn't answer.
+        MissingPackageError: Dask's distributed is not installed.
+    """
+    distributed: Any = require("distributed", "cluster")
+    try:
+        client = distributed.Client(scheduler, timeout=_CONNECT_S)
+    except (OSError, ValueError) as e:
+        why = f"{type(e).__name__}: {' '.join(str(e).split())}"
+        raise InputError(
+            f"no Dask scheduler answers at {scheduler} ({why}); start one with "
+            f"'dask scheduler', or leave out --scheduler. {kept[:1].upper()}{kept[1:]}"
+        ) from e
+    with client:
+        yield client

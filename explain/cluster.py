@@ -3,8 +3,8 @@
 import logging
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,10 @@ from edgecell.explain.methods import Explanation
 from edgecell.explain.queue import Job, JobQueue
 from edgecell.explain.work import left, make, reason, renewed
 from edgecell.model.classifier import Classifier
-from edgecell.optional import require
+from edgecell.optional import connected, require
 
 logger = logging.getLogger(__name__)
 
-_CONNECT_S = 5
 _LOOK_EVERY_S = 1.0
 _JOBS_A_THREAD = 2
 """Jobs in flight: so many that no worker waits for its next one."""
@@ -46,20 +45,6 @@ def _classifier(model: bytes) -> Classifier:
         return Classifier(path)
 
 
-@contextmanager
-def _connected(scheduler: str) -> Iterator[Any]:
-    distributed = require("distributed", "cluster")
-    try:
-        client = distributed.Client(scheduler, timeout=_CONNECT_S)
-    except (OSError, ValueError) as e:
-        raise InputError(
-            f"no Dask scheduler answers at {scheduler} ({reason(e)}); start one with "
-            "'dask scheduler', or leave out --scheduler. No job is lost"
-        ) from e
-    with client:
-        yield client
-
-
 def work_off_on_cluster(
     queues: Sequence[JobQueue],
     model: Path,
@@ -84,7 +69,7 @@ def work_off_on_cluster(
     content = model.read_bytes()
     in_flight: dict[Any, tuple[JobQueue, Job]] = {}
     alone = False
-    with _connected(scheduler) as client, ExitStack() as leases:
+    with connected(scheduler, "no job is lost") as client, ExitStack() as leases:
         for queue in queues:
             leases.enter_context(renewed(queue))
         try:

@@ -11,7 +11,7 @@ import click
 
 from edgecell import RESEARCH_USE
 from edgecell.classes import CLASSES, PLATELET
-from edgecell.cli import json_option, report
+from edgecell.cli import json_option, refuse, report
 from edgecell.edge.commands.options import model_option
 from edgecell.errors import InputError
 from edgecell.files import check_writable, csv_text, printable, write_atomically
@@ -154,13 +154,12 @@ def _row(
 ) -> dict[str, Any]:
     """An image's class, ready for JSON; or why it has none."""
     from edgecell.edge.analyse.single import words_of
-    from edgecell.edge.count.microscopes import NOT_SHOWN, UNKNOWN
+    from edgecell.edge.commands.archive.table import FLAGS
 
     if isinstance(found, str):
         return {"image": name, "error": found}
     verdict = told.get(found.size)
-    flags = {"unknown": UNKNOWN, "calibrated": NOT_SHOWN}
-    flag = None if verdict is None else flags.get(verdict.kind)
+    flag = None if verdict is None else FLAGS.get(verdict.kind)
     words = None if found.gate else words_of(record, found.prediction, verdict)
     return {
         "image": name,
@@ -240,12 +239,38 @@ def _words(row: dict[str, Any]) -> tuple[str, str]:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Also write the table as CSV.",
 )
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="TABLE",
+    help="Write one .parquet or .csv of any number of images, on all cores. Run the "
+    "same command again after an interruption: it goes on where it was.",
+)
+@click.option(
+    "--frames",
+    is_flag=True,
+    help="With --out: the images are frames with many cells; a row for each cell.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 1024),
+    help="With --out: processes.  [default: one a core]",
+)
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="With --out: let a Dask cluster do it, such as tcp://server:8786.",
+)
 @json_option
 def command(
     images: tuple[str, ...],
     model: str,
     red_cell_px: "RedCell",
     csv_file: Path | None,
+    out: Path | None,
+    frames: bool,
+    workers: int | None,
+    scheduler: str | None,
     json_file: str | None,
 ) -> None:
     """Classify the cell in the middle of each IMAGE.
@@ -259,7 +284,8 @@ def command(
     Ten or more images of one size show whether the model knows the microscope. If it
     does not, every cell is for review.
 
-    Exit status 1 if an image can't be read; it is listed with the reason.
+    Exit status 1 if an image can't be read; it is listed with the reason. With --out it
+    is a row with the reason, and the status is 0.
     """
     require("cv2", "edge")
     from tqdm import tqdm
@@ -272,6 +298,15 @@ def command(
     for file in (csv_file, Path(json_file) if json_file not in (None, "-") else None):
         if file is not None:
             check_writable(file)
+    if out is not None:
+        refuse(("csv_file",), "is not for --out, which writes a table itself")
+        if scheduler:
+            refuse(("workers",), "is about this machine, not for --scheduler")
+        if frames and red_cell_px == "measure":
+            red_cell_px = None  # of frames it is measured anyway
+        _archive(images, model, red_cell_px, frames, out, workers, scheduler, json_file)
+        return
+    refuse(("frames", "workers", "scheduler"), "is for --out")
     with images_of(images) as found:
         classifier = Classifier(model)
         bar = tqdm(found, "classifying", unit="image", disable=None, leave=False)
@@ -296,3 +331,58 @@ def command(
     unreadable = sum("error" in row for row in rows)
     if unreadable:
         raise InputError(f"{unreadable} of {len(rows)} images could not be classified")
+
+
+def _archive(
+    images: Sequence[str],
+    model: str,
+    red_cell_px: "RedCell",
+    frames: bool,
+    out: Path,
+    workers: int | None,
+    scheduler: str | None,
+    json_file: str | None,
+) -> None:
+    """The way of ``--out``."""
+    from time import monotonic
+
+    from tqdm import tqdm
+
+    from edgecell.edge.commands.archive.run import classify_archive
+    from edgecell.edge.commands.archive.work import Task
+    from edgecell.model.modelfile import resolve
+
+    check_writable(out)
+    start_s = monotonic()
+    with tqdm(desc="classifying", unit="image", disable=None, leave=False) as bar:
+        done = classify_archive(
+            [name for root in images for name in _globbed(root)],
+            resolve(model),
+            Task(red_cell_px, frames),
+            out,
+            workers,
+            scheduler,
+            bar.update,
+        )
+    seconds = monotonic() - start_s
+    fresh = done.images - done.resumed
+    lines = [
+        f"{out}: {done.rows} rows of {done.images} images, {done.errors} with an error",
+        f"{fresh} images in {seconds:.1f} s, {fresh / max(seconds, 1e-3):.0f} a second"
+        + (f"; {done.resumed} were done before" if done.resumed else ""),
+        *(f"Microscope of {size}: {it}" for size, it in done.microscopes.items()),
+        RESEARCH_USE,
+    ]
+    data = {
+        **done.to_dict(),
+        "out": str(out),
+        "seconds": round(seconds, 2),
+        "images_per_s": round(fresh / max(seconds, 1e-3), 2),
+    }
+    report("\n".join(lines), data, json_file)
+
+
+def _globbed(root: str) -> list[str]:
+    if has_magic(root) and not Path(root).exists():
+        return sorted(glob(root, recursive=True)) or [root]
+    return [root]

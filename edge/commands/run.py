@@ -221,6 +221,12 @@ def serving_of(parameters: Mapping[str, Any]) -> Serving | None:
     type=COUNT,
     help="Threads that the network uses.  [default: half the machine's cores]",
 )
+@click.option(
+    "--runtime",
+    type=click.Choice(("litert", "onnxruntime", "openvino")),
+    help="What runs the network: litert a .tflite, the others an .onnx.  [default: the "
+    "first that works here]",
+)
 @click.option("--max-frames", type=COUNT, help="End after this number of frames.")
 @click.option(
     "--maps/--no-maps",

@@ -22,7 +22,7 @@ class LoopConfig:
     Attributes:
         source: address of the frames: a file, folder, glob, camera or stream, or
             'demo'; see `open_source`.
-        model: a ``.tflite`` that `edgecell convert` wrote, or 'bundled'.
+        model: a ``.tflite`` or ``.onnx`` that `edgecell convert` wrote, or 'bundled'.
         scope: file of `edgecell trust`, which says what the model was shown to do on
             this microscope; None for none.
         out: new or empty folder for the results; None names one in edgecell-out/
@@ -31,6 +31,8 @@ class LoopConfig:
         red_cell_px: diameter of a red cell in the frames, pixels; None measures it.
         threads: threads of the network and of OpenCV, 1..64; None takes half the
             machine's cores.
+        runtime: 'litert', 'onnxruntime' or 'openvino', as the model is a ``.tflite`` or
+            an ``.onnx``; None takes the first that works.
         max_frames: end after so many frames; None for never.
         target: end once so many white cells are counted; None for never.
         until: end once all of these are decided, such as 'MYE<5%'; see `parse_goal`.
@@ -54,6 +56,7 @@ class LoopConfig:
     watch: bool = False
     red_cell_px: float | None = None
     threads: int | None = None
+    runtime: str | None = None
     max_frames: int | None = None
     target: int | None = None
     until: tuple[str, ...] = ()

@@ -311,7 +311,9 @@ def open_run(
     for file in (config.video, config.health_file):
         if file is not None:
             check_writable(file)
-    classifier = classifier or Classifier(config.model, config.network_threads)
+    classifier = classifier or Classifier(
+        config.model, config.network_threads, config.runtime
+    )
     scope = None
     if config.scope is not None:
         scope = scope_for(config.scope, classifier.record)

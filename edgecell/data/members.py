@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
+from zipfile import ZipFile, ZipInfo
 
 from edgecell.archive import open_archive, read_member
 from edgecell.errors import InputError
@@ -36,23 +37,43 @@ def open_files(root: Path) -> Iterator[Files]:
     if not root.exists():
         raise InputError(f"{root} does not exist")
     if root.is_dir():
-        yield dict(sorted(_in_folder(root)))
+        yield {
+            PurePosixPath(path.relative_to(root)): partial(read_file, path)
+            for path in sorted(each_file(root))
+        }
         return
     with open_archive(root, str(root)) as archive:
-        # Some Windows programs separate folders by the wrong slash.
-        paths = {
-            PurePosixPath(info.filename.replace("\\", "/")): info
-            for info in archive.infolist()
-            if not info.filename.endswith(("/", "\\"))
-        }
+        paths = {member_path(info): info for info in each_member(archive)}
         yield {
             path: partial(read_member, archive, info, str(root), LARGEST_BYTES)
             for path, info in sorted(paths.items())
-            if not any(map(_hidden, path.parts))
         }
 
 
-def _in_folder(root: Path) -> Iterator[tuple[PurePosixPath, Callable[[], bytes]]]:
+def member_path(info: ZipInfo) -> PurePosixPath:
+    """Where an archive says that a member lies."""
+    # Some Windows programs separate folders by the wrong slash.
+    return PurePosixPath(info.filename.replace("\\", "/"))
+
+
+def each_member(archive: ZipFile) -> Iterator[ZipInfo]:
+    """The files of a ZIP archive in its own order, without what is hidden."""
+    for info in archive.infolist():
+        if info.filename.endswith(("/", "\\")):
+            continue
+        if not any(map(_hidden, member_path(info).parts)):
+            yield info
+
+
+def each_file(root: Path) -> Iterator[Path]:
+    """The files below a folder, without what is hidden, in an order of their own.
+
+    A folder's files come before those of the folders in it, both by their names: the
+    same on every run, and without a list of them all.
+
+    Raises:
+        InputError: a folder may not be read.
+    """
     seen = set()
     for folder, below, names in os.walk(root, onerror=_refuse, followlinks=True):
         status = os.stat(folder)
@@ -60,11 +81,11 @@ def _in_folder(root: Path) -> Iterator[tuple[PurePosixPath, Callable[[], bytes]]
             below.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        below[:] = [name for name in below if not _hidden(name)]
-        for name in names:
+        below[:] = sorted(name for name in below if not _hidden(name))
+        for name in sorted(names):
             path = Path(folder, name)
             if not _hidden(name) and path.is_file():
-                yield PurePosixPath(path.relative_to(root)), partial(read_file, path)
+                yield path
 
 
 def _hidden(part: str) -> bool:

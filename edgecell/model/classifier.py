@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from edgecell.model.modelfile import (
     read_tflite,
     resolve,
 )
+from edgecell.model.onnx.file import is_onnx, read_onnx
 from edgecell.model.probabilities import softmax
 from edgecell.model.runtime import Interpreter, open_interpreter
 
@@ -165,33 +167,59 @@ def _check_shapes(
         )
 
 
+def read_network(path: Path) -> tuple[bytes, ModelRecord]:
+    """Reads a model of either kind, with its record.
+
+    Args:
+        path: a ``.tflite`` or ``.onnx`` file of ours, whatever its name.
+
+    Returns:
+        The TFLite or ONNX graph and the record.
+
+    Raises:
+        ModelError: no model, no record of ours, or bytes that were changed.
+    """
+    with suppress(OSError), path.open("rb") as file:  # the reader says what is wrong
+        if is_onnx(file.read(8)):
+            return read_onnx(path)
+    return read_tflite(path)
+
+
 class Classifier:
-    """A TFLite model with its record, ready to run.
+    """A TFLite or ONNX model with its record, ready to run.
 
     Attributes:
         path: the model's file.
         record: the model's record.
-        flatbuffer: the TFLite model itself.
+        flatbuffer: the TFLite or ONNX model itself.
         runtime: the runtime in use.
         attempts: the runtimes that were tried, for `edgecell doctor`.
         logit_step: quantisation step of the logits; 0 for float outputs.
     """
 
-    def __init__(self, model: str | os.PathLike[str], threads: int = 1) -> None:
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        threads: int = 1,
+        runtime: str | None = None,
+    ) -> None:
         """Opens a model file.
 
         Args:
-            model: a ``.tflite`` that `edgecell convert` wrote, or 'bundled'.
+            model: a ``.tflite`` or ``.onnx`` that `edgecell convert` wrote, or
+                'bundled'.
             threads: threads of the interpreter, at least 1.
+            runtime: one of `runtime.RUNTIMES`; None for the first that works.
 
         Raises:
             ModelError: not a model of ours, or damaged.
+            InputError: the runtime is for models of the other kind.
             MissingPackageError: no runtime takes it.
         """
         self.path = path = resolve(model)
-        self.flatbuffer, self.record = read_tflite(path)
+        self.flatbuffer, self.record = read_network(path)
         self._interpreter, self.runtime, self.attempts = open_interpreter(
-            self.flatbuffer, threads
+            self.flatbuffer, threads, runtime
         )
         self._pool: list[Interpreter] = []
         try:
@@ -299,7 +327,7 @@ class Classifier:
         """What ``read`` gives of the interpreter after each image, float32 (N, C)."""
         cores = os.cpu_count() or 1
         while len(self._pool) < cores:
-            self._pool.append(open_interpreter(self.flatbuffer, threads=1)[0])
+            self._pool.append(self.runtime.interpreter(self.flatbuffer, threads=1))
         out = np.empty((len(images), len(self.record.classes)), np.float32)
 
         def work(first: int) -> None:

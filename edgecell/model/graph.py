@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from edgecell.errors import ModelError
 from edgecell.model.modelfile import MAPS
+from edgecell.model.onnx.file import is_onnx
 from edgecell.optional import require
 
 
@@ -128,8 +129,14 @@ def read_graph(flatbuffer: bytes) -> Graph:
         flatbuffer: the TFLite model.
 
     Raises:
+        ModelError: it is an ONNX graph.
         MissingPackageError: the package 'tflite' is not installed.
     """
+    if is_onnx(flatbuffer):
+        raise ModelError(
+            "this looks into .tflite files alone; name the one that the .onnx was made "
+            "from"
+        )
     tflite = require("tflite", "edge")
     model = tflite.Model.GetRootAs(flatbuffer, 0)
     graph = model.Subgraphs(0)

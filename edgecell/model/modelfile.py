@@ -47,7 +47,7 @@ FORMAT = 2
 UNSEALED = 1  # records of this version are not under a hash; they are still read
 ARCHIVE_START = b"PK\x03\x04"  # what follows the flatbuffer
 _LARGEST_RECORD = 2**22
-_LARGEST_NETWORK = 2**31  # what a flatbuffer can address
+LARGEST_NETWORK = 2**31  # what a flatbuffer can address
 
 # Outputs of every TFLite graph of ours, named in its signature.
 LOGITS = "logits"
@@ -363,7 +363,7 @@ def read_members(path: Path, *names: str) -> tuple[bytes, list[bytes]]:
         ModelError: no TFLite model, or a text is missing or damaged.
     """
     try:
-        if path.stat().st_size > _LARGEST_NETWORK:
+        if path.stat().st_size > LARGEST_NETWORK:
             raise ModelError(f"{path} is too large for a TFLite model")
         content = path.read_bytes()
     except OSError as e:

@@ -1,4 +1,4 @@
-"""What a model file, Keras or TFLite, says of a set of images."""
+"""What a model file, Keras, TFLite or ONNX, says of a set of images."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -11,14 +11,13 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from edgecell.image.preprocess import Preprocessing, standardise
-from edgecell.model.classifier import Classifier
+from edgecell.model.classifier import Classifier, read_network
 from edgecell.model.kerasfile import deployed, load_keras
 from edgecell.model.modelfile import (
     LOGITS,
     MAPS,
     ModelRecord,
     read_keras_record,
-    read_tflite,
 )
 
 if TYPE_CHECKING:
@@ -45,21 +44,21 @@ class Outputs:
 
 
 def read_record(path: Path) -> ModelRecord:
-    """The record of a ``.keras`` or ``.tflite`` model file.
+    """The record of a ``.keras``, ``.tflite`` or ``.onnx`` model file.
 
     Raises:
         ModelError: not a model file of ours.
     """
     if path.suffix == ".keras":
         return read_keras_record(path)
-    return read_tflite(path)[1]
+    return read_network(path)[1]
 
 
 def predict(path: Path, images: npt.NDArray[np.uint8]) -> Outputs:
     """Runs a model file on a set of images, a batch for each core.
 
     Args:
-        path: a ``.keras`` or ``.tflite`` file of ours.
+        path: a ``.keras``, ``.tflite`` or ``.onnx`` file of ours.
         images: uint8 RGB (N, S, S, 3), N >= 1, as `load_images` makes them.
     """
     if path.suffix == ".keras":

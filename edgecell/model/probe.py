@@ -16,17 +16,22 @@ import edgecell
 from edgecell.errors import ModelError
 
 SECONDS = 60.0
+_PATIENCE_ON_GPU = 10
 _REFUSED = 3  # exit status of a child that the runtime told why
 _MEMORY = 2**31  # bytes that a model may take on top of itself
 
 
-def probe(flatbuffer: bytes, runtime: str, seconds: float = SECONDS) -> str:
+def probe(
+    graph: bytes, runtime: str, provider: str = "", seconds: float = SECONDS
+) -> str:
     """Builds an interpreter in a child process and runs it once.
 
     Args:
-        flatbuffer: the TFLite model.
+        graph: the TFLite or ONNX model.
         runtime: name of the runtime, see `runtime.Runtime`.
-        seconds: how long that may take.
+        provider: its execution provider, likewise.
+        seconds: how long that may take; ten times as long on a GPU, for which an engine
+            may have to be built first.
 
     Returns:
         '' if it runs, else what the runtime has against the model.
@@ -34,13 +39,15 @@ def probe(flatbuffer: bytes, runtime: str, seconds: float = SECONDS) -> str:
     Raises:
         ModelError: the child crashed, or did not come to an end.
     """
-    code = "import sys; from edgecell.model.probe import child; child(sys.argv[1])"
+    code = "import sys; from edgecell.model.probe import child; child(*sys.argv[1:])"
+    if _on_gpu(provider):
+        seconds *= _PATIENCE_ON_GPU
     home = str(Path(edgecell.__file__).parent.parent)
     paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
         done = subprocess.run(
-            [sys.executable, "-c", code, runtime],
-            input=flatbuffer,
+            [sys.executable, "-c", code, runtime, provider],
+            input=graph,
             capture_output=True,
             check=False,
             timeout=seconds,
@@ -65,16 +72,21 @@ def probe(flatbuffer: bytes, runtime: str, seconds: float = SECONDS) -> str:
     )
 
 
-def child(runtime: str) -> None:
+def _on_gpu(provider: str) -> bool:
+    return bool(provider) and not provider.startswith("CPU")
+
+
+def child(runtime: str, provider: str) -> None:
     """The child's side: reads the model from standard input, exits with a status."""
     import numpy as np
 
     from edgecell.model.runtime import Runtime
 
-    flatbuffer = sys.stdin.buffer.read()
-    _limit(_MEMORY + 4 * len(flatbuffer))
+    graph = sys.stdin.buffer.read()
+    # A GPU's driver maps far more than it uses.
+    _limit(None if _on_gpu(provider) else _MEMORY + 4 * len(graph))
     try:
-        interpreter = Runtime(runtime, "").interpreter(flatbuffer, threads=1)
+        interpreter = Runtime(runtime, "", provider).interpreter(graph, threads=1)
         for given in interpreter.get_input_details():
             zeros = np.zeros(given["shape"], given["dtype"])
             interpreter.set_tensor(given["index"], zeros)
@@ -86,11 +98,12 @@ def child(runtime: str) -> None:
     os._exit(0)  # not to tear down what may be damaged
 
 
-def _limit(memory: int) -> None:
-    """No core files; and a model that asks for all memory gets none."""
+def _limit(memory: int | None) -> None:
+    """No core files; and a model that asks for all memory gets none, unless None."""
     if sys.platform == "win32":
         return
     import resource
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    if memory is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))

@@ -1,0 +1,1 @@
+"""Archives: up to ten million images to one table, on many cores, resumable."""

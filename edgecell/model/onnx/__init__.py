@@ -1,0 +1,1 @@
+"""ONNX model files: with a record of ours inside, and what runs them."""
