@@ -214,8 +214,8 @@ def command(
 ) -> None:
     """Measure how often MODEL is right on labelled cells.
 
-    MODEL is a .keras or .tflite file, or 'bundled'. DATA are folders or zip files
-    in which the directory above an image names its class.
+    MODEL is a .keras, .tflite or .onnx file, or 'bundled'. DATA are folders or zip
+    files in which the directory above an image names its class.
     """
     if frames is not None:
         if model:

@@ -385,7 +385,7 @@ def _to_onnx(
         raise click.UsageError(f"--onnx goes with --int8 or --float32, not --{scheme}")
     if not calibration:
         refuse(("manifest", "split"), "is for --calibration")
-    for module in ("tf2onnx", "onnx"):
+    for module in ("tensorflow", "tf2onnx", "onnx"):  # the first in silence
         require(module, "onnx-export")
     require("onnxruntime", "onnx")
     from edgecell.convert.to_onnx import convert_to_onnx, onnx_summary, sample_cells

@@ -15,7 +15,8 @@ model_option = click.option(
     default=BUNDLED,
     show_default=True,
     metavar="FILE",
-    help="TFLite file that 'edgecell convert' wrote; 'bundled' is the built-in one.",
+    help="File that 'edgecell convert' wrote, .tflite or .onnx; 'bundled' is the "
+    "built-in one.",
 )
 
 

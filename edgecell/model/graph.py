@@ -122,6 +122,14 @@ def real_values(flatbuffer: bytes, tensor: Tensor) -> npt.NDArray[np.float64]:
     return np.asarray(real)
 
 
+def _check_kind(graph: bytes) -> None:
+    if is_onnx(graph):
+        raise ModelError(
+            "this looks into .tflite files alone; name the one that the .onnx was made "
+            "from"
+        )
+
+
 def read_graph(flatbuffer: bytes) -> Graph:
     """Reads a model's main graph.
 
@@ -132,11 +140,7 @@ def read_graph(flatbuffer: bytes) -> Graph:
         ModelError: it is an ONNX graph.
         MissingPackageError: the package 'tflite' is not installed.
     """
-    if is_onnx(flatbuffer):
-        raise ModelError(
-            "this looks into .tflite files alone; name the one that the .onnx was made "
-            "from"
-        )
+    _check_kind(flatbuffer)
     tflite = require("tflite", "edge")
     model = tflite.Model.GetRootAs(flatbuffer, 0)
     graph = model.Subgraphs(0)
@@ -185,7 +189,13 @@ def read_graph(flatbuffer: bytes) -> Graph:
 
 
 def output_tensors(flatbuffer: bytes) -> dict[str, int]:
-    """Indices of the output tensors by the names in the model's signature."""
+    """Indices of the output tensors by the names in the model's signature.
+
+    Raises:
+        ModelError: it is an ONNX graph.
+        MissingPackageError: the package 'tflite' is not installed.
+    """
+    _check_kind(flatbuffer)
     tflite = require("tflite", "edge")
     signature = tflite.Model.GetRootAs(flatbuffer, 0).SignatureDefs(0)
     outputs = [signature.Outputs(i) for i in range(signature.OutputsLength())]

@@ -13,7 +13,7 @@ from edgecell.cli import json_option, report
 @click.argument("model", default="bundled")
 @json_option
 def command(model: str, json_file: str | None) -> None:
-    """Print the record in MODEL: a .tflite or .keras file, or 'bundled'.
+    """Print the record in MODEL: a .tflite, .onnx or .keras file, or 'bundled'.
 
     Of a finder of cells it prints what there is of it, too.
     """

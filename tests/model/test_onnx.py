@@ -16,7 +16,7 @@ from edgecell.errors import InputError, MissingPackageError, ModelError
 from edgecell.image.preprocess import Rgb, cell_image, to_rgb
 from edgecell.model import runtime
 from edgecell.model.classifier import Classifier, map_residual
-from edgecell.model.graph import read_graph
+from edgecell.model.graph import head_weights, output_tensors, read_graph
 from edgecell.model.modelfile import ModelRecord, bundled_model, read_tflite
 from edgecell.model.onnx.file import read_onnx, write_onnx
 from edgecell.model.predict import read_record
@@ -87,8 +87,9 @@ def test_what_is_no_onnx_of_ours_is_refused(
 
 
 def test_its_layers_are_not_looked_into(small: Path) -> None:
-    with pytest.raises(ModelError, match=r"into \.tflite files alone"):
-        read_graph(read_onnx(small)[0])
+    for look in (read_graph, output_tensors, head_weights):
+        with pytest.raises(ModelError, match=r"into \.tflite files alone"):
+            look(read_onnx(small)[0])
 
 
 @pytest.fixture(params=RUNTIMES)

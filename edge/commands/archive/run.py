@@ -211,7 +211,7 @@ def classify_archive(
                     continue
                 while len(in_flight) >= _AHEAD * crew.count:
                     _settle(crew, in_flight, table, told)
-                in_flight[crew.submit(chunk)] = chunk
+                in_flight[_begun(crew, chunk, in_flight, table, told)] = chunk
             while in_flight:
                 _settle(crew, in_flight, table, told)
         except (OSError, TimeoutError) as e:
@@ -224,6 +224,24 @@ def classify_archive(
     rows, errors, microscopes = table.finish(keys, record.microscopes)
     named = {size: str(verdict) for size, verdict in microscopes.items()}
     return Archive(images, resumed, rows, errors, named)
+
+
+def _begun(
+    crew: Workers | Cluster,
+    chunk: Chunk,
+    in_flight: "dict[Future[Part], Chunk]",
+    table: Table,
+    told: Callable[[int], None],
+) -> "Future[Part]":
+    """Begins a chunk, also where a process has crashed since the last one was begun."""
+    try:
+        return crew.submit(chunk)
+    except BrokenExecutor:
+        while in_flight:
+            _settle(crew, in_flight, table, told)
+        if isinstance(crew, Workers):
+            crew.restart()
+        return crew.submit(chunk)
 
 
 def _settle(

@@ -186,16 +186,32 @@ def test_only_what_changed_is_done_again(
 class Crashing(archive.Workers):
     """Workers of which one is killed by a certain file, as a decoder's fault would."""
 
+    waits = False
+
     def submit(self, chunk: Chunk) -> Any:
         if any("cut.jpg" in item.name for item in chunk.items):
-            return self._pool.submit(os._exit, 9)
+            future = self._pool.submit(os._exit, 9)
+            if self.waits:
+                future.exception()
+            return future
         return super().submit(chunk)
 
 
+class CrashingEarly(Crashing):
+    """The pool is known to be broken before the next chunk is begun."""
+
+    waits = True
+
+
+@pytest.mark.parametrize("workers", [Crashing, CrashingEarly])
 def test_a_file_that_crashes_a_worker_is_a_row(
-    folder: Path, tmp_path: Path, few_a_chunk: None, monkeypatch: pytest.MonkeyPatch
+    folder: Path,
+    tmp_path: Path,
+    few_a_chunk: None,
+    monkeypatch: pytest.MonkeyPatch,
+    workers: type[Crashing],
 ) -> None:
-    monkeypatch.setattr(archive, "Workers", Crashing)
+    monkeypatch.setattr(archive, "Workers", workers)
     out = tmp_path / "table.csv"
     done = classify_archive([str(folder)], bundled_model(), Task(), out, workers=1)
     rows = read(out)
