@@ -12,6 +12,10 @@ from edgecell.edge.count.tracking import Told, TrackedFrame
 from edgecell.model.decision import Decision
 from edgecell.model.microscope import CELLS, Microscope, Verdict, in_words, judge
 
+ENOUGH = 5
+"""White cells without which no microscope is called known: a single foreign cell can't
+be told from a known microscope's, and of five most sets can."""
+
 NOT_TOLD = "microscope not told yet"
 UNKNOWN = "unknown microscope"
 NOT_SHOWN = "not yet shown to be right on this microscope"
@@ -119,13 +123,21 @@ class MicroscopeGate:
         )
 
     def settle(self) -> Settled:
-        """Judges from what there was, at the end of a session."""
+        """Judges from what there was, at the end of a session.
+
+        Cells of a microscope that fewer than `ENOUGH` cells make look known stay
+        flagged: many a foreign cell by itself looks like a known one.
+        """
         decisions: dict[int, Decision] = {}
         told = []
         for size, view in self._views.items():
             if view.verdict is None:
-                told.append(self._judge(view, size))
-                decisions |= self._released(view)
+                judged = self._judge(view, size)
+                if judged.verdict.trusted and judged.verdict.cells < ENOUGH:
+                    view.verdict = None
+                else:
+                    told.append(judged)
+                    decisions |= self._released(view)
         return Settled(tuple(decisions.values()), tuple(told))
 
     def _look(self, view: _View, tracked: TrackedFrame) -> None:

@@ -193,7 +193,7 @@ def test_models_that_cannot_be_opened_say_why(tmp_path: Path) -> None:
     (tmp_path / "m.keras").touch()
     with pytest.raises(edgecell.EdgecellError, match="convert_model makes a model"):
         edgecell.open_model(tmp_path / "m.keras")
-    with pytest.raises(edgecell.EdgecellError, match=r"is no \.keras file"):
+    with pytest.raises(edgecell.EdgecellError, match=r"is not a \.keras file"):
         edgecell.convert_model("m.tflite", SAMPLES, tmp_path / "m.tflite")
 
 

@@ -96,11 +96,26 @@ def test_no_cell_of_a_calibrated_microscope_is_accepted(lab: Microscope) -> None
 
 def test_a_short_session_is_judged_by_the_cells_it_has(lab: Microscope) -> None:
     gate = MicroscopeGate([lab])
-    gate.admit(frame([1, 2, 3], 0))
+    gate.admit(frame([1, 2, 3, 4, 5], 0))
     settled = gate.settle()
-    assert {d.cell: d.reasons for d in settled.decisions} == {1: (), 2: (), 3: ()}
-    assert [t.verdict.cells for t in settled.told] == [3]
+    assert {d.cell: d.reasons for d in settled.decisions} == dict.fromkeys(
+        range(1, 6), ()
+    )
+    assert [t.verdict.cells for t in settled.told] == [5]
     assert gate.settle().decisions == ()
+
+
+def test_fewer_than_five_cells_make_no_microscope_known(lab: Microscope) -> None:
+    gate = MicroscopeGate([lab])
+    assert set(reasons(gate.admit(frame([1, 2, 3, 4], 0))).values()) == {(NOT_TOLD,)}
+    assert (gate.settle().decisions, gate.settle().told) == ((), ())
+    assert gate.summary() == "not told yet"
+
+
+def test_few_cells_can_show_that_a_microscope_is_unknown(lab: Microscope) -> None:
+    gate = MicroscopeGate([lab])
+    gate.admit(frame([1, 2], 5))
+    assert {d.reasons for d in gate.settle().decisions} == {(UNKNOWN,)}
 
 
 def test_platelets_tell_nothing(lab: Microscope) -> None:
@@ -115,7 +130,9 @@ def test_one_cell_seen_often_counts_once(lab: Microscope) -> None:
     gate = MicroscopeGate([lab])
     for _ in range(20):
         assert gate.admit(frame([1], 0)).told == ()
-    assert len(gate.settle().decisions) == 1
+    assert gate.settle().told == ()
+    gate.admit(frame([2, 3, 4, 5], 0))
+    assert [t.verdict.cells for t in gate.settle().told] == [5]
 
 
 def test_frames_of_each_size_are_judged_by_themselves(lab: Microscope) -> None:
