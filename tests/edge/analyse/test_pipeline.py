@@ -116,7 +116,9 @@ def test_the_network_sees_rgb(monkeypatch: pytest.MonkeyPatch) -> None:
         maps, logits = np.zeros((2, 2, 12), np.float32), np.zeros(12, np.float32)
         return [Prediction(CODES, logits, np.full(12, 1 / 12), maps) for _ in images]
 
-    record = SimpleNamespace(preprocessing=PREP, head_bias=(0.0,) * 12, microscopes=())
+    record = SimpleNamespace(
+        preprocessing=PREP, head_bias=(0.0,) * 12, microscopes=(), attributes=None
+    )
     fake = cast(Classifier, SimpleNamespace(record=record, classify_all=classify))
     image = Bgr(np.full((200, 200, 3), 240, np.uint8))
     image[60:140, 60:140] = (200, 100, 50)  # B, G, R
