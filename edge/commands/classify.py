@@ -160,7 +160,9 @@ def _row(
         return {"image": name, "error": found}
     verdict = told.get(found.size)
     flag = None if verdict is None else FLAGS.get(verdict.kind)
-    words = None if found.gate else words_of(record, found.prediction, verdict)
+    words = None
+    if verdict is not None and not found.gate:
+        words = words_of(record, found.prediction, verdict)
     return {
         "image": name,
         "class": found.code,
