@@ -158,7 +158,7 @@ class Serving:
             driver: the motorised stage; None if there is none.
 
         Raises:
-            InputError: see `check`.
+            InputError: see `check`, and `Tls.check`.
             OutputError: the port is taken, or the accounts can't be written.
         """
         from edgecell.edge.page.app import create_app
@@ -166,18 +166,20 @@ class Serving:
         from edgecell.edge.page.serve import listening
 
         self.check()
+        if tls := self.tls():
+            tls.check()
         door, accounts = self.door(), None
-        taken = listening(door)
-        click.echo(f"The page is at {door.address}", err=True)
         if door.everybody is None:
             accounts = Accounts(self.accounts_file or root / ACCOUNTS)
-            if not accounts.people():
-                link = f"{door.address}/welcome?token={accounts.invite('manage')}"
-                click.echo(
-                    "Nobody has an account yet. This link makes the first one, once, "
-                    f"within a day:\n{link}",
-                    err=True,
-                )
+        taken = listening(door)
+        click.echo(f"The page is at {door.address}", err=True)
+        if accounts is not None and not accounts.people():
+            link = f"{door.address}/welcome?token={accounts.invite('manage')}"
+            click.echo(
+                "Nobody has an account yet. This link makes the first one, once, "
+                f"within a day:\n{link}",
+                err=True,
+            )
         return create_app(root, door, accounts, live, driver), taken
 
 

@@ -17,7 +17,7 @@ _PATIENCE_S = 30
 @click.option(
     "--hl7-dir",
     type=click.Path(path_type=Path),
-    help="Write HL7 ORU^R01 as a file into this folder.",
+    help="Write HL7 ORU^R01 as a file into this folder, which must exist.",
 )
 @click.option(
     "--fhir",
@@ -47,10 +47,11 @@ def send_command(
     A signed report is sent as final, with the LOINC codes of manual counts. Without a
     signature the result is preliminary. The message waits in the session's file until
     the receiver acknowledges it. To deliver what still waits, run the command again;
-    it needs no receiver then. A result is sent once to each receiver.
+    it needs no receiver then. A result is sent once to each receiver. If you name
+    receivers, what waits for others stays where it is, and the command says so.
     """
     require("hl7", "lis")
-    from edgecell.edge.outbox.delivery import fhir_target
+    from edgecell.edge.outbox.delivery import check_target, fhir_target
     from edgecell.edge.outbox.outbox import open_outbox
     from edgecell.edge.outbox.result import result_of
     from edgecell.edge.record.connection import open_database
@@ -62,20 +63,28 @@ def send_command(
         *([f"hl7-dir:{hl7_dir.absolute()}"] if hl7_dir else []),
         *([fhir_target(fhir)] if fhir else []),
     ]
+    for target in targets:
+        check_target(target)
     if targets:
         with open_database(folder, "ro") as database:
             result = result_of(Reports(Review(folder, database)))
     with open_outbox(folder) as outbox:
         for target in targets:
             outbox.put(target, result)
-        outbox.deliver(patience)
+        outbox.deliver(patience, targets=targets)
         messages = outbox.messages()
     lines = [f"{m.result[:12]} to {m.target}: {m.state} {m.reason}" for m in messages]
+    waiting = [m for m in messages if m.state == "waiting"]
+    open_ = [m for m in waiting if not targets or m.target in targets]
+    if others := len(waiting) - len(open_):
+        lines.append(
+            f"Waiting for receivers that you did not name: {others}. Run the command "
+            "without a receiver to try them again."
+        )
     text = "\n".join(line.rstrip() for line in lines) or "The outbox is empty."
     report(text, {"messages": [m.to_dict() for m in messages]}, json_file)
-    open_ = [m for m in messages if m.state == "waiting"]
     if open_:
         raise OutputError(
-            f"{len(open_)} messages are not delivered yet; they stay in the session: "
+            f"messages not delivered yet: {len(open_)}; they stay in the session: "
             f"run 'edgecell session send {folder}' when the receiver is back"
         )

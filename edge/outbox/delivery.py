@@ -49,8 +49,8 @@ def check_target(target: str) -> str:
             holds such an address with its password.
 
     Raises:
-        InputError: it is none of these, or it tells a password, which would be kept in
-            the session's file.
+        InputError: it is none of these, its folder does not exist, or it tells a
+            password, which would be kept in the session's file.
     """
     if target.startswith("@"):
         target = read_address(target)
@@ -61,6 +61,10 @@ def check_target(target: str) -> str:
         )
     kind, _, rest = target.partition(":")
     if kind in ("hl7-dir", "fhir-dir") and rest:
+        if not Path(rest).is_dir():
+            raise InputError(
+                f"there is no folder {rest}; make it, or mount the share that holds it"
+            )
         return kind.partition("-")[0]
     parts = urlsplit(target)
     try:
@@ -81,8 +85,7 @@ def fhir_target(text: str) -> str:
     """The target of ``--fhir``: a server's address stays, a folder is named as one."""
     if text.startswith("@"):
         return f"@{Path(text[1:]).absolute()}"
-    is_address = text.startswith(("http://", "https://"))
-    return text if is_address else f"fhir-dir:{Path(text).absolute()}"
+    return text if "://" in text else f"fhir-dir:{Path(text).absolute()}"
 
 
 def deliver(target: str, control: str, payload: str, timeout_s: float) -> Delivery:

@@ -9,7 +9,7 @@ import json
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -110,6 +110,7 @@ class Outbox:
         self,
         patience_s: float,
         timeout_s: float = 10.0,
+        targets: Collection[str] = (),
         attempt: Deliver = deliver,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
@@ -119,6 +120,7 @@ class Outbox:
         Args:
             patience_s: seconds after which what still waits is left for the next call.
             timeout_s: how long a receiver may take to answer.
+            targets: send to these alone; empty for all.
             attempt: makes one attempt.
             clock: seconds since 1970.
             sleep: waits for seconds.
@@ -130,10 +132,15 @@ class Outbox:
             OutputError: the disk doesn't take what became of them.
         """
         end = clock() + patience_s
-        waiting = {m.control: m for m in self._read("state = 'waiting'")}
+        to_these = "true"
+        if targets:
+            to_these = f"target IN ({', '.join('?' * len(targets))})"
+        here = self._read(f"state = 'waiting' AND {to_these}", *targets)
+        waiting = {m.control: m for m in here}
         for message in waiting.values():
             self._settle(message, attempt, timeout_s, clock)
-        while left := self._read("state = 'waiting' AND due <= ?", end):
+        soon = f"state = 'waiting' AND due <= ? AND {to_these}"
+        while left := self._read(soon, end, *targets):
             message = min(left, key=lambda m: m.due)
             if message.due > clock():
                 sleep(message.due - clock())

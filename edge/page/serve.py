@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from edgecell.edge.page.people.guard import Door
-from edgecell.errors import OutputError
+from edgecell.errors import InputError, OutputError
 
 _STREAMS_END_S = 1
 """An open stream would otherwise keep the server from ending."""
@@ -26,6 +27,33 @@ class Tls:
 
     certificate: Path
     key: Path
+
+    def check(self) -> None:
+        """Loads both, before the page is announced.
+
+        Raises:
+            InputError: they can't be read, or don't belong together.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        advice = "'edgecell service certificate' makes both"
+        for path in (self.certificate, self.key):
+            try:
+                path.open("rb").close()
+            except OSError as e:
+                raise InputError(f"{path} cannot be read: {e.strerror}") from e
+        try:
+            context.load_verify_locations(self.certificate)
+        except ssl.SSLError as e:
+            raise InputError(
+                f"{self.certificate} is not a certificate (PEM); {advice}"
+            ) from e
+        try:
+            context.load_cert_chain(self.certificate, self.key)
+        except ssl.SSLError as e:
+            raise InputError(
+                f"{self.key} is not the private key (PEM) of {self.certificate}; "
+                + advice
+            ) from e
 
 
 class _Server(uvicorn.Server):

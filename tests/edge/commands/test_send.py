@@ -59,16 +59,35 @@ def test_a_preliminary_result_and_then_the_signed_one(folder: Path) -> None:
 
 
 def test_what_is_not_delivered_stays(folder: Path, tmp_path: Path) -> None:
-    drop = tmp_path / "inbox"
-    failed = send(folder, "--hl7-dir", drop, "--patience", 0)
+    with listener() as server:
+        gone = server.address
+    failed = send(folder, "--hl7", gone, "--patience", 0)
     assert failed.exit_code == 1
     assert "stay in the session" in failed.output
+    drop = tmp_path / "inbox"
     drop.mkdir()
-    again = send(folder, "--json", "-", "--patience", 5)
-    assert again.exit_code == 0, again.output
-    (message,) = json.loads(again.output)["messages"]
-    assert (message["state"], message["attempts"]) == ("delivered", 2)
+    other = send(folder, "--hl7-dir", drop, "--patience", 0)
+    assert other.exit_code == 0, other.output
+    assert "did not name: 1." in other.output
     assert len(list(drop.glob("*.hl7"))) == 1
+    again = send(folder, "--json", "-", "--patience", 0)
+    assert again.exit_code == 1, "all receivers are asked for"
+    first, second = json.loads(again.stdout)["messages"]
+    assert (first["state"], first["attempts"]) == ("waiting", 2)
+    assert (second["state"], second["attempts"]) == ("delivered", 1)
+
+
+@pytest.mark.parametrize(
+    "words", [("--hl7-dir", "nosuch"), ("--fhir", "nosuch"), ("--fhir", "ftp://x")]
+)
+def test_nothing_waits_for_a_receiver_that_is_none(
+    folder: Path, words: tuple[str, str]
+) -> None:
+    refused = send(folder, "--hl7", "tcp://127.0.0.1:9", *words)
+    assert refused.exit_code == 1
+    assert refused.output.count("\n") == 1
+    assert words[1] in refused.output
+    assert "The outbox is empty." in send(folder).output
 
 
 def test_bad_calls_are_one_line(folder: Path, tmp_path: Path) -> None:

@@ -116,7 +116,10 @@ def test_a_folder_gets_one_whole_file(folder: Path, tmp_path: Path) -> None:
     for kind, suffix in (("hl7-dir", "hl7"), ("fhir-dir", "json")):
         assert outcome(folder, f"{kind}:{drop}")[0] == "delivered"
         assert len(list(drop.glob(f"*.{suffix}"))) == 1
-    assert outcome(folder, f"hl7-dir:{tmp_path / 'none'}")[0] == "waiting"
+    drop.rename(tmp_path / "away")  # as a share that is no longer mounted
+    gone = deliver(f"hl7-dir:{drop}", "c", "payload", 1.0)
+    assert (gone.delivered, gone.final) == (False, False)
+    assert not drop.exists()
 
 
 @pytest.mark.parametrize(
