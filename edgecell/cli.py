@@ -235,6 +235,11 @@ def refuse(names: Collection[str], why: str) -> None:
             raise click.UsageError(f"{option.opts[0]} {why}")
 
 
+def several(count: int, noun: str) -> str:
+    """A number with its noun: '1 cell', '2 cells'."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def report(text: str, data: dict[str, Any], json_file: str | None) -> None:
     """Prints a result for people, then writes it for machines if asked to.
 

@@ -1,6 +1,5 @@
 """Cells that a person named, from folders or sessions, as the network sees them."""
 
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +13,8 @@ import numpy.typing as npt
 from edgecell.classes import label_matrix
 from edgecell.data.dataset import CellFile, decode, read
 from edgecell.edge.record.connection import DATABASE
-from edgecell.edge.record.sessions import Sighting, open_session
+from edgecell.edge.record.pictures import export_hashes, hashes
+from edgecell.edge.record.sessions import open_session
 from edgecell.edge.record.trail import codes_of, open_trail
 from edgecell.errors import InputError
 from edgecell.image.preprocess import (
@@ -49,7 +49,8 @@ class NamedCells:
         predictions: what the model says of these.
         labels: N labels: a class code, or codes joined by '|'.
         sets: bool (N, C), the classes that each may belong to.
-        hashes: for each, SHA-256 of the files, or of the recorded crops.
+        hashes: for each, SHA-256 of the files, or of the recorded crops; no two cells
+            share one.
         source: where they come from, in a few words.
         left_out: how many were left out, by reason.
     """
@@ -66,8 +67,9 @@ class NamedCells:
 
 @dataclass(frozen=True, eq=False)
 class _Views:
-    """One cell: its label, the network's views of it, their hashes."""
+    """One cell: its name in messages, label, the network's views, their hashes."""
 
+    name: str
     label: str
     views: tuple[Rgb, ...]
     hashes: tuple[str, ...]
@@ -82,16 +84,18 @@ def named_cells(classifier: Classifier, places: Sequence[Path]) -> NamedCells:
             class, or sessions in which cells were named.
 
     Raises:
-        InputError: there are none, or they can't be used; see `check`.
+        InputError: there are none, or they can't be used, see `check`; or the same
+            picture has two names.
     """
     left_out: Counter[str] = Counter()
     sessions = [p for p in places if (p / DATABASE).is_file()]
     folders = [p for p in places if p not in sessions]
     cells: list[_Views] = []
     for session in sessions:
-        cells += _of_session(session, classifier.record, left_out)
+        cells += _of_session(session, classifier.record, left_out, bool(folders))
     if folders:
         cells += _of_folders(folders, classifier.record.preprocessing)
+    cells = _each_once(cells, left_out)
     check([cell.label for cell in cells])
     predictions = _look(classifier, cells)
     labels = tuple(cell.label for cell in cells)
@@ -105,6 +109,31 @@ def named_cells(classifier: Classifier, places: Sequence[Path]) -> NamedCells:
         ", ".join(p.resolve().name for p in places),
         left_out,
     )
+
+
+def _each_once(cells: Sequence[_Views], left_out: Counter[str]) -> list[_Views]:
+    """Cells that share a picture as one: a copy of a cell would judge its own fit.
+
+    Raises:
+        InputError: such cells have different names.
+    """
+    once: list[_Views] = []
+    place: dict[str, int] = {}
+    for cell in cells:
+        at = next((place[h] for h in cell.hashes if h in place), len(once))
+        if at == len(once):
+            once.append(cell)
+        elif once[at].label != cell.label:
+            raise InputError(
+                f"{once[at].name} is {once[at].label}, and {cell.name}, the same "
+                f"image, is {cell.label}; correct the one that is wrong"
+            )
+        else:
+            left_out["given twice"] += 1
+            both = dict.fromkeys(once[at].hashes + cell.hashes)
+            once[at] = replace(once[at], hashes=tuple(both))
+        place |= dict.fromkeys(cell.hashes, at)
+    return once
 
 
 def check(labels: Sequence[str]) -> None:
@@ -126,8 +155,9 @@ def check(labels: Sequence[str]) -> None:
 
 
 def _of_session(
-    folder: Path, record: ModelRecord, left_out: Counter[str]
+    folder: Path, record: ModelRecord, left_out: Counter[str], exports: bool
 ) -> list[_Views]:
+    """A session's named cells; if `exports`, to be compared with exported ones."""
     with open_session(folder) as session, open_trail(folder, "ro") as trail:
         seen_by = session.model.model_sha256
         if seen_by != record.model_sha256:
@@ -145,14 +175,11 @@ def _of_session(
                 left_out["without pixels"] += 1
             else:
                 views = tuple(decode(png, f"cell {cell}") for png in pictures)
-                cells.append(_Views(label, views, hashes(sightings)))
+                known = hashes(sightings)
+                if exports:
+                    known += export_hashes(sightings, record.preprocessing)
+                cells.append(_Views(f"cell {cell} of {folder}", label, views, known))
     return cells
-
-
-def hashes(sightings: Sequence[Sighting]) -> tuple[str, ...]:
-    """SHA-256 of both pictures of each sighting, as exported files have them too."""
-    pictures = (data for s in sightings for data in (s.seen, s.pixels))
-    return tuple(hashlib.sha256(d).hexdigest() for d in pictures if d is not None)
 
 
 def _of_folders(folders: Sequence[Path], prep: Preprocessing) -> list[_Views]:
@@ -173,6 +200,7 @@ def _of_folders(folders: Sequence[Path], prep: Preprocessing) -> list[_Views]:
     scaled = replace(prep, crop_fraction=crop_of(fields, prep))
     return [
         _Views(
+            file.name,
             file.code,
             (_view(images[file.sha256], prep, scaled),),
             (file.sha256,),

@@ -1,12 +1,16 @@
 """``edgecell session export`` and ``import``: cells as folders, and back."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edgecell import RESEARCH_USE
-from edgecell.cli import json_option, report
+from edgecell.cli import json_option, report, several
 from edgecell.optional import require
+
+if TYPE_CHECKING:
+    from edgecell.edge.record.trail import Trail
 
 _folder = click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 _MOST_NAMES = 5
@@ -66,6 +70,7 @@ def export_command(
         raise click.UsageError("give --all or --sample, not both")
     rows: list[export.ExportedCell] = []
     gone = 0
+    few: list[str] = []
     sessions = find_sessions(folder)
     if not sessions:
         raise InputError(f"{folder} has no session that 'edgecell run' wrote")
@@ -75,8 +80,13 @@ def export_command(
                 session, trail = RecordedSession(path, database), Trail(path, database)
                 cells = export.wanted_cells(session, trail, everything, sample)
                 new, lost = export.export_cells(session, trail, cells, partial)
+                if sample is not None:
+                    few += _why_fewer(path, trail, len(cells), sample)
             rows += new
             gone += lost
+        if not rows and sample is not None:
+            why = "; ".join(few) or "--keep took their pixels"
+            raise InputError(f"no cell of the sample is left to write: {why}")
         if not rows:
             raise InputError(
                 f"nobody has named a cell of {folder}; --all writes unnamed ones too"
@@ -87,9 +97,11 @@ def export_command(
         place = Path(row.file).parts[0]
         counts[place] = counts.get(place, 0) + 1
     lines = [
-        f"Wrote {len(rows)} cells of {len(sessions)} sessions into {out}:",
+        f"Wrote {several(len(rows), 'cell')} of {several(len(sessions), 'session')} "
+        f"into {out}:",
         *(f"  {name:<24}{n:>6}" for name, n in sorted(counts.items())),
-        *([f"{gone} cells are left out: --keep took their pixels"] if gone else []),
+        *few,
+        *([f"Left out since --keep took their pixels: {gone}"] if gone else []),
         RESEARCH_USE,
     ]
     data = {
@@ -99,6 +111,17 @@ def export_command(
         "without_pixels": gone,
     }
     report("\n".join(lines), data, json_file)
+
+
+def _why_fewer(folder: Path, trail: "Trail", unnamed: int, sample: int) -> list[str]:
+    """Why fewer cells are written than the sample was to have."""
+    drawn = len(trail.drawn())
+    why = []
+    if drawn < sample:
+        why.append(f"{folder} has no more than {several(drawn, 'white cell')}")
+    if unnamed < drawn:
+        why.append(f"{drawn - unnamed} of the sample of {folder} have a name already")
+    return why
 
 
 @click.command("import", short_help="Name cells by the folders they were sorted into.")
@@ -138,9 +161,13 @@ def import_command(
     named, others = [n.to_dict() for n in done.named], list(done.others)
     shown = ", ".join(others[:_MOST_NAMES]) + (", ..." * (len(others) > _MOST_NAMES))
     lines = [
-        f"Named {len(named)} cells; {done.unchanged} had their name, "
-        f"{done.unsorted} are unsorted",
-        *([f"{len(others)} files are not of this session: {shown}"] if others else []),
+        f"Named {several(len(named), 'cell')}; {done.unchanged} had their name, "
+        f"unsorted: {done.unsorted}",
+        *(
+            [f"Left alone: {several(len(others), 'file')} not of this session: {shown}"]
+            if others
+            else []
+        ),
         RESEARCH_USE,
     ]
     data = {

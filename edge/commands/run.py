@@ -82,7 +82,8 @@ def _ending(run: "Run", last: "SessionResult") -> list[str]:
         *_skipped_line(run.source.skipped),
         *gated_line(tally.gated),
         *scale_line(tally.red_cell_px),
-        f"Microscope: {last.microscope}{advice(last.microscope)}",
+        f"Microscope: {last.microscope}"
+        f"{advice(last.microscope, run.scope.more if run.scope else None)}",
         *_scope_line(run, last.microscope),
         f"Frames: {tally.frames} in {tally.seconds:.1f} s, dropped "
         f"{last.health.dropped}, model {classifier.path.name} on {classifier.runtime}; "

@@ -9,7 +9,7 @@ import click
 
 from edgecell import RESEARCH_USE
 from edgecell.classes import CLASSES
-from edgecell.cli import json_option, report
+from edgecell.cli import json_option, report, several
 from edgecell.edge.commands.cells import export_command, import_command
 from edgecell.edge.commands.microscopes.trust import advice, needed
 from edgecell.edge.commands.send import send_command
@@ -288,10 +288,10 @@ def trace_command(
     lines = [
         f"Cell {decision.cell}{same}: {_verdict(decision)}",
         *(filter(None, (str(words), words.sentence)) if words else ()),
-        f"Mean of the logits of {decision.votes} sightings:",
+        f"Mean of the logits of {several(decision.votes, 'sighting')}:",
         f"{'frame':>8}  {'name':<20}  {'captured (UTC)':<19}  {'centre':<10}says",
         *(_sighting_line(s) for s in sightings),
-        *([f"Crops of {written} sightings are in {out}."] if out else []),
+        *([f"Crops of {several(written, 'sighting')} are in {out}."] if out else []),
         RESEARCH_USE,
     ]
     data = _cell_data(decision) | {

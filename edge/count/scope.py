@@ -110,6 +110,8 @@ class Scope:
         shown: how right the model was.
         sessions: the sessions that the sample was drawn in.
         made: when, UTC, ISO 8601.
+        more: random cells to be named yet for `Shown.holds`, if all are right; None if
+            that isn't known.
         described: what the microscope is known again by, if the model can't tell it.
         version: of edgecell.
     """
@@ -123,6 +125,7 @@ class Scope:
     shown: Shown
     sessions: tuple[str, ...]
     made: str
+    more: int | None = None
     described: Microscope | None = None
     version: str = __version__
 

@@ -1,10 +1,4 @@
-"""Cells out of a session as folders of classes, and back into its trail.
-
-An exported image is what `cell_image` makes the network's own view of again: the
-cell in the camera's pixels, with the white balance of its frame, fills the middle.
-Around it the picture is mirrored, as far as training turns and shifts it, and beyond
-that white, since `cell_image` takes the brightest part of an image for background.
-"""
+"""Cells out of a session as folders of classes, and back into its trail."""
 
 import hashlib
 import os
@@ -16,18 +10,13 @@ from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
-import numpy.typing as npt
-
 from edgecell.classes import GROUP_CODES, OTHER, SEPARATOR
 from edgecell.edge.record.damage import damage_told
+from edgecell.edge.record.pictures import export_image, export_png
 from edgecell.edge.record.sessions import RecordedSession, Sighting
 from edgecell.edge.record.trail import Naming, Trail, reviewed_label
 from edgecell.errors import InputError, OutputError
 from edgecell.files import csv_text
-from edgecell.image.decode import decode
-from edgecell.image.preprocess import Bgr, Preprocessing, apply_gains, resize
 from edgecell.model.decision import Decision
 
 UNSORTED = "unsorted"
@@ -35,8 +24,6 @@ UNSORTED = "unsorted"
 
 MANIFEST = "cells.csv"
 _NAME = re.compile(r"([0-9a-f]{8})-cell(\d{1,18})(?:-frame\d+)?\.\w+")
-_MIRRORED = 1.3
-"""Side of the mirrored part over the cell's; `TrainConfig.margin` is within."""
 
 _FOLDERS = {SEPARATOR.join(codes): name for name, codes in GROUP_CODES.items()}
 
@@ -119,52 +106,6 @@ def label_of_folder(name: str) -> str:
     if dash and kind.strip().lower() == OTHER:
         return reviewed_label(f"{OTHER}: {rest}")
     return reviewed_label(name.replace("_", " "))
-
-
-def export_image(sighting: Sighting, prep: Preprocessing) -> Bgr:
-    """A cell's picture, for training and for people.
-
-    Args:
-        sighting: one whose pixels are kept.
-        prep: the model's preprocessing.
-
-    Returns:
-        uint8 BGR (n, n, 3): `cell_image` makes of it what the network saw, but for the
-        loss of the stored JPEG.
-
-    Raises:
-        InputError: its pixels are damaged.
-    """
-    name = f"cell {sighting.cell}"
-    assert sighting.pixels is not None
-    assert sighting.seen is not None
-    pixels, seen = decode(sighting.pixels, name), decode(sighting.seen, name)
-    balanced = apply_gains(pixels, _gains(pixels, seen))
-    side = balanced.shape[0]
-    whole = max(side, round(side / prep.crop_fraction))
-    inner = min(whole, round(side * _MIRRORED))
-    mirrored = _bordered(balanced, inner, cv2.BORDER_REFLECT, 0.0)
-    return _bordered(mirrored, whole, cv2.BORDER_CONSTANT, prep.white_level)
-
-
-def _gains(pixels: Bgr, seen: Bgr) -> npt.NDArray[np.float64]:
-    """The frame's white balance: what makes the pixels what the network saw."""
-    small = resize(pixels, seen.shape[0]).reshape(-1, 3).astype(np.float64)
-    shown = seen.reshape(-1, 3).astype(np.float64)
-    gains = []
-    for before, after in zip(small.T, shown.T, strict=True):
-        inside = (after > 0) & (after < 255)
-        power = float(before[inside] @ before[inside])
-        gains.append(float(before[inside] @ after[inside]) / power if power else 1.0)
-    return np.asarray(gains)
-
-
-def _bordered(image: Bgr, side: int, kind: int, level: float) -> Bgr:
-    before = (side - image.shape[0]) // 2
-    after = side - image.shape[0] - before
-    edges = (before, after, before, after)
-    bordered = cv2.copyMakeBorder(image, *edges, kind, value=(level,) * 3)
-    return Bgr(np.asarray(bordered, np.uint8))
 
 
 def chosen_sighting(
@@ -263,8 +204,7 @@ def export_cells(
         label = (naming.label if naming else None) or ""
         place = Path(folder_name(label) if label else UNSORTED)
         file = place / f"{key}-cell{cell:05d}-frame{sighting.frame:06d}.png"
-        image = export_image(sighting, model.preprocessing)
-        data = cv2.imencode(".png", image)[1].tobytes()
+        data = export_png(export_image(sighting, model.preprocessing))
         (folder / place).mkdir(exist_ok=True)
         (folder / file).write_bytes(data)
         rows.append(

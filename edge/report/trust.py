@@ -5,24 +5,24 @@ drawn at random (`Trail.draw`) tell how good it is, and of these only those that
 `edgecell adapt` has not learned from.
 """
 
-import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import IntEnum
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import cv2
-
 from edgecell.classes import PLATELET
-from edgecell.edge.adapt.cells import hashes, named_cells
+from edgecell.edge.adapt.cells import named_cells
 from edgecell.edge.count.microscopes import OF_MICROSCOPE
 from edgecell.edge.count.scope import LEAST, SAME_SCALE, Scope, Shown
+from edgecell.edge.record.pictures import export_hashes, hashes
 from edgecell.edge.record.sessions import RecordedSession, open_session
 from edgecell.edge.record.trail import codes_of, now
-from edgecell.edge.report.export import export_image, session_key
+from edgecell.edge.report.export import session_key
 from edgecell.errors import InputError
 from edgecell.model.classifier import Classifier
 from edgecell.model.decision import Decision
@@ -35,11 +35,12 @@ class Trust:
 
     Attributes:
         shown: how right the model is on the cells that count.
-        drawn: white cells of the sample.
+        drawn: white cells of the sample; the same picture counts once.
         unnamed: of these, those that nobody has named yet.
         learned: those that `edgecell adapt` has learned from, which don't count.
         unclassified: named ones to which the machine gave no class.
         rate: of all white cells, the share that the rule accepts, 0..1.
+        undrawn: white cells that are not in the sample.
     """
 
     shown: Shown
@@ -48,6 +49,7 @@ class Trust:
     learned: int
     unclassified: int
     rate: float
+    undrawn: int
 
     @property
     def more(self) -> int | None:
@@ -65,9 +67,10 @@ class Trust:
         """What is to be done for cells to be accepted without review, in a sentence."""
         more, least = self.more, f"{100 * self.shown.least:g} %"
         if self.unnamed and not self.shown.missing:
+            cells = "cell" if self.unnamed == 1 else "cells"
             return (
-                f"{self.unnamed} more reviewed cells: name the rest of the sample, as "
-                "leaving some out would be a choice."
+                f"{self.unnamed} more reviewed {cells}: name the rest of the sample, "
+                "as leaving some out would be a choice."
             )
         if more == 0:
             return (
@@ -78,7 +81,8 @@ class Trust:
                 "The model's rule accepts no cell of this microscope: adapt it first."
             )
         return (
-            f"{more} more reviewed cells of a random sample are needed before cells "
+            f"{more} more reviewed {'cell' if more == 1 else 'cells'} of a random "
+            f"sample {'is' if more == 1 else 'are'} needed before cells "
             "are accepted without review, if all that the rule accepts are right "
             f"(lower bound above {least})."
         )
@@ -96,6 +100,25 @@ class Trust:
         }
 
 
+class _Kind(IntEnum):
+    """What a cell of the sample is good for; of equal cells the first kind counts."""
+
+    LEARNED = 0
+    JUDGED = 1
+    UNCLASSIFIED = 2
+    UNNAMED = 3
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A cell of the sample: hashes of its pictures, and how it was judged."""
+
+    kind: _Kind
+    pictures: tuple[str, ...]
+    right: bool = False
+    accepted: bool = False
+
+
 def would_accept(decision: Decision) -> bool:
     """Whether the model's rule accepts a cell, whatever the microscope."""
     return decision.code is not None and not set(decision.reasons) - {*OF_MICROSCOPE}
@@ -110,55 +133,75 @@ def trust(sessions: Sequence[RecordedSession], least: float = LEAST) -> Trust:
         sessions: those of one model.
         least: what the lower bound has to exceed, 0..1.
     """
-    drawn, unnamed, learned, unclassified = 0, 0, 0, 0
     taken: list[bool] = []
-    judged: list[tuple[bool, bool]] = []  # right, accepted by the rule
+    sample: list[_Drawn] = []
     for session in sessions:
         decisions = {d.cell: d for d in session.decisions() if d.code != PLATELET}
         taken += map(would_accept, decisions.values())
-        reviewed, known = session.trail.reviewed(), _learned(session)
-        for cell in filter(decisions.__contains__, session.trail.drawn()):
-            decision = decisions[cell]
-            drawn += 1
-            if cell not in reviewed:
-                unnamed += 1
-            elif known and not known.isdisjoint(_hashes(session, cell)):
-                learned += 1
-            elif decision.code is None:
-                unclassified += 1
-            else:
-                right = decision.code in codes_of(reviewed[cell])
-                judged.append((right, would_accept(decision)))
-    accepted = [right for right, accepted in judged if accepted]
+        sample += _drawn(session, decisions)
+    each = _each_once(sample)
+    judged = [cell for cell in each if cell.kind is _Kind.JUDGED]
+    accepted = [cell for cell in judged if cell.accepted]
+    kinds = Counter(cell.kind for cell in each)
     return Trust(
         Shown(
             len(judged),
-            sum(right for right, _ in judged),
+            sum(cell.right for cell in judged),
             len(accepted),
-            sum(accepted),
+            sum(cell.right for cell in accepted),
             least,
         ),
-        drawn,
-        unnamed,
-        learned,
-        unclassified,
+        len(each),
+        kinds[_Kind.UNNAMED],
+        kinds[_Kind.LEARNED],
+        kinds[_Kind.UNCLASSIFIED],
         sum(taken) / len(taken) if taken else 0.0,
+        len(taken) - len(sample),
     )
+
+
+def _drawn(
+    session: RecordedSession, decisions: Mapping[int, Decision]
+) -> Iterator[_Drawn]:
+    """The cells of a session's sample, of those that have such a decision."""
+    reviewed, known = session.trail.reviewed(), _learned(session)
+    for cell in filter(decisions.__contains__, session.trail.drawn()):
+        sightings, decision = session.sightings(cell), decisions[cell]
+        pictures = hashes(sightings)
+        if cell not in reviewed:
+            yield _Drawn(_Kind.UNNAMED, pictures)
+        elif known and not known.isdisjoint(
+            pictures + export_hashes(sightings, session.model.preprocessing)
+        ):
+            yield _Drawn(_Kind.LEARNED, pictures)
+        elif decision.code is None:
+            yield _Drawn(_Kind.UNCLASSIFIED, pictures)
+        else:
+            right = decision.code in codes_of(reviewed[cell])
+            yield _Drawn(_Kind.JUDGED, pictures, right, would_accept(decision))
+
+
+def _each_once(cells: Sequence[_Drawn]) -> list[_Drawn]:
+    """Cells that share a picture as one, which is wrong if one of its names says so."""
+    once: list[_Drawn] = []
+    place: dict[str, int] = {}
+    for cell in sorted(cells, key=lambda c: c.kind):
+        at = next((place[p] for p in cell.pictures if p in place), len(once))
+        if at == len(once):
+            once.append(cell)
+        elif cell.kind is once[at].kind:
+            once[at] = replace(
+                once[at],
+                right=once[at].right and cell.right,
+                accepted=once[at].accepted or cell.accepted,
+            )
+        place |= dict.fromkeys(cell.pictures, at)
+    return once
 
 
 def _learned(session: RecordedSession) -> frozenset[str]:
     """Hashes of the pictures that the session's model was adapted to."""
     return frozenset(session.model.training.get("adapted", {}).get("cells_sha256", ()))
-
-
-def _hashes(session: RecordedSession, cell: int) -> Iterator[str]:
-    """SHA-256 of each picture of a cell that `adapt` may have read."""
-    sightings = session.sightings(cell)
-    yield from hashes(sightings)
-    for sighting in sightings:
-        if sighting.seen is not None and sighting.pixels is not None:
-            image = export_image(sighting, session.model.preprocessing)
-            yield hashlib.sha256(cv2.imencode(".png", image)[1].tobytes()).hexdigest()
 
 
 def trust_of(
@@ -206,6 +249,7 @@ def trust_of(
             model_sha256=record.model_sha256,
             record_sha256=record.record_sha256,
             shown=found.shown,
+            more=found.more,
             sessions=tuple(map(session_key, sessions)),
             made=now(),
             described=described,
@@ -213,6 +257,13 @@ def trust_of(
 
 
 def _check_together(sessions: Sequence[RecordedSession]) -> None:
+    given: dict[str, Path] = {}
+    for session in sessions:
+        if (key := session_key(session)) in given:
+            raise InputError(
+                f"{given[key]} and {session.folder} are the same session; give it once"
+            )
+        given[key] = session.folder
     models = {(s.model.model_sha256, s.model.record_sha256): s.folder for s in sessions}
     if len(models) > 1:
         one, other, *_ = models.values()
@@ -240,9 +291,17 @@ def _check_sample(found: Trust, folder: Path) -> None:
         )
     counted = found.shown.cells
     if not counted and found.learned:
+        more = f"draw more by {draw}, and name those"
+        if found.unnamed:
+            more = f"name the other {found.unnamed}"
+        elif not found.undrawn:
+            more = (
+                "and no white cell is left to draw: only new frames help, so run "
+                "'edgecell run' on more, and draw from that session"
+            )
         raise InputError(
             f"'edgecell adapt' has learned from all {found.learned} named cells of the "
-            f"sample; draw more by {draw}, and name those"
+            f"sample; {more}"
         )
     if not counted:
         raise InputError(

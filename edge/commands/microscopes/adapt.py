@@ -116,5 +116,6 @@ def command(
     if not found.improves:
         raise ModelError(
             f"{out} is not written: {found.after} of {found.cells} cells right instead "
-            f"of {found.before} may be chance; name more cells, or keep the model"
+            f"of {found.before}: the difference may be chance; name more cells, or "
+            "keep the model"
         )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecell import RESEARCH_USE
-from edgecell.cli import Number, json_option, report
+from edgecell.cli import Number, json_option, report, several
 from edgecell.model import BUNDLED
 from edgecell.optional import require
 
@@ -18,11 +18,12 @@ _ADAPT = 25
 """Cells that are worth naming before a model is adapted."""
 
 
-def advice(microscope: str) -> str:
+def advice(microscope: str, more: int | None = None) -> str:
     """What to do about a microscope on which every cell is for review; '' on others.
 
     Args:
         microscope: the verdict, see `Verdict`.
+        more: random cells to be named yet, if a scope file says how many.
     """
     from edgecell.edge.count.scope import Shown
 
@@ -32,10 +33,12 @@ def advice(microscope: str) -> str:
             f"Name {_ADAPT} or more, and 'edgecell adapt' learns it"
         )
     if "calibrated" in microscope and "shown to be right" not in microscope:
+        number = f"{more} more random {'cell' if more == 1 else 'cells'}"
+        if not more:
+            number = f"{Shown(0, 0, 0, 0).missing} random cells or more"
         return (
             "; every cell is for review until a random sample has shown the model to "
-            f"be right: name {Shown(0, 0, 0, 0).missing} random cells or more, and see "
-            "'edgecell trust'"
+            f"be right: name {number}, and see 'edgecell trust'"
         )
     return ""
 
@@ -77,9 +80,9 @@ def lines_of(found: "Trust") -> list[str]:
         "learned by 'edgecell adapt'": found.learned,
         "without a class": found.unclassified,
     }
-    left_out = ", ".join(f"{n} {why}" for why, n in apart.items() if n)
+    left_out = "".join(f"; {n} {why}" for why, n in apart.items() if n)
     return [
-        f"Random sample: {found.drawn} white cells{f'; {left_out}' * bool(left_out)}",
+        f"Random sample: {several(found.drawn, 'white cell')}{left_out}",
         f"{'Right:':<34}{share(shown.right, shown.cells)}",
         f"{'Right of those the rule accepts:':<34}"
         f"{share(shown.accepted_right, shown.accepted)}",
@@ -157,5 +160,5 @@ def command(
     if scope is None and scope_file is not None:
         why = "the model knows this microscope, or no cell has told it"
         if found.unnamed:
-            why = f"name the other {found.unnamed} cells of the sample first"
+            why = f"name the other {several(found.unnamed, 'cell')} of the sample first"
         raise InputError(f"{scope_file} is not written: {why}")

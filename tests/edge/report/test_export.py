@@ -135,9 +135,11 @@ def test_cells_that_a_person_sorts_come_back_as_names(
     session: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    assert invoke("export", session, "--cells", out, "--sample", 5).exit_code == 0
+    exported = invoke("export", session, "--cells", out, "--sample", 5)
+    assert exported.exit_code == 0
     pictures = sorted((out / "unsorted").iterdir())
     assert len(pictures) == 3, "platelets are not drawn"
+    assert f"{session} has no more than 3 white cells" in exported.output
     cells = [int(row["cell"]) for row in manifest(out)]
     with open_trail(session, "ro") as trail:
         assert sorted(trail.drawn()) == cells
@@ -148,7 +150,7 @@ def test_cells_that_a_person_sorts_come_back_as_names(
     result = invoke("import", session, "--cells", out, "--person", "Anna")
     assert result.exit_code == 0, result.output
     assert "Named 2 cells" in result.output
-    assert "1 are unsorted" in result.output
+    assert "unsorted: 1" in result.output
     assert "holiday.jpg" in result.output
     labels = ["BNE|SNE", "other: LYA"]
     with open_trail(session, "ro") as trail:
@@ -156,7 +158,9 @@ def test_cells_that_a_person_sorts_come_back_as_names(
         assert {n.act for n in trail.namings()} == {1}
     again = invoke("import", session, "--cells", out, "--person", "Anna")
     assert "Named 0 cells; 2 had their name" in again.output
-    invoke("export", session, "--cells", tmp_path / "rest", "--sample", 5)
+    rest = invoke("export", session, "--cells", tmp_path / "rest", "--sample", 5)
+    assert f"2 of the sample of {session} have a name already" in rest.output
+    assert "Wrote 1 cell of 1 session into" in rest.output
     assert [int(row["cell"]) for row in manifest(tmp_path / "rest")] == cells[2:]
 
 

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,16 +12,17 @@ from click.testing import CliRunner, Result
 
 from edgecell.classes import NOT_A_CELL
 from edgecell.cli import cli
-from edgecell.edge.adapt.cells import hashes
+from edgecell.edge.commands.microscopes.trust import advice
 from edgecell.edge.count.microscopes import NOT_SHOWN
 from edgecell.edge.count.scope import Scope, Shown, read_scope, write_scope
 from edgecell.edge.count.tracking import Told, TrackedFrame
+from edgecell.edge.record.pictures import hashes
 from edgecell.edge.record.sessions import open_session
 from edgecell.edge.record.store import Session, Store
 from edgecell.edge.record.trail import open_trail
 from edgecell.image.preprocess import Bgr
 from edgecell.model.classifier import Classifier
-from edgecell.model.microscope import Microscope, Verdict
+from edgecell.model.microscope import Microscope, Verdict, in_words
 from edgecell.model.modelfile import bundled_model
 from tests.factories import MODEL, SAMPLES, SQUARE, tracked
 
@@ -42,6 +44,7 @@ def record(
     learned: tuple[str, ...] = (),
     size: tuple[int, int] = (160, 120),
     version: str = "1",
+    first: int = 0,
 ) -> Path:
     """A session of cells called SNE; the last ones are doubtful, or platelets."""
     model = replace(
@@ -50,9 +53,10 @@ def record(
         training={"adapted": {"cells_sha256": list(learned)}},
         record_sha256=version,
     )
-    with Store(folder, Session("clip.avi", model, {})) as store:
+    with Store(folder, Session(f"{folder.name}.avi", model, {})) as store:
         for n in range(cells):
-            frame = _with_pixels(tracked(n, reasons=(NOT_SHOWN,)), n)
+            frame = tracked(first + n, reasons=(NOT_SHOWN,))
+            frame = _with_pixels(frame, first + n)
             (decision,) = frame.changed
             if n >= cells - platelets:
                 decision = replace(decision, code="PLT")
@@ -66,7 +70,7 @@ def record(
 
 def _with_pixels(frame: TrackedFrame, number: int) -> TrackedFrame:
     (cell,) = frame.result.cells
-    cell = replace(cell, pixels=Bgr(np.roll(SQUARE, number, axis=1)))
+    cell = replace(cell, pixels=Bgr(np.roll(SQUARE, divmod(number, 60), (0, 1))))
     return replace(frame, result=replace(frame.result, cells=(cell,)))
 
 
@@ -108,7 +112,7 @@ def test_35_are_not_enough_and_it_says_how_many_more(tmp_path: Path) -> None:
     name_sample(session, 35)
     result = invoke(session, "--scope", scope)
     assert result.exit_code == 0, result.output
-    assert "1 more reviewed cells" in result.output
+    assert "\n1 more reviewed cell of a random sample is needed" in result.output
     assert not read_scope(scope).shown.holds
 
 
@@ -197,15 +201,39 @@ def test_what_proves_nothing_is_told_in_one_line(tmp_path: Path) -> None:
         seen = [h for c in range(1, 61) for h in hashes(opened.sightings(c))]
     all_learned = record(tmp_path / "learned", learned=tuple(seen))
     name_sample(all_learned, 20)
-    refused("'edgecell adapt' has learned from all 20", all_learned)
+    refused("has learned from all 20 named cells of the sample; draw more", all_learned)
+    name_sample(all_learned, 60)
+    refused("all 60 named cells of the sample; and no white cell is left", all_learned)
 
 
 def test_sessions_of_one_camera_count_together(tmp_path: Path) -> None:
-    one, two = record(tmp_path / "one"), record(tmp_path / "two")
+    one, two = record(tmp_path / "one"), record(tmp_path / "two", 40, first=60)
     name_sample(one, 20)
     name_sample(two, 16)
     found = figures(one, two, tmp_path=tmp_path)
     assert (found["cells"], found["holds"]) == (36, True)
+
+
+def test_a_session_given_twice_is_refused(tmp_path: Path) -> None:
+    session = record(tmp_path / "s")
+    name_sample(session, 20)
+    copy = shutil.copytree(session, tmp_path / "copy")
+    for other in (session, copy):
+        result = invoke(session, other)
+        assert result.exit_code == 1
+        assert f"{session} and {other} are the same session" in result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_cells_of_two_runs_over_the_same_frames_count_once(tmp_path: Path) -> None:
+    one, two = record(tmp_path / "one", 20), record(tmp_path / "two", 20)
+    name_sample(one, 20)
+    assert figures(one, two, tmp_path=tmp_path)["cells"] == 20
+    name_sample(two, 20, {0: "EO"}, named=15)
+    for sessions in ((one, two), (two, one)):
+        found = figures(*sessions, tmp_path=tmp_path)
+        assert (found["drawn"], found["cells"], found["unnamed"]) == (20, 20, 0)
+        assert (found["accepted"], found["accepted_right"]) == (20, 19)
 
 
 def test_a_run_with_the_scope_of_another_model_writes_nothing(tmp_path: Path) -> None:
@@ -219,6 +247,16 @@ def test_a_run_with_the_scope_of_another_model_writes_nothing(tmp_path: Path) ->
     assert "was written for another model" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert not out.exists()
+
+
+def test_a_run_says_how_many_cells_its_scope_lacks(tmp_path: Path) -> None:
+    session, scope = record(tmp_path / "s"), tmp_path / "mine.scope.json"
+    name_sample(session, 30)
+    assert invoke(session, "--scope", scope).exit_code == 0
+    assert read_scope(scope).more == 6
+    verdict = in_words({(160, 120): Verdict("calibrated", "lab", 10)})
+    assert "name 6 more random cells, and see" in advice(verdict, 6)
+    assert "name 36 random cells or more, and see" in advice(verdict)
 
 
 def test_a_run_says_that_a_scope_is_of_another_camera(tmp_path: Path) -> None:

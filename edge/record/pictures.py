@@ -1,0 +1,96 @@
+"""The pictures of a recorded cell: the one that is exported, and how to know them.
+
+An exported image is what `cell_image` makes the network's own view of again: the
+cell in the camera's pixels, with the white balance of its frame, fills the middle.
+Around it the picture is mirrored, as far as training turns and shifts it, and beyond
+that white, since `cell_image` takes the brightest part of an image for background.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edgecell.edge.record.sessions import Sighting
+from edgecell.image.decode import decode
+from edgecell.image.preprocess import Bgr, Preprocessing, apply_gains, resize
+
+_MIRRORED = 1.3
+"""Side of the mirrored part over the cell's; `TrainConfig.margin` is within."""
+
+
+def hashes(sightings: Sequence[Sighting]) -> tuple[str, ...]:
+    """SHA-256 of both pictures of each sighting; two cells that share one are equal."""
+    pictures = (data for s in sightings for data in (s.seen, s.pixels))
+    return tuple(hashlib.sha256(d).hexdigest() for d in pictures if d is not None)
+
+
+def export_hashes(
+    sightings: Sequence[Sighting], prep: Preprocessing
+) -> tuple[str, ...]:
+    """SHA-256 of the file that `session export` makes of each sighting.
+
+    Args:
+        sightings: of a cell; those whose pixels are gone are left out.
+        prep: the model's preprocessing.
+
+    Raises:
+        InputError: pixels are damaged.
+    """
+    kept = [s for s in sightings if s.seen is not None and s.pixels is not None]
+    return tuple(
+        hashlib.sha256(export_png(export_image(s, prep))).hexdigest() for s in kept
+    )
+
+
+def export_png(image: Bgr) -> bytes:
+    """The file that an exported image becomes."""
+    return cv2.imencode(".png", image)[1].tobytes()
+
+
+def export_image(sighting: Sighting, prep: Preprocessing) -> Bgr:
+    """A cell's picture, for training and for people.
+
+    Args:
+        sighting: one whose pixels are kept.
+        prep: the model's preprocessing.
+
+    Returns:
+        uint8 BGR (n, n, 3): `cell_image` makes of it what the network saw, but for the
+        loss of the stored JPEG.
+
+    Raises:
+        InputError: its pixels are damaged.
+    """
+    name = f"cell {sighting.cell}"
+    assert sighting.pixels is not None
+    assert sighting.seen is not None
+    pixels, seen = decode(sighting.pixels, name), decode(sighting.seen, name)
+    balanced = apply_gains(pixels, _gains(pixels, seen))
+    side = balanced.shape[0]
+    whole = max(side, round(side / prep.crop_fraction))
+    inner = min(whole, round(side * _MIRRORED))
+    mirrored = _bordered(balanced, inner, cv2.BORDER_REFLECT, 0.0)
+    return _bordered(mirrored, whole, cv2.BORDER_CONSTANT, prep.white_level)
+
+
+def _gains(pixels: Bgr, seen: Bgr) -> npt.NDArray[np.float64]:
+    """The frame's white balance: what makes the pixels what the network saw."""
+    small = resize(pixels, seen.shape[0]).reshape(-1, 3).astype(np.float64)
+    shown = seen.reshape(-1, 3).astype(np.float64)
+    gains = []
+    for before, after in zip(small.T, shown.T, strict=True):
+        inside = (after > 0) & (after < 255)
+        power = float(before[inside] @ before[inside])
+        gains.append(float(before[inside] @ after[inside]) / power if power else 1.0)
+    return np.asarray(gains)
+
+
+def _bordered(image: Bgr, side: int, kind: int, level: float) -> Bgr:
+    before = (side - image.shape[0]) // 2
+    after = side - image.shape[0] - before
+    edges = (before, after, before, after)
+    bordered = cv2.copyMakeBorder(image, *edges, kind, value=(level,) * 3)
+    return Bgr(np.asarray(bordered, np.uint8))
