@@ -101,7 +101,7 @@ def rows_figure(rows: Sequence[Row]) -> "Figure":
 
 
 _BLOCK = 6
-_LINE = 36
+_LINE = 31
 """Characters of a sentence below a cell."""
 
 _FROM_0 = {0: "0", 1: "for"}
