@@ -83,7 +83,10 @@ class MicroscopeGate:
         """The verdicts in one line, see `in_words`."""
         if not self._microscopes:
             return "not told: the model file describes none"
-        return in_words(self.told)
+        few = [
+            f"{w}x{h}: not told" for (w, h), v in self._views.items() if not v.verdict
+        ]
+        return ", ".join([in_words(self.told), *few] if self.told else ["not told yet"])
 
     def admit(self, tracked: TrackedFrame) -> TrackedFrame:
         """Adds what the microscope says to a frame's decisions.

@@ -7,6 +7,10 @@ from edgecell.image.records import Box
 _RINGS = 3
 """How far from its cell a label may lie, in label heights."""
 
+_MARGIN = 0.08
+"""What labels leave free around a box, in its longer side: a box that is a little too
+small must not have its label on the cell."""
+
 
 def place_labels(
     boxes: Sequence[Box], sizes: Sequence[tuple[int, int]], shape: tuple[int, int]
@@ -22,6 +26,7 @@ def place_labels(
         One rectangle a label, in the frame and off all cells and all other labels, as
         near to its cell as there is room; None where there is none.
     """
+    boxes = [_grown(box) for box in boxes]
     placed: list[Box] = []
     found: list[Box | None] = [None] * len(boxes)
     # The crowded ones choose first: they have the fewest places.
@@ -40,6 +45,11 @@ def overlap(a: Box, b: Box) -> int:
     across = min(a.x1, b.x1) - max(a.x0, b.x0)
     down = min(a.y1, b.y1) - max(a.y0, b.y0)
     return max(0, across) * max(0, down)
+
+
+def _grown(box: Box) -> Box:
+    by = round(_MARGIN * max(box.width, box.height))
+    return Box(box.x0 - by, box.y0 - by, box.x1 + by, box.y1 + by)
 
 
 def _neighbours(boxes: Sequence[Box], index: int) -> int:

@@ -110,6 +110,8 @@ def test_fewer_than_five_cells_make_no_microscope_known(lab: Microscope) -> None
     assert set(reasons(gate.admit(frame([1, 2, 3, 4], 0))).values()) == {(NOT_TOLD,)}
     assert (gate.settle().decisions, gate.settle().told) == ((), ())
     assert gate.summary() == "not told yet"
+    gate.admit(frame(list(range(11, 21)), 0, size=(40, 40)))
+    assert gate.summary() == "known (lab), 80x60: not told"
 
 
 def test_few_cells_can_show_that_a_microscope_is_unknown(lab: Microscope) -> None:

@@ -38,9 +38,9 @@ def test_where_there_is_no_room_there_is_no_label() -> None:
 
 def test_a_label_lies_above_its_cell_if_it_can() -> None:
     (place,) = place_labels([Box(100, 100, 140, 140)], [(60, 16)], (240, 320))
-    assert place == Box(100, 84, 160, 100)
+    assert place == Box(97, 81, 157, 97)  # 8 % of 40 px away
     (below,) = place_labels([Box(100, 5, 140, 45)], [(60, 16)], (240, 320))
-    assert below == Box(100, 45, 160, 61)
+    assert below == Box(97, 48, 157, 64)
 
 
 def test_random_crowds_never_overlap() -> None:
