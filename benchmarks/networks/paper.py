@@ -153,9 +153,9 @@ def paper_text(rows: Sequence[ComparedNetwork]) -> str:
     parts += [
         "Cost at 112x112 (GFLOPs: 2 x multiply-accumulates):",
         aligned(costs),
-        "grsnet-lite is the bundled network, trained on six sources and more views than the "
-        "others.\nThe paper's figures are from its own split of the two sources, which shares "
-        "thousands of images\nbetween training and test; '-': not known here.",
+        "grsnet-lite is the bundled network: six sources, more views than the others.\n"
+        "The paper's figures are from its own split of the two sources, which shares "
+        "thousands\nof images between training and test; '-': not known here.",
     ]
     return "\n\n".join(parts)
 
