@@ -18,6 +18,7 @@ from edgecell.benchmarks.latency import (
     this_machine,
 )
 from edgecell.errors import InputError
+from edgecell.files import read_bounded
 from edgecell.model.modelfile import read_tflite
 from edgecell.model.runtime import Runtime
 
@@ -190,6 +191,9 @@ def breaches(
     )
 
 
+_LARGEST = 2**20
+
+
 def bundled_budgets() -> Path:
     """Path of the budgets in the package."""
     return Path(str(files("edgecell.benchmarks"))) / "budgets.toml"
@@ -208,11 +212,9 @@ def read_budgets(path: Path) -> dict[str, Budget]:
         InputError: unreadable, not TOML, an unknown key, or a limit that is not a
             positive number.
     """
+    content = read_bounded(path, _LARGEST)
     try:
-        with path.open("rb") as f:
-            tables = tomllib.load(f)
-    except OSError as e:
-        raise InputError(f"{path} cannot be read ({e.strerror})") from e
+        tables = tomllib.loads(content.decode())
     except ValueError as e:  # not TOML, or not UTF-8
         raise InputError(f"{path} is not a TOML file ({e})") from e
     try:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from edgecell.errors import OutputError
+from edgecell.errors import InputError, OutputError
 
 
 def write_atomically(path: Path, content: bytes | str, mode: int = 0o644) -> None:
@@ -69,6 +69,28 @@ def printable(text: str) -> str:
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
     )
+
+
+def read_bounded(path: Path, most: int) -> bytes:
+    """Reads a small file whole; a device or pipe might never end.
+
+    Args:
+        path: a regular file.
+        most: bytes that it may have.
+
+    Raises:
+        InputError: it can't be read, is no regular file, or has more.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path} is not a regular file; name one")
+        with path.open("rb") as file:
+            content = file.read(most + 1)
+    except OSError as e:
+        raise InputError(f"{path} cannot be read ({e.strerror})") from e
+    if len(content) > most:
+        raise InputError(f"{path} is too large: at most {most} bytes are read")
+    return content
 
 
 def check_writable(path: Path) -> None:

@@ -24,7 +24,7 @@ def missing(module: str, extra: str, error: ImportError) -> MissingPackageError:
     """
     return MissingPackageError(
         f"this command needs {module}, which does not import here ({error}); "
-        f'install it with: pip install "edgecell[{extra}]"'
+        f'install it with: pip install ".[{extra}]"'
     )
 
 

@@ -159,7 +159,7 @@ def attribute_maps(
     for name in attributes:
         if heads is None or name not in known:
             raise InputError(
-                f"the model tells no attribute '{name}'; it tells "
+                f"the model does not tell the attribute '{name}'; it tells "
                 f"{', '.join(known) or 'none'}"
             )
         said = [v for v in words.values if v.attribute == name] if words else []

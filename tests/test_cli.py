@@ -251,4 +251,4 @@ def test_with_the_core_install_alone_a_command_says_what_to_install(
     )
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert 'pip install "edgecell[edge]"' in done.stderr
+    assert 'pip install ".[edge]"' in done.stderr

@@ -13,15 +13,25 @@ from tests.factories import SAMPLES
 ROOT = Path(__file__).parent.parent
 
 
-def run(script: str, *words: str) -> subprocess.CompletedProcess[str]:
+def run(
+    script: str, *words: str, check: bool = True
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(ROOT / "examples" / script), *words],
         cwd=ROOT,
         env={"PYTHONPATH": str(ROOT), "PATH": ""},
         capture_output=True,
         text=True,
-        check=True,
+        check=check,
     )
+
+
+def test_without_arguments_they_print_their_usage() -> None:
+    for script in ("folder_to_table.py", "annotate_frame.py"):
+        done = run(script, check=False)
+        assert done.returncode == 1
+        assert f"python examples/{script}" in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_a_folder_of_cells_becomes_a_table(tmp_path: Path) -> None:

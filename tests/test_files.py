@@ -7,8 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from edgecell.errors import OutputError
-from edgecell.files import check_writable, csv_text, printable, write_atomically
+from edgecell.errors import InputError, OutputError
+from edgecell.files import (
+    check_writable,
+    csv_text,
+    printable,
+    read_bounded,
+    write_atomically,
+)
 
 
 def test_writes_text_and_bytes_and_makes_the_folder(tmp_path: Path) -> None:
@@ -94,3 +100,16 @@ def test_a_table_as_csv_is_read_back_as_it_was() -> None:
     assert "\r" not in text
     back = list(csv.reader(io.StringIO(text, newline="")))
     assert back[1:] == [["a, b", 'say "x"', ""], ["line\nbreak", "1.5", "é"]]
+
+
+def test_only_small_regular_files_are_read(tmp_path: Path) -> None:
+    (tmp_path / "five").write_bytes(b"12345")
+    assert read_bounded(tmp_path / "five", 5) == b"12345"
+    for path, most, said in (
+        (tmp_path / "five", 4, "is too large: at most 4 bytes"),
+        (Path("/dev/zero"), 4, "is not a regular file"),
+        (tmp_path, 4, "is not a regular file"),
+        (tmp_path / "none", 4, "cannot be read"),
+    ):
+        with pytest.raises(InputError, match=said):
+            read_bounded(path, most)

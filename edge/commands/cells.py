@@ -7,6 +7,7 @@ import click
 
 from edgecell import RESEARCH_USE
 from edgecell.cli import json_option, report, several
+from edgecell.files import printable
 from edgecell.optional import require
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def export_command(
         counts[place] = counts.get(place, 0) + 1
     lines = [
         f"Wrote {several(len(rows), 'cell')} of {several(len(sessions), 'session')} "
-        f"into {out}:",
+        f"into {printable(str(out))}:",
         *(f"  {name:<24}{n:>6}" for name, n in sorted(counts.items())),
         *few,
         *([f"Left out since --keep took their pixels: {gone}"] if gone else []),

@@ -137,8 +137,8 @@ def microscope_line(told: Mapping[tuple[int, int], "Verdict"]) -> str:
 
     if not told:
         return (
-            f"Microscope: not told; it takes {CELLS} images of one size. The classes "
-            "are reliable only on a microscope that the model knows."
+            f"Microscope: cannot be told from fewer than {CELLS} images of one size. "
+            "The classes are reliable only on a microscope that the model knows."
         )
     line = f"Microscope: {in_words(told)}"
     if all(verdict.trusted for verdict in told.values()):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _SAMPLE_CELL = "SNE_2.jpg"
 _RUNS = 5
 _INDICES_TRIED = 4
-_INSTALL = 'pip install "edgecell[edge]"'
+_INSTALL = 'pip install ".[edge]"'
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from edgecell.cli import json_option, report, several
 from edgecell.edge.commands.cells import export_command, import_command
 from edgecell.edge.commands.microscopes.trust import advice, needed
 from edgecell.edge.commands.send import send_command
-from edgecell.files import write_atomically
+from edgecell.errors import InputError
+from edgecell.files import printable, write_atomically
 from edgecell.optional import require
 
 if TYPE_CHECKING:
@@ -79,22 +80,24 @@ def list_command(folder: Path, json_file: str | None) -> None:
     """List the sessions in FOLDER (default: edgecell-out)."""
     require("cv2", "edge")
     from edgecell.edge.record.sessions import find_sessions, open_session
-    from edgecell.errors import InputError
 
+    if not folder.exists():
+        raise InputError(f"{folder} does not exist; name a folder that holds sessions")
     found, unreadable = [], []
     for path in find_sessions(folder):
         try:
             with open_session(path) as session:
                 found.append(session.summary())
         except InputError as e:
-            unreadable.append(str(e))
+            unreadable.append(printable(str(e)))
     lines = [
         f"{s.started[:16].replace('T', ' ')} UTC  {s.white_cells:>6} white cells  "
-        f"{s.frames:>8} frames  {s.bytes / 1e6:>8.1f} MB  {s.folder}  ({_end(s)})"
+        f"{s.frames:>8} frames  {s.bytes / 1e6:>8.1f} MB  "
+        f"{printable(str(s.folder))}  ({_end(s)})"
         for s in found
     ]
     if not found:
-        lines = [f"No sessions in {folder}."]
+        lines = [f"No sessions in {printable(str(folder))}."]
     report(
         "\n".join([*lines, *unreadable, RESEARCH_USE]),
         {"sessions": [s.to_dict() for s in found], "unreadable": unreadable},
@@ -136,6 +139,7 @@ def show_command(
         write_atomically(csv_file, readings.to_csv())
     if cells_file:
         write_atomically(cells_file, cells_csv(cells))
+    written = [path for path in (csv_file, cells_file) if path]
     wait = waiting(cells)
     table = [] if review else [*readings.lines(), ""]
     lines = [
@@ -144,6 +148,7 @@ def show_command(
         *table,
         *_waiting_lines(wait, review),
         *more,
+        *([_written(*written)] if written else []),
         RESEARCH_USE,
     ]
     data = {
@@ -152,6 +157,10 @@ def show_command(
         "cells": [c.to_dict() | {"logits": _list(c.decision.logits)} for c in cells],
     }
     report("\n".join(lines), data, json_file)
+
+
+def _written(*paths: Path) -> str:
+    return f"Written: {', '.join(printable(str(path)) for path in paths)}"
 
 
 def _head(summary: "Summary") -> list[str]:
@@ -248,7 +257,7 @@ def report_command(
     write_atomically(pdf_file, report_pdf(view))
     write_atomically(csv_file, report_csv(content))
     lines = [view.standing, *([view.caveat] if view.caveat else [])]
-    lines += [f"Written: {pdf_file}, {csv_file}", RESEARCH_USE]
+    lines += [_written(pdf_file, csv_file), RESEARCH_USE]
     report("\n".join(lines), {"standing": view.standing, "report": content}, json_file)
 
 
@@ -291,7 +300,7 @@ def trace_command(
         f"Mean of the logits of {several(decision.votes, 'sighting')}:",
         f"{'frame':>8}  {'name':<20}  {'captured (UTC)':<19}  {'centre':<10}says",
         *(_sighting_line(s) for s in sightings),
-        *([f"Crops of {several(written, 'sighting')} are in {out}."] if out else []),
+        *([f"Crops of {several(written, 'sighting')}: {out}"] if out else []),
         RESEARCH_USE,
     ]
     data = _cell_data(decision) | {

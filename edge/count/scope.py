@@ -13,7 +13,7 @@ from typing import Any
 from edgecell import __version__
 from edgecell.edge.count.exact import clopper_pearson
 from edgecell.errors import InputError
-from edgecell.files import write_atomically
+from edgecell.files import read_bounded, write_atomically
 from edgecell.model.microscope import Microscope
 from edgecell.model.modelfile import ModelRecord
 from edgecell.typed import build, loads
@@ -185,12 +185,9 @@ def read_scope(path: Path) -> Scope:
     Raises:
         InputError: it is missing, damaged or something else.
     """
+    content = read_bounded(path, _LARGEST)
     try:
-        if path.stat().st_size > _LARGEST:
-            raise ValueError("it is too large")
-        return build(Scope, loads(path.read_bytes()))
-    except OSError as e:
-        raise InputError(f"{path} cannot be read ({e.strerror})") from e
+        return build(Scope, loads(content))
     except ValueError as e:
         raise InputError(
             f"{path} is not a scope file, or is damaged ({e}); 'edgecell trust' writes "

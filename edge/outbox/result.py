@@ -141,7 +141,7 @@ def result_of(reports: Reports) -> LabResult:
         *([content["comment"]] if content["comment"] else []),
     ]
     if not signed and draft.waiting:
-        notes.append(f"{draft.waiting} cells wait to be reviewed")
+        notes.append(f"cells to be reviewed: {draft.waiting}")
     if signed and not reports.is_current(signed):
         notes.append("cells were named anew after this report was signed")
     issued = datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -173,6 +173,7 @@ def open_database(
 
     Raises:
         InputError: it has no record that can be read.
+        OutputError: the disk takes nothing.
     """
     path = folder / DATABASE
     if not path.is_file():
@@ -199,6 +200,10 @@ def open_database(
                     migrate(database)
             yield database
     except (sqlite3.DatabaseError, UnicodeDecodeError, DamagedRowError) as e:
+        if "readonly" in str(e):  # Python 3.10 doesn't tell SQLite's error codes
+            raise OutputError(
+                f"{path} cannot be written: {e}; copy the session to where it can be"
+            ) from e
         raise InputError(f"{path} cannot be read: {e}") from e
 
 

@@ -210,7 +210,7 @@ def _check(draft: Content, seen_sha256: str) -> None:
         raise InputError("the session has no cells; there is nothing to sign")
     if draft.waiting:
         raise InputError(
-            f"{draft.waiting} cells wait to be reviewed; name them before you sign"
+            f"cells wait to be reviewed: {draft.waiting}; name them before you sign"
         )
     if draft.sha256 != seen_sha256:
         raise InputError(

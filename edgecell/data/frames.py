@@ -155,25 +155,31 @@ def parse_labels(
         The boxes.
 
     Raises:
-        InputError: a line is not a class 0, 1 or 2 and four numbers.
+        InputError: a line is not a class 0, 1 or 2 and four finite numbers, of which
+            the sizes are not negative.
     """
     rows: dict[tuple[float, ...], None] = {}
+    number = 0
     try:
-        for line in text.decode("utf-8-sig").splitlines():
+        lines = text.decode("utf-8-sig").splitlines()
+        for number, line in enumerate(lines, 1):  # noqa: B007 (told below)
             if not line.strip():
                 continue
-            label, x, y, w, h = (float(word) for word in line.split())
+            label, x, y, w, h = numbers = tuple(float(word) for word in line.split())
             if label not in (WHITE, RED, PLATELET):
                 raise ValueError("unknown class")
-            rows[label, x, y, w, h] = None
+            if not all(map(math.isfinite, numbers)) or w < 0 or h < 0:
+                raise ValueError("no share of a frame")
+            rows[numbers] = None
     except ValueError as error:
+        at = f" (line {number})" if number else ""
         raise InputError(
-            f"{name} is not a YOLO label file: each line must be a class (0 white, "
+            f"{name} is not a YOLO label file{at}: each line must be a class (0 white, "
             "1 red, 2 platelet) and four shares of the frame"
         ) from error
     boxes = []
     for label, x, y, w, h in rows:
-        if not (0 <= x <= 1 and 0 <= y <= 1 and 0 < w < math.inf and 0 < h < math.inf):
+        if not (0 <= x <= 1 and 0 <= y <= 1 and w and h):
             continue
         left, top = (x - w / 2) * width, (y - h / 2) * height
         boxes.append(

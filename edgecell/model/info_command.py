@@ -15,20 +15,21 @@ from edgecell.cli import json_option, report
 def command(model: str, json_file: str | None) -> None:
     """Print the record in MODEL: a .tflite, .onnx or .keras file, or 'bundled'.
 
-    Of a finder of cells it prints what there is of it, too.
+    It prints the record of a finder of cells, too.
     """
-    from edgecell.errors import ModelError
-    from edgecell.model.modelfile import METADATA_FINDER, read_sealed, resolve
+    from edgecell.model.modelfile import (
+        METADATA_FINDER,
+        OtherKindError,
+        read_sealed,
+        resolve,
+    )
     from edgecell.model.predict import read_record
 
     path = resolve(model)
     try:
         record = read_record(path)
-    except ModelError as no_classifier:
-        try:
-            data = read_sealed(path, METADATA_FINDER)
-        except ModelError:
-            raise no_classifier from None
+    except OtherKindError:
+        data = read_sealed(path, METADATA_FINDER)
         lines = {"file": f"{path} ({path.stat().st_size / 1e6:.2f} MB)"} | data
         report(_listed(lines), data, json_file)
         return

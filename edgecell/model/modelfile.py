@@ -41,6 +41,7 @@ R = TypeVar("R", bound="DataclassInstance")
 
 METADATA = "metadata.json"
 METADATA_FINDER = "finder.json"
+_KINDS = {METADATA: "a classifier", METADATA_FINDER: "a finder of cells"}
 METADATA_KERAS = "edgecell.json"  # Keras keeps a metadata.json of its own
 LABELS = "labels.txt"
 FORMAT = 2
@@ -349,6 +350,10 @@ def read_tflite(path: Path) -> tuple[bytes, ModelRecord]:
     return flatbuffer, record
 
 
+class OtherKindError(ModelError):
+    """The file is a classifier where a finder of cells is wanted, or a finder."""
+
+
 def read_members(path: Path, *names: str) -> tuple[bytes, list[bytes]]:
     """Inverse of `write_members`.
 
@@ -360,6 +365,7 @@ def read_members(path: Path, *names: str) -> tuple[bytes, list[bytes]]:
         The flatbuffer and the texts.
 
     Raises:
+        OtherKindError: it is of the other kind, by the first name.
         ModelError: no TFLite model, or a text is missing or damaged.
     """
     try:
@@ -370,14 +376,20 @@ def read_members(path: Path, *names: str) -> tuple[bytes, list[bytes]]:
         raise ModelError(f"{path} cannot be read ({e.strerror})") from e
     if content[4:8] != b"TFL3":
         raise ModelError(f"{path} is not a TFLite model")
+    other = ""
     try:
         with open_archive(content, str(path)) as archive:
+            here = set(archive.namelist())
+            if names[0] not in here:
+                other = next((_KINDS[n] for n in _KINDS if n in here), "")
             flatbuffer = content[: min(i.header_offset for i in archive.infolist())]
             texts = [
                 read_member(archive, archive.getinfo(n), str(path), _LARGEST_RECORD)
                 for n in names
             ]
     except (InputError, KeyError, ValueError) as e:
+        if other:
+            raise OtherKindError(f"{path} is {other}; name {_KINDS[names[0]]}") from e
         raise ModelError(
             f"{path} has no readable edgecell record; make it with 'edgecell convert', "
             "or copy it again"

@@ -147,7 +147,7 @@ def _candidates(graph: bytes, wanted: str | None) -> list[Runtime]:
     chosen = [runtime for runtime in found if runtime.name in RUNTIMES[wanted]]
     if not chosen:
         extra = "edge" if wanted == "litert" else "onnx"
-        package = wanted if wanted == _OPENVINO else f'"edgecell[{extra}]"'
+        package = wanted if wanted == _OPENVINO else f'".[{extra}]"'
         raise MissingPackageError(
             f"{wanted} is not installed; install it with: pip install {package}"
         )
@@ -195,7 +195,7 @@ def open_interpreter(
     raise MissingPackageError(
         f"no {kind} runtime works here"
         + (f" ({tried})" if tried else "")
-        + f'; install one with: pip install "edgecell[{extra}]"'
+        + f'; install one with: pip install ".[{extra}]"'
     )
 
 

@@ -1,6 +1,7 @@
 """Attributes that people gave to cells, from a table."""
 
 import csv
+import io
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Protocol
 
 from edgecell.errors import InputError
+from edgecell.files import read_bounded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 IMAGE_COLUMN = "img_name"
 UNKNOWN = -1
+_LARGEST = 2**28
 _MOST_VALUES = 20
 
 
@@ -94,10 +97,11 @@ def read_attributes(path: Path) -> AttributeTable:
         InputError: it can't be read, has no such column or no attribute, names an image
             twice, or a column has a single value or so many that it is no attribute.
     """
+    content = read_bounded(path, _LARGEST)
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as e:
+        file = io.StringIO(content.decode("utf-8-sig"), newline="")
+        rows = list(csv.DictReader(file, strict=True))
+    except (UnicodeDecodeError, csv.Error) as e:
         raise InputError(f"{path} is not a readable table of attributes ({e})") from e
     names = [name for name in (rows[0] if rows else {}) if name != IMAGE_COLUMN]
     if not names or IMAGE_COLUMN not in rows[0]:
@@ -124,7 +128,7 @@ def _attribute(path: Path, name: str, values: Sequence[str]) -> Attribute:
     different = tuple(sorted(set(values) - {""}))
     if not 2 <= len(different) <= _MOST_VALUES:
         raise InputError(
-            f"{path}: column {name} has {len(different)} different values; an "
-            f"attribute has 2 to {_MOST_VALUES}"
+            f"{path}: column {name} has this many different values: "
+            f"{len(different)}; an attribute has 2 to {_MOST_VALUES}"
         )
     return Attribute(name, different)

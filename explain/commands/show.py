@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from edgecell import RESEARCH_USE
+from edgecell.cli import several
 from edgecell.errors import MissingPackageError
 from edgecell.explain.commands.options import drawn_cells
 from edgecell.explainers import check_installed
@@ -120,4 +121,4 @@ def command(
     if not rows:
         raise InputError("there are no such cells, or none explained, in this data")
     draw_rows(rows, out)
-    click.echo(f"{out}: {len(rows)} cells\n{RESEARCH_USE}")
+    click.echo(f"{out}: {several(len(rows), 'cell')}\n{RESEARCH_USE}")

@@ -55,7 +55,7 @@ def test_without_the_device_install_it_says_what_to_install() -> None:
         "try: edgecell.open_model()\n"
         "except edgecell.EdgecellError as e: print(e)"
     )
-    assert 'pip install "edgecell[edge]"' in python(code)
+    assert 'pip install ".[edge]"' in python(code)
 
 
 def test_a_path_and_both_orders_of_an_array_are_the_same_cell(

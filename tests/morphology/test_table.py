@@ -58,7 +58,7 @@ def test_attributes_are_found_by_file_name(
         (TEXT + "BA_3.jpg,band\n", "more or fewer fields"),
         (TEXT + "BA_3.jpg,band,yes,no\n", "more or fewer fields"),
         (TEXT + "BA_1.jpg,round,yes\n", "names BA_1.jpg twice"),
-        (TEXT.replace(",no", ",yes"), "granules has 1 different values"),
+        (TEXT.replace(",no", ",yes"), "granules has this many different values: 1;"),
         ('img_name,nucleus\n"BA_1.jpg,band\n', "not a readable table"),
     ],
 )
@@ -70,5 +70,5 @@ def test_what_is_no_table_is_told(tmp_path: Path, text: str, says: str) -> None:
 
 
 def test_a_missing_table_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none\.csv is not a readable table"):
+    with pytest.raises(InputError, match=r"none\.csv cannot be read"):
         read_attributes(tmp_path / "none.csv")

@@ -81,7 +81,7 @@ def command(
     require("cv2", "edge")
     from edgecell.edge.adapt.adapt import adapt
     from edgecell.edge.adapt.cells import named_cells
-    from edgecell.files import check_writable
+    from edgecell.files import check_writable, printable
     from edgecell.model.classifier import Classifier
 
     check_writable(out)
@@ -101,7 +101,7 @@ def command(
                 f"{found.accepted_right} of them rightly. 'edgecell run' flags every "
                 "cell of this microscope until 'edgecell trust' has shown that to be "
                 f"so: {_still_needed(found)} more reviewed cells, drawn at random.",
-                f"Written: {out}",
+                f"Written: {printable(str(out))}",
             ]
             if found.improves
             else []

@@ -145,7 +145,7 @@ def command(
     from edgecell.edge.count.scope import write_scope
     from edgecell.edge.report.trust import trust_of
     from edgecell.errors import InputError
-    from edgecell.files import check_writable
+    from edgecell.files import check_writable, printable
 
     if scope_file is not None:
         check_writable(scope_file)
@@ -155,7 +155,7 @@ def command(
     if scope is not None and scope_file is not None:
         write_scope(scope_file, scope)
         data |= {"scope": str(scope_file)}
-        lines += [f"Written: {scope_file}"]
+        lines += [f"Written: {printable(str(scope_file))}"]
     report("\n".join([*lines, RESEARCH_USE]), data, json_file)
     if scope is None and scope_file is not None:
         why = "the model knows this microscope, or no cell has told it"

@@ -93,7 +93,10 @@ def test_ten_images_of_a_size_tell_the_microscope(tmp_path: Path) -> None:
 
 
 def test_a_single_image_does_not_tell_the_microscope() -> None:
-    assert "Microscope: not told" in invoke(CELLS / "EO_1.jpg").stdout
+    assert (
+        "Microscope: cannot be told from fewer than 10 images"
+        in invoke(CELLS / "EO_1.jpg").stdout
+    )
 
 
 def test_what_cannot_be_read_is_a_row_and_an_exit_status(tmp_path: Path) -> None:

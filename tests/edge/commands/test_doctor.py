@@ -47,7 +47,7 @@ def test_without_a_runtime_the_status_is_1_and_the_cure_is_named(
     monkeypatch.setattr(runtime, "installed", lambda: [])
     code, out = doctor()
     assert code == 1
-    assert 'pip install "edgecell[edge]"' in out
+    assert 'pip install ".[edge]"' in out
     assert "cannot run here" in out
 
 

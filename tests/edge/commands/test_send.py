@@ -52,7 +52,7 @@ def test_a_preliminary_result_and_then_the_signed_one(folder: Path) -> None:
         assert send(folder, "--hl7", server.address).exit_code == 0  # nothing new
         first, second = server.filed.values()
     assert statuses(first)["26505-8"] == "P"
-    assert "1 cells wait" in first
+    assert "cells to be reviewed: 1" in first
     assert set(statuses(second).values()) == {"F"}
     assert "769-0" in statuses(second)
     assert "S-17" in second

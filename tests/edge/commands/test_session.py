@@ -113,6 +113,7 @@ def test_tables_for_people(recorded: Path, tmp_path: Path) -> None:
     shown = invoke("show", recorded, "--csv", table_file, "--cells", cells_file).output
     assert "film.avi" in shown
     assert "white cells" in shown
+    assert f"Written: {table_file}, {cells_file}" in shown
     assert "machine, accepted" in shown
     assert "research use" in shown
     data = as_json("show", recorded)
@@ -210,7 +211,15 @@ def test_bad_input_is_one_line(tmp_path: Path, recorded: Path) -> None:
     assert listed.exit_code == 0
     assert "junk" in listed.output
     assert "version 99" in listed.output
-    assert "No sessions in" in invoke("list", tmp_path / "nowhere").output
+    (tmp_path / "odd\nname").mkdir()
+    none = invoke("list", tmp_path / "odd\nname")
+    assert (none.exit_code, none.output.splitlines()[0]) == (
+        0,
+        f"No sessions in {tmp_path}/odd\\nname.",
+    )
+    nowhere = invoke("list", tmp_path / "nowhere")
+    assert nowhere.exit_code == 1
+    assert "nowhere does not exist" in nowhere.output
 
 
 def test_what_waits_is_listed_with_its_place(recorded: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from edgecell.edge.find.finder import (
 )
 from edgecell.errors import ModelError
 from edgecell.model.info_command import command
+from edgecell.model.modelfile import bundled_model, read_tflite
 
 FLATBUFFER = b"\x1c\x00\x00\x00TFL3" + bytes(40)
 RECORD = FinderRecord({"name": "finder"}, (0.4, 0.35, 0.3))
@@ -87,8 +88,17 @@ def test_info_prints_it(tmp_path: Path) -> None:
     assert shown.exit_code == 0
     assert "[0.4, 0.35, 0.3]" in shown.output
     path.write_bytes(path.read_bytes().replace(b"TFL3\x00", b"TFL3\x01"))
-    with pytest.raises(ModelError, match="no readable edgecell record"):
+    with pytest.raises(ModelError, match=r"its network in .+ was changed"):
         CliRunner().invoke(command, [str(path)], catch_exceptions=False)
+
+
+def test_a_file_of_the_other_kind_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "finder.tflite"
+    write_finder(path, FLATBUFFER, RECORD)
+    with pytest.raises(ModelError, match="is a finder of cells; name a classifier"):
+        read_tflite(path)
+    with pytest.raises(ModelError, match="is a classifier; name a finder of cells"):
+        read_finder(bundled_model())
 
 
 def test_changed_files_are_refused(tmp_path: Path) -> None:

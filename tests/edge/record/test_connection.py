@@ -16,7 +16,7 @@ from edgecell.edge.record.schema import SCHEMA_VERSION
 from edgecell.edge.record.sessions import open_session
 from edgecell.edge.record.store import Store
 from edgecell.edge.record.trail import open_trail
-from edgecell.errors import InputError
+from edgecell.errors import InputError, OutputError
 from edgecell.explain.queue import open_queue
 from tests.factories import SESSION, tracked
 
@@ -190,3 +190,16 @@ def test_a_migration_that_fails_changes_nothing(
     ):
         pass
     assert (user_version(earlier), tables_of(earlier)) == (version, tables)
+
+
+def write_nothing(folder: Path) -> None:
+    with open_database(folder, "rw") as database:
+        database.execute("PRAGMA query_only = ON")  # as a disk that is read-only
+        database.execute("DELETE FROM cells")
+
+
+def test_a_disk_that_takes_nothing_is_told_as_one(tmp_path: Path) -> None:
+    with Store(tmp_path / "s", SESSION, None) as store:
+        store.end("stopped")
+    with pytest.raises(OutputError, match="cannot be written: attempt to write"):
+        write_nothing(tmp_path / "s")

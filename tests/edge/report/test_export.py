@@ -176,7 +176,7 @@ def test_pictures_of_another_session_name_nothing(
     result = invoke("import", other, "--cells", out, "--person", "Anna")
     assert result.exit_code == 0
     assert "Named 0 cells" in result.output
-    assert "not of this session" in result.output
+    assert "7 files not of this session: SNE/" in result.output
 
 
 @pytest.mark.parametrize("label", ["SNE", "BNE|SNE", "MMY|MY|PMY", "MY|PMY",

@@ -41,7 +41,7 @@ def test_signing_is_refused_while_cells_wait(folder: Path) -> None:
     with reporting(folder) as reports:
         draft = reports.draft()
         assert draft.waiting == 6
-        with pytest.raises(InputError, match="6 cells wait"):
+        with pytest.raises(InputError, match="cells wait to be reviewed: 6;"):
             reports.sign("ann", draft.sha256)
         assert reports.last() is None
 

@@ -151,7 +151,7 @@ def test_the_command_that_work_prints_can_be_run(tmp_path: Path) -> None:
     assert printed[0] == "edgecell"
     shown = CliRunner().invoke(cli, [*printed[1:], "--out", str(tmp_path / "x.png")])
     assert shown.exit_code == 0, shown.output
-    assert "x.png: 1 cells" in shown.output
+    assert "x.png: 1 cell\n" in shown.output
 
 
 def test_what_lies_beyond_the_frame_is_known(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_the_default_methods_are_those_that_are_installed(
     assert result.exit_code == 0, result.output
     assert picture(tmp_path / "x.png").shape[1] == 545  # the cell and two maps
     assert "left out: kernel-shap" in caplog.text
-    assert 'pip install "edgecell[shap]"' in caplog.text
+    assert 'pip install ".[shap]"' in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -240,4 +240,7 @@ def test_attributes_are_mapped_where_there_is_ground_for_words(
     assert picture(out).shape[1] > narrow
     wrong = show(*drawn, "--out", out, "--attribute", "nose")
     assert wrong.exit_code == 1
-    assert "the model tells no attribute 'nose'; it tells cell_size" in wrong.stderr
+    assert (
+        "the model does not tell the attribute 'nose'; it tells cell_size"
+        in wrong.stderr
+    )
