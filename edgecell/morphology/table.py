@@ -128,7 +128,7 @@ def _attribute(path: Path, name: str, values: Sequence[str]) -> Attribute:
     different = tuple(sorted(set(values) - {""}))
     if not 2 <= len(different) <= _MOST_VALUES:
         raise InputError(
-            f"{path}: column {name} has this many different values: "
-            f"{len(different)}; an attribute has 2 to {_MOST_VALUES}"
+            f"{path}: different values in column {name}: {len(different)}; an "
+            f"attribute has 2 to {_MOST_VALUES}"
         )
     return Attribute(name, different)

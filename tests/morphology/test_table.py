@@ -58,7 +58,7 @@ def test_attributes_are_found_by_file_name(
         (TEXT + "BA_3.jpg,band\n", "more or fewer fields"),
         (TEXT + "BA_3.jpg,band,yes,no\n", "more or fewer fields"),
         (TEXT + "BA_1.jpg,round,yes\n", "names BA_1.jpg twice"),
-        (TEXT.replace(",no", ",yes"), "granules has this many different values: 1;"),
+        (TEXT.replace(",no", ",yes"), "different values in column granules: 1;"),
         ('img_name,nucleus\n"BA_1.jpg,band\n', "not a readable table"),
     ],
 )
