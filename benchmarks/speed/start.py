@@ -114,15 +114,17 @@ def measure() -> Start:
     )
 
 
-@click.command("start", cls=PoliteCommand)
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False))
-def command(out: Path | None) -> None:
-    """Time the start: the help against a bare interpreter, and a run's first result."""
+@click.command("start", cls=PoliteCommand, no_args_is_help=True)
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+def command(out: Path) -> None:
+    """Time the start: the help against a bare interpreter, and a run's first result.
+
+    Writes OUT, a JSON file.
+    """
     found = measure()
     data = asdict(found) | {"help_by_bare": round(found.help_by_bare, 2)}
     text = json.dumps(data, indent=1)
-    if out:
-        write_atomically(out, text + "\n")
+    write_atomically(out, text + "\n")
     click.echo(text)
 
 

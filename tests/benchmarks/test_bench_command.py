@@ -90,7 +90,7 @@ def test_json_alone_on_standard_output(tiny_path: Path, budgets: Path) -> None:
     }
     assert data["breaches"] == []
     assert [layer["macs"] for layer in data["layers"]] == [1728, 1152, 1536, 96]
-    assert {"name", "version"} == set(data["runtime"])
+    assert {"name", "version", "provider"} == set(data["runtime"])
     assert {"median_ms", "p95_ms", "mean_ms"} == set(data["latencies"][0]["invoke"])
 
 

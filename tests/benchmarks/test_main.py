@@ -14,7 +14,8 @@ ROOT = Path(__file__).parent.parent.parent
 
 def test_every_measurement_is_listed() -> None:
     files = (ROOT / "benchmarks").rglob("*.py")
-    mains = {p.stem for p in files if "    command()\n" in p.read_text()}
+    mains = {p.stem for p in files if "\n@click.command(" in p.read_text()}
+    mains = {name for name in mains if not name.endswith("_command")}  # edgecell's own
     assert {module.rpartition(".")[2] for module, _ in COMMANDS.values()} == mains
     assert CliRunner().invoke(cli, ["--help"]).exit_code == 0
 
