@@ -160,7 +160,8 @@ def import_command(
             person,
         )
     named, others = [n.to_dict() for n in done.named], list(done.others)
-    shown = ", ".join(others[:_MOST_NAMES]) + (", ..." * (len(others) > _MOST_NAMES))
+    shown = printable(", ".join(others[:_MOST_NAMES]))
+    shown += ", ..." * (len(others) > _MOST_NAMES)
     lines = [
         f"Named {several(len(named), 'cell')}; {done.unchanged} had their name, "
         f"unsorted: {done.unsorted}",

@@ -347,7 +347,7 @@ def certificate_command(hosts: tuple[str, ...], into: Path) -> None:
 
     certificate, key = make_certificate(into, list(hosts))
     click.echo(
-        f"Written: {certificate} and {key}. Keep the second one secret. Use them "
-        "like this:\n"
+        f"Written: {printable(f'{certificate} and {key}')}. Keep the second one "
+        "secret. Use them like this:\n"
         f"edgecell page --host 0.0.0.0 --certificate {certificate} --key {key}"
     )
