@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecell.benchmarks.tables import aligned
-from edgecell.cli import json_option, refuse, report
+from edgecell.cli import OutputFile, OutputFolder, json_option, refuse, report
 from edgecell.model import BUNDLED
 from edgecell.optional import require
 
@@ -132,7 +132,7 @@ def _mode(asked: Mapping[str, bool]) -> str:
 )
 @click.option(
     "--submit",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OutputFile("JSON"),
     metavar="FILE",
     help="Measure this machine and write FILE, to be sent to the project.",
 )
@@ -163,7 +163,7 @@ def _mode(asked: Mapping[str, bool]) -> str:
 )
 @click.option(
     "--plot",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=OutputFolder(),
     metavar="FOLDER",
     help="With --paper: draw learning curves and confusion matrices into FOLDER.",
 )
@@ -296,9 +296,7 @@ def _submit(
     path: Path, runs: int, frames: int, out: Path, json_file: str | None
 ) -> None:
     from edgecell.benchmarks.speed.submit import submission_text, write_submission
-    from edgecell.files import check_writable
 
-    check_writable(out)
     found = write_submission(path, runs, frames, out)
     report(submission_text(found, out), found.to_dict(), json_file)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgecell.cli import json_option, manifest_option, refuse, report
+from edgecell.cli import OutputFolder, json_option, manifest_option, refuse, report
 
 if TYPE_CHECKING:
     from edgecell.benchmarks.attributes import AttributeReport
@@ -195,7 +195,7 @@ def frames_table(report: "FrameReport") -> str:
 )
 @click.option(
     "--pictures",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=OutputFolder(),
     metavar="FOLDER",
     help="Also draw the confusion matrix, ROC curves and the misclassified cells.",
 )
@@ -234,15 +234,12 @@ def command(
         raise click.UsageError("give a MODEL and DATA to measure it on, or --frames")
     from edgecell.benchmarks.evaluation import draw, evaluate
     from edgecell.data.manifest import check_split, scan_split, unseen
-    from edgecell.files import check_writable
     from edgecell.model.modelfile import resolve
     from edgecell.model.predict import read_record
     from edgecell.morphology.table import read_attributes
 
     path = resolve(model)
     named = read_attributes(attributes) if attributes else None
-    if pictures:
-        check_writable(pictures / "confusion.png")
     found = scan_split(data, manifest)
     record = read_record(path)
     if split == "unseen":

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgecell.cli import Number, json_option, manifest_option, refuse, report
+from edgecell.cli import (
+    Number,
+    OutputFolder,
+    claim,
+    json_option,
+    manifest_option,
+    refuse,
+    report,
+)
 from edgecell.errors import ModelError
 from edgecell.model import BUNDLED
 
@@ -225,7 +233,7 @@ def layers_table(reports: "Sequence[LayerReport]") -> str:
 )
 @click.option(
     "--debug",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=OutputFolder(),
     metavar="FOLDER",
     help="Also compare each layer with float32, into layers.csv and layers.png.",
 )
@@ -300,9 +308,8 @@ def command(
     path = model / "model.keras" if model.is_dir() else model
     out = out or path.with_name(f"{path.stem}-{scheme}.tflite")
     record = read_keras_record(path)
+    claim(out, "TFLite")
     check_writable(out)
-    if debug:
-        check_writable(debug / "layers.csv")
     table = read_attributes(attributes) if attributes else None
     name: Any = scheme
     kind: Any = io or ("int8" if scheme == "int8" else "float32")
@@ -354,6 +361,7 @@ def _finder(
             "--calibration PACK.npz"
         )
     out = out or run / "finder-int8.tflite"
+    claim(out, "TFLite")
     check_writable(out)
     record = convert_finder(run, packs, out)
     data = {"path": str(out), "bytes": out.stat().st_size, **record.metrics}
@@ -399,6 +407,7 @@ def _to_onnx(
     kind = "-float32" if scheme == "float32" else ""
     out = out or beside / f"{path.stem}{kind}.onnx"
     record = read_tflite(path)[1]
+    claim(out, "ONNX")
     check_writable(out)
     files = scan_split(calibration, manifest) if calibration else sample_cells()
     cells = [f for f in of_one_class(files) if not calibration or f.split == split]

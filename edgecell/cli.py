@@ -17,8 +17,14 @@ import click
 from click.core import ParameterSource
 
 from edgecell import RESEARCH_USE, __version__
-from edgecell.errors import EdgecellError
-from edgecell.files import printable, write_atomically
+from edgecell.errors import EdgecellError, OutputError
+from edgecell.files import (
+    Kind,
+    check_kind,
+    check_writable,
+    printable,
+    write_atomically,
+)
 from edgecell.optional import DEVICE, missing
 
 # name -> (module, short help). The help stands here so that `edgecell --help`
@@ -199,12 +205,91 @@ class Number(click.FloatRange):
         return number
 
 
+def claim(path: Path, kind: Kind) -> None:
+    """Reserves a file for one of the command's results.
+
+    Args:
+        path: the file; a device or pipe may be claimed more than once.
+        kind: what the command will write.
+
+    Raises:
+        OutputError: another result goes to the file, or it holds something else.
+    """
+    check_kind(path, kind)
+    if path.exists() and not path.is_file():
+        return
+    claimed = click.get_current_context().meta.setdefault(f"{__name__}.outputs", set())
+    place = os.path.realpath(path)
+    if place in claimed:
+        raise OutputError(f"two results cannot both go to {path}; name two files")
+    claimed.add(place)
+
+
+class OutputFile(click.Path):
+    """A file to write: no other kind of file is overwritten, and no result twice."""
+
+    def __init__(
+        self,
+        kind: Kind,
+        *,
+        path_type: type = Path,
+        allow_dash: bool = False,
+        try_now: bool = True,
+    ) -> None:
+        """Says what is written, so that nothing else is lost.
+
+        Args:
+            kind: what is written.
+            path_type: type of the value.
+            allow_dash: whether '-' stands for the standard output.
+            try_now: whether the folder must take a file already; not where a service
+                may write it under another name.
+        """
+        super().__init__(dir_okay=False, path_type=path_type, allow_dash=allow_dash)
+        self.kind = kind
+        self.try_now = try_now
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        """See `click.ParamType.convert`; refuses before any work."""
+        path: Any = super().convert(value, param, ctx)
+        if path == "-":
+            return path
+        try:
+            claim(Path(path), self.kind)
+            if self.try_now:
+                check_writable(Path(path))
+        except OutputError as e:
+            raise click.ClickException(_line(str(e))) from e
+        return path
+
+
+class OutputFolder(click.Path):
+    """A folder to write into, made if need be; it is tried before any work."""
+
+    def __init__(self) -> None:
+        """Takes a folder, or a name for one."""
+        super().__init__(path_type=Path, file_okay=False)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
+        """See `click.ParamType.convert`; refuses before any work."""
+        folder: Any = super().convert(value, param, ctx)
+        try:
+            check_writable(folder / "result")
+        except OutputError as e:
+            raise click.ClickException(_line(str(e))) from e
+        return folder
+
+
 def json_option(command: Any) -> Any:
     """The option ``--json FILE`` that every reporting command has."""
     return click.option(
         "--json",
         "json_file",
-        type=click.Path(dir_okay=False, allow_dash=True),
+        type=OutputFile("JSON", path_type=str, allow_dash=True),
         help="Write the result as JSON to FILE; '-' prints it in place of the report.",
     )(command)
 

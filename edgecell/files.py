@@ -6,8 +6,23 @@ import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from edgecell.errors import InputError, OutputError
+
+Kind = Literal[
+    "CSV", "JSON", "a .prom file", "PDF", "PNG", "TFLite", "ONNX", "npz", "Parquet"
+]
+
+_HEAD = 4096  # bytes by which a file's kind is told
+_MAGIC: dict[Kind, tuple[int, bytes]] = {  # where it stands, and what
+    "PDF": (0, b"%PDF"),
+    "PNG": (0, b"\x89PNG"),
+    "TFLite": (4, b"TFL3"),
+    "ONNX": (0, b"\x08"),  # the first field, a number: the format's version
+    "npz": (0, b"PK"),
+    "Parquet": (0, b"PAR1"),
+}
 
 
 def write_atomically(path: Path, content: bytes | str, mode: int = 0o644) -> None:
@@ -93,6 +108,48 @@ def read_bounded(path: Path, most: int) -> bytes:
     return content
 
 
+def check_kind(path: Path, kind: Kind) -> None:
+    """Keeps a file from being overwritten by one of another kind.
+
+    What looks like an earlier result may be replaced, and so may a file that is empty,
+    or all zeros after a power cut. Devices and pipes are not looked into.
+
+    Args:
+        path: the file to be written.
+        kind: what is to be written.
+
+    Raises:
+        OutputError: ``path`` is another kind of file, or named as a session's.
+    """
+    if path.suffix == ".sqlite":
+        raise OutputError(f"cannot write {path}: sessions are named so, not {kind}")
+    if not path.is_file():
+        return
+    try:
+        with path.open("rb") as f:
+            head = f.read(_HEAD)
+    except OSError as e:
+        raise OutputError(f"cannot write {path}: {e.strerror}") from e
+    if head.strip(b"\0") and not _is(head, kind):
+        raise OutputError(
+            f"{path} exists and is not {kind}, so it is not overwritten; name another "
+            "file"
+        )
+
+
+def _is(head: bytes, kind: Kind) -> bool:
+    if kind in _MAGIC:
+        start, magic = _MAGIC[kind]
+        return head[start:].startswith(magic)
+    # A character may be cut in two at the end of the head.
+    text = head.decode(errors="replace").rstrip("\ufffd").strip()
+    control = any(c < " " and c not in "\t\n\r" for c in text)
+    if control or "\ufffd" in text or text.startswith("%PDF"):
+        return False
+    marks = {"{": "JSON", "[": "JSON", "#": "a .prom file"}
+    return marks.get(text[:1], "CSV") == kind
+
+
 def check_writable(path: Path) -> None:
     """Finds out before long work whether its result can be written.
 
@@ -102,6 +159,8 @@ def check_writable(path: Path) -> None:
     """
     if path.is_dir():
         raise OutputError(f"cannot write {path}: it is a folder; name a file")
+    if path.exists() and not path.is_file():  # a device or pipe, which stays
+        return
     folder = path.parent
     while not folder.exists():  # it is made when there is something to put into it
         folder = folder.parent

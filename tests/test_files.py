@@ -1,5 +1,6 @@
 import csv
 import io
+import os
 import resource
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import pytest
 
 from edgecell.errors import InputError, OutputError
 from edgecell.files import (
+    Kind,
+    check_kind,
     check_writable,
     csv_text,
     printable,
@@ -113,3 +116,46 @@ def test_only_small_regular_files_are_read(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=said):
             read_bounded(path, most)
+
+
+_HEADS: dict[Kind, bytes] = {
+    "CSV": "img_name,größe\na,1\n".encode(),
+    "JSON": b'{"a": 1}\n',
+    "a .prom file": b"# HELP a b\n",
+    "PDF": b"%PDF-1.3\n%\xe9\xeb",
+    "PNG": b"\x89PNG\r\n\x1a\n\0\0",
+    "TFLite": b"\x1c\0\0\0TFL3\x14\0",
+    "ONNX": b"\x08\x08\x12\x08edgecell",
+    "npz": b"PK\x03\x04\x2d\0",
+    "Parquet": b"PAR1\x15\x04",
+}
+_SESSION = b"SQLite format 3\0\x10\0"
+
+
+@pytest.mark.parametrize("kind", _HEADS)
+def test_only_an_earlier_result_of_the_kind_is_overwritten(
+    tmp_path: Path, kind: Kind
+) -> None:
+    path = tmp_path / "x"
+    check_kind(path, kind)
+    for replaced in (b"", bytes(9), _HEADS[kind]):
+        path.write_bytes(replaced)
+        check_kind(path, kind)
+    others = [head for other, head in _HEADS.items() if other != kind]
+    for kept in (*others, _SESSION, b"\xff\xd8\xff\xe0\0\x10JFIF\0", b"RIFF\0\1AVI "):
+        path.write_bytes(kept)
+        with pytest.raises(OutputError, match="is not overwritten"):
+            check_kind(path, kind)
+    with pytest.raises(OutputError, match="sessions are named so"):
+        check_kind(tmp_path / "session.sqlite", kind)
+
+
+def test_text_may_break_off_within_a_character(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("a" + "ä" * 4096)
+    check_kind(tmp_path / "x", "CSV")
+
+
+def test_a_pipe_is_not_looked_into(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x")
+    check_kind(tmp_path / "x", "JSON")
+    check_writable(tmp_path / "x")

@@ -11,7 +11,7 @@ import click
 
 from edgecell import RESEARCH_USE
 from edgecell.classes import CLASSES, PLATELET
-from edgecell.cli import json_option, refuse, report
+from edgecell.cli import OutputFile, claim, json_option, refuse, report
 from edgecell.edge.commands.options import model_option
 from edgecell.errors import InputError
 from edgecell.files import check_writable, csv_text, printable, write_atomically
@@ -238,7 +238,7 @@ def _words(row: dict[str, Any]) -> tuple[str, str]:
 @click.option(
     "--csv",
     "csv_file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OutputFile("CSV"),
     help="Also write the table as CSV.",
 )
 @click.option(
@@ -297,10 +297,8 @@ def command(
 
     if isinstance(red_cell_px, float):
         check_red_cell_px(red_cell_px)
-    for file in (csv_file, Path(json_file) if json_file not in (None, "-") else None):
-        if file is not None:
-            check_writable(file)
     if out is not None:
+        claim(out, "Parquet" if out.suffix == ".parquet" else "CSV")
         refuse(("csv_file",), "is not for --out, which writes a table itself")
         if scheduler:
             refuse(("workers",), "is about this machine, not for --scheduler")

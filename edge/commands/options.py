@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from edgecell.cli import Number
+from edgecell.cli import Number, claim
 from edgecell.model import BUNDLED
 
 COUNT = click.IntRange(1, 10**9)
@@ -18,6 +18,16 @@ model_option = click.option(
     help="File that 'edgecell convert' wrote, .tflite or .onnx; 'bundled' is the "
     "built-in one.",
 )
+
+
+def _claimed(
+    _ctx: click.Context, _param: click.Parameter, out: Path | None
+) -> Path | None:
+    """Keeps other results out of the files that a session writes itself."""
+    if out is not None:
+        claim(out / "differential.json", "JSON")
+        claim(out / "differential.csv", "CSV")
+    return out
 
 
 def loop_options(command: Any) -> Any:
@@ -48,6 +58,7 @@ def loop_options(command: Any) -> Any:
         click.option(
             "--out",
             type=click.Path(path_type=Path),
+            callback=_claimed,
             help="New or empty folder.  [default: edgecell-out/<source>-<time>]",
         ),
         click.option(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgecell import RESEARCH_USE
-from edgecell.cli import json_option, refuse, report
+from edgecell.cli import OutputFile, json_option, refuse, report
 from edgecell.edge.commands.microscopes.trust import advice
 from edgecell.edge.commands.options import COUNT, loop_options
 from edgecell.edge.commands.page import Serving, beside, page_options
@@ -262,7 +262,7 @@ def serving_of(parameters: Mapping[str, Any]) -> Serving | None:
 @click.option(
     "--health",
     "health_file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OutputFile("JSON", try_now=False),
     help="Write the health of the loop to this JSON file every second.",
 )
 @click.option(
@@ -273,7 +273,7 @@ def serving_of(parameters: Mapping[str, Any]) -> Serving | None:
 )
 @click.option(
     "--metrics",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OutputFile("a .prom file", try_now=False),
     help="Write the figures of the loop to this .prom file every second, for the "
     "textfile collector of Prometheus' node_exporter.",
 )
@@ -321,8 +321,6 @@ def command(
     config = config_of(read_address(source), parameters)
     serving = serving_of(parameters)
     quiet = json_file == "-"
-    if json_file and not quiet:
-        check_writable(Path(json_file))
     broker = parse_broker(read_address(mqtt)) if mqtt else None
     run = open_run(config)
     in_terminal = run.endless and not quiet and draws_over_itself()

@@ -9,7 +9,7 @@ import click
 
 from edgecell import RESEARCH_USE
 from edgecell.classes import CLASSES
-from edgecell.cli import json_option, report, several
+from edgecell.cli import OutputFile, OutputFolder, claim, json_option, report, several
 from edgecell.edge.commands.cells import export_command, import_command
 from edgecell.edge.commands.microscopes.trust import advice, needed
 from edgecell.edge.commands.send import send_command
@@ -30,7 +30,6 @@ _WAITING_HEADER = f"{'cell':>7}  {'class':<9}{'or':<9}{'frame':>7}  {'centre':<1
 _NAMES = {c.code: f"{c.code} {c.name}" for c in CLASSES}
 
 _folder = click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-_file = click.Path(path_type=Path, dir_okay=False)
 
 
 def _time(text: str) -> str:
@@ -110,9 +109,17 @@ def list_command(folder: Path, json_file: str | None) -> None:
 @click.option(
     "--review", is_flag=True, help="List all cells that wait for review instead."
 )
-@click.option("--csv", "csv_file", type=_file, help="Write the differential as CSV.")
 @click.option(
-    "--cells", "cells_file", type=_file, help="Write the cells as CSV, one a row."
+    "--csv",
+    "csv_file",
+    type=OutputFile("CSV"),
+    help="Write the differential as CSV.",
+)
+@click.option(
+    "--cells",
+    "cells_file",
+    type=OutputFile("CSV"),
+    help="Write the cells as CSV, one a row.",
 )
 @json_option
 def show_command(
@@ -211,13 +218,13 @@ def _waiting_line(cell: "CellInShort") -> str:
 @click.option(
     "--pdf",
     "pdf_file",
-    type=_file,
+    type=OutputFile("PDF"),
     help="PDF file to write.  [default: FOLDER/report.pdf]",
 )
 @click.option(
     "--csv",
     "csv_file",
-    type=_file,
+    type=OutputFile("CSV"),
     help="CSV file to write.  [default: FOLDER/report.csv]",
 )
 @click.option(
@@ -247,10 +254,10 @@ def report_command(
     from edgecell.edge.report.pdf import report_pdf
     from edgecell.edge.report.signing import Reports
 
-    pdf_file, csv_file = (
-        pdf_file or folder / "report.pdf",
-        csv_file or folder / "report.csv",
-    )
+    if pdf_file is None:
+        claim(pdf_file := folder / "report.pdf", "PDF")
+    if csv_file is None:
+        claim(csv_file := folder / "report.csv", "CSV")
     with open_database(folder, "ro") as database:
         reports = Reports(Review(folder, database))
         content, view = reports.content(version), reports.shown(version)
@@ -266,7 +273,7 @@ def report_command(
 @click.argument("cell", type=click.IntRange(1, 2**63 - 1))
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=OutputFolder(),
     help="Write the crops into this folder.",
 )
 @json_option

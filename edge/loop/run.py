@@ -38,7 +38,7 @@ from edgecell.edge.sources.base import FrameSource
 from edgecell.edge.sources.capture import Capture
 from edgecell.edge.sources.secrets import public_address
 from edgecell.errors import OutputError
-from edgecell.files import check_writable, write_atomically
+from edgecell.files import check_kind, check_writable, write_atomically
 from edgecell.image.preprocess import Image
 from edgecell.model.classifier import Classifier
 
@@ -308,9 +308,10 @@ def open_run(
     source = source or open_source(config.source, config.watch)
     if config.video is not None:
         film = Film(config.video)
-    for file in (config.video, config.health_file):
-        if file is not None:
-            check_writable(file)
+        check_writable(config.video)
+    if config.health_file is not None:
+        check_kind(config.health_file, "JSON")
+        check_writable(config.health_file)
     classifier = classifier or Classifier(
         config.model, config.network_threads, config.runtime
     )

@@ -90,12 +90,13 @@ def convert_model(
         MissingPackageError: TensorFlow is not installed.
     """
     from edgecell.data.manifest import scan_split
-    from edgecell.files import check_writable
+    from edgecell.files import check_kind, check_writable
     from edgecell.model.modelfile import read_keras_record
 
     if Path(model).suffix != ".keras":
         raise InputError(f"{model} is not a .keras file; 'edgecell train' writes one")
     read_keras_record(Path(model))
+    check_kind(Path(out), "TFLite")
     check_writable(Path(out))
     require("tensorflow", "train")
     from edgecell.convert.convert import Request, convert

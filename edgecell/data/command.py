@@ -105,10 +105,7 @@ def audit_command(
     """
     from edgecell.data.audit import audit
     from edgecell.data.dataset import read
-    from edgecell.files import check_writable
 
-    if json_file and json_file != "-":
-        check_writable(Path(json_file))
     reading = read(data)
     findings = audit(reading.files, reading.unlabelled, reading.unreadable)
     report(text(findings), findings.to_dict(), json_file)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgecell.cli import json_option, refuse, report
+from edgecell.cli import OutputFile, json_option, refuse, report
 
 if TYPE_CHECKING:
     from edgecell.data.packing import PackSummary
@@ -54,7 +54,7 @@ def _crops(
 @click.option(
     "--out",
     required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OutputFile("npz"),
     help="File to write, NAME.npz. Above 60 MB it becomes NAME-1.npz, NAME-2.npz, ...",
 )
 @click.option(
@@ -144,11 +144,8 @@ def pack_command(
 
 
 def _check_out(out: Path) -> None:
-    from edgecell.files import check_writable
-
     if out.suffix != ".npz":
         raise click.UsageError(f"--out {out}: the name must end in .npz")
-    check_writable(out)
 
 
 def _pack_frames(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecell import RESEARCH_USE
-from edgecell.cli import json_option, manifest_option, report
+from edgecell.cli import OutputFile, json_option, manifest_option, report
 from edgecell.explain.commands.options import drawn_cells
 from edgecell.explainers import EXPLAINERS, check_installed
 
@@ -76,7 +76,7 @@ def table(found: "ExplainReport") -> str:
 )
 @click.option(
     "--plot",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OutputFile("PNG"),
     help="Also draw the curves of deletion, insertion and ROAD into this PNG file.",
 )
 @json_option
@@ -105,7 +105,6 @@ def command(
     from edgecell.data.manifest import check_split, scan_split
     from edgecell.explain.evaluation import evaluate
     from edgecell.explain.masks import read_masked
-    from edgecell.files import check_writable
     from edgecell.model.classifier import Classifier
     from edgecell.model.modelfile import resolve
     from edgecell.optional import require
@@ -116,8 +115,6 @@ def command(
     require("scipy.stats", "explain")
     for method in chosen:
         check_installed(method)
-    if plot:
-        check_writable(plot)
     found = scan_split(data, manifest)
     if split != "all":
         check_split(classifier.record, found)

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from edgecell import RESEARCH_USE
-from edgecell.cli import several
+from edgecell.cli import OutputFile, several
 from edgecell.errors import MissingPackageError
 from edgecell.explain.commands.options import drawn_cells
 from edgecell.explainers import check_installed
@@ -34,7 +34,7 @@ def _default() -> tuple[str, ...]:
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OutputFile("PNG"),
     default=Path("explained.png"),
     show_default=True,
     help="PNG file to write.",
@@ -82,14 +82,13 @@ def command(
     from edgecell.errors import InputError
     from edgecell.explain.panels import draw_rows
     from edgecell.explain.rows import Shown, explain_row, session_rows
-    from edgecell.files import check_writable, printable
+    from edgecell.files import printable
     from edgecell.image.decode import read_file
     from edgecell.image.preprocess import cell_image, cell_pixels
     from edgecell.model.classifier import Classifier
 
     if code is not None and code not in CODES:
         raise click.UsageError(f"no class {code}; there are {', '.join(CODES)}")
-    check_writable(out)
     classifier = Classifier(model)
     images = [p for p in data if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES]
     folders = {p: find_sessions(p) for p in data if p.is_dir()}

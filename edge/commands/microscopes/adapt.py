@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecell import RESEARCH_USE
-from edgecell.cli import json_option, report
+from edgecell.cli import OutputFile, json_option, report
 from edgecell.errors import ModelError
 from edgecell.optional import require
 
@@ -58,7 +58,7 @@ def _still_needed(found: "Adaptation") -> int:
 @click.option(
     "--out",
     required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OutputFile("TFLite"),
     help="The .tflite file to write if the result is better than MODEL.",
 )
 @json_option
@@ -81,10 +81,9 @@ def command(
     require("cv2", "edge")
     from edgecell.edge.adapt.adapt import adapt
     from edgecell.edge.adapt.cells import named_cells
-    from edgecell.files import check_writable, printable
+    from edgecell.files import printable
     from edgecell.model.classifier import Classifier
 
-    check_writable(out)
     classifier = Classifier(model)
     named = named_cells(classifier, cells)
     adapted = adapt(classifier, named)

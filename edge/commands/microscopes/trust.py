@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecell import RESEARCH_USE
-from edgecell.cli import Number, json_option, report, several
+from edgecell.cli import Number, OutputFile, json_option, report, several
 from edgecell.model import BUNDLED
 from edgecell.optional import require
 
@@ -101,7 +101,7 @@ def lines_of(found: "Trust") -> list[str]:
 @click.option(
     "--scope",
     "scope_file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OutputFile("JSON"),
     metavar="FILE",
     help="Write the result to this file, for 'edgecell run --scope'.",
 )
@@ -145,10 +145,8 @@ def command(
     from edgecell.edge.count.scope import write_scope
     from edgecell.edge.report.trust import trust_of
     from edgecell.errors import InputError
-    from edgecell.files import check_writable, printable
+    from edgecell.files import printable
 
-    if scope_file is not None:
-        check_writable(scope_file)
     found, scope = trust_of(sessions, least / 100, model)
     data = found.to_dict() | {"scope": None}
     lines = lines_of(found)
