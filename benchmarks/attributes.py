@@ -1,4 +1,4 @@
-"""How right a model is on attributes of cells, beside the people who gave them."""
+"""A model's accuracy on attributes of cells, beside the people who gave them."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -102,7 +102,7 @@ class AttributeReport:
         attributes: figures by attribute.
         misclassified: cells whose class is wrong, both classes being ones that have
             attributes.
-        towards_truth: of these, cells whose attributes, as the model tells them, are
+        towards_truth: of these, cells whose attributes, as the model predicts them, are
             more typical of the true class than of the one that it calls them.
         band_errors: see there.
         consensus: over all images.
@@ -133,7 +133,7 @@ def evaluate_attributes(
         table: attributes of some of them.
 
     Raises:
-        InputError: the model tells no attributes, or no image has any.
+        InputError: the model has no attributes, or no image has any.
     """
     heads = answers.record.attributes
     if heads is None:

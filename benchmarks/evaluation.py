@@ -1,4 +1,4 @@
-"""How right a model is on labelled images."""
+"""Accuracy of a model on labelled images."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -301,7 +301,7 @@ def evaluate(path: Path, files: Sequence[CellFile]) -> Answers:
 
 
 def draw(answers: Answers, folder: Path) -> None:
-    """Draws what the figures can't say.
+    """Draws what the figures can't show.
 
     Args:
         answers: of a model.

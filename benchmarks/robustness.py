@@ -1,4 +1,4 @@
-"""How far a model stands bad pictures: blur, lamp, stain, compression."""
+"""How well a model copes with bad pictures: blur, lamp, stain, compression."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -58,7 +58,7 @@ def converted(
     figures = path.with_suffix(".json")
     if not figures.exists():
         scheme, tuning = WAYS[name]
-        # Whatever it loses is to be seen.
+        # Whatever it loses should be visible.
         request = Request(scheme, tuning, split="test", max_drop=100)
         made, _ = convert(model, request, files, path)
         write_atomically(figures, json.dumps(made.to_dict(), indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Heads that tell attributes of cells, fitted to a converted model's own features.
+"""Heads that predict attributes of cells, fitted to a converted model's own features.
 
     python -m edgecell.convert.attributes MODEL.tflite DATA... --attributes FILE
         [--out FILE]
@@ -111,7 +111,7 @@ def _frequent(names: Sequence[str], least: int) -> tuple[str, ...]:
 def _numbered(
     given: npt.NDArray[np.int8], seen: Sequence[npt.NDArray[np.int8]]
 ) -> npt.NDArray[np.int64]:
-    """Values numbered among those that training has seen; `UNKNOWN` for others."""
+    """Indices of values among those that training has seen; `UNKNOWN` for others."""
     columns = []
     for column, values in zip(given.T, seen, strict=True):
         place = np.minimum(np.searchsorted(values, column), len(values) - 1)

@@ -385,7 +385,7 @@ def _to_onnx(
     split: Any,
     json_file: str | None,
 ) -> None:
-    """The way of ``--onnx``."""
+    """Carries out ``--onnx``."""
     from edgecell.optional import require
 
     refuse(_NOT_FOR_ONNX, "is not for --onnx")

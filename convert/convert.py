@@ -47,7 +47,7 @@ FLOAT32 = QuantScheme("float32")
 
 @dataclass(frozen=True)
 class Conversion:
-    """What a conversion did.
+    """The result of a conversion.
 
     Attributes:
         path: the file.

@@ -1,4 +1,4 @@
-"""A finished finder's job to the file that devices run."""
+"""Converts a finished finder's job to the file that devices run."""
 
 import json
 from collections.abc import Sequence
@@ -37,8 +37,8 @@ def convert_finder(run: Path, packs: Sequence[Path], out: Path) -> FinderRecord:
         out: the ``.tflite`` to write.
 
     Raises:
-        InputError: the job is not finished, or is none of a finder; or the packs hold
-            no frames to train on.
+        InputError: the job is not finished, or is not a finder's; or the packs hold no
+            frames to train on.
         ModelError: what came out is not int8 throughout.
         OutputError: ``out`` can't be written.
     """

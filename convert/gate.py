@@ -17,8 +17,8 @@ class Comparison:
 
     Attributes:
         n: images.
-        accuracy_before: share that the network names right.
-        accuracy_after: share that the file names right.
+        accuracy_before: share that the network classifies correctly.
+        accuracy_after: share that the file classifies correctly.
         agreement: share on which both name the same class.
         drift_mean: mean over the images of the total variation distance between both
             probabilities, 0..1: half the sum of their absolute differences.

@@ -1,4 +1,4 @@
-"""The microscopes of the training data, described so that a device knows them again.
+"""The microscopes of the training data, described so that a device recognises them.
 
     python -m edgecell.convert.microscopes MODEL.tflite DATA... [--out FILE]
 
@@ -104,7 +104,7 @@ def pooled_features(
 
 
 def describe(path: Path, files: Sequence[CellFile]) -> tuple[Microscope, ...]:
-    """Describes each source of the training data that has cells enough.
+    """Describes each source of the training data that has enough cells.
 
     Args:
         path: the converted model, with any record.

@@ -1,4 +1,4 @@
-"""A converted model once more as ONNX, for runtimes that read no TFLite.
+"""Writes a converted model as ONNX, for runtimes that don't read TFLite.
 
 tf2onnx reads the TFLite file. What it makes is given inputs and outputs in floating
 point under the names that ours have, and a batch of one. Only a graph that names the
@@ -49,7 +49,7 @@ _TO_FLOAT = ("Cast", "Sub", "Mul", "DequantizeLinear")
 
 @dataclass(frozen=True)
 class OnnxConversion:
-    """What a conversion to ONNX did.
+    """The result of a conversion to ONNX.
 
     Attributes:
         path: the file.
@@ -124,7 +124,7 @@ def convert_to_onnx(
 def _with_origin(
     record: ModelRecord, scheme: str, found: Comparison, runtime: str
 ) -> ModelRecord:
-    """The record with what the ONNX file was made from and how near it comes."""
+    """The record with the ONNX file's origin and how closely it agrees with it."""
     origin = {
         "tflite_sha256": record.model_sha256,
         "opset": OPSET,

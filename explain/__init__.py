@@ -1,1 +1,1 @@
-"""Why a cell is called what it is called."""
+"""Explains why a cell gets its class."""

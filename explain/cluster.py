@@ -51,7 +51,7 @@ def work_off_on_cluster(
     scheduler: str,
     told: Callable[[Job, Explanation | None, str], None],
 ) -> None:
-    """Makes the explanations that wait on a cluster, until none is left.
+    """Makes all waiting explanations on a cluster.
 
     The leases stay here: a worker that dies costs nothing, since Dask gives its jobs
     to another one; if this process dies, they come free.
@@ -63,7 +63,8 @@ def work_off_on_cluster(
         told: is told of each job: what came out, or the error.
 
     Raises:
-        InputError: the scheduler doesn't answer, or no more; jobs were given back.
+        InputError: the scheduler doesn't answer, or stops answering; jobs were given
+            back.
         StopWorkError: raised in here by a signal; likewise.
     """
     content = model.read_bytes()
@@ -119,7 +120,7 @@ def _settle(
     job: Job,
     told: Callable[[Job, Explanation | None, str], None],
 ) -> None:
-    """Records what became of a job."""
+    """Records the outcome of a job."""
     if future.status == "cancelled":  # Dask does that when it loses the scheduler
         raise OSError("it cancelled the jobs")
     error = future.exception()

@@ -1,4 +1,4 @@
-"""How far each method can be believed: all of them on the same cells, and controls."""
+"""How reliable each method is: all methods and controls on the same cells."""
 
 import logging
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""How far an explanation says what the model does: removal, imputation, masks.
+"""How faithfully an explanation shows what the model does: removal, imputation, masks.
 
 Definitions are those of the papers named; Quantus 0.6 (Hedstrom et al., JMLR 2023) has
 the same under the names PixelFlipping, ROAD and RelevanceMassAccuracy.
@@ -115,9 +115,9 @@ def road(
 ) -> npt.NDArray[np.bool_]:
     """ROAD: whether the cell is still called the same without its hottest pixels.
 
-    Rong et al., A Consistent and Efficient Evaluation Strategy for Attribution
-    Methods, ICML 2022, most relevant first. Pixels are imputed from their neighbours,
-    so that the shape of what is missing does not tell the class.
+    Rong et al., A Consistent and Efficient Evaluation Strategy for Attribution Methods,
+    ICML 2022, most relevant first. Pixels are imputed from their neighbours, so that
+    the shape of what is missing does not reveal the class.
 
     Args:
         classifier: the model.

@@ -1,4 +1,4 @@
-"""LIME on segments that suit cells, with as few evaluations as settle its top 5."""
+"""LIME on segments that suit cells, with few evaluations, until its top 5 settle."""
 
 from itertools import combinations
 
@@ -164,7 +164,7 @@ def jaccard(tops: list[set[int]]) -> float:
 
 
 def stability(kept: Bools, values: Floats, seed: int) -> float:
-    """How alike the top 5 would be under other seeds, without running them.
+    """How similar the top 5 would be under other seeds, without running them.
 
     Perturbations are drawn anew from those at hand, with replacement (bootstrap), and
     the ridge regression is repeated. That unbalances the design, so it errs on the low

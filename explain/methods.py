@@ -35,7 +35,7 @@ _LEAST_RESIDUAL = 0.05
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Why a model takes a cell for a class.
+    """Why a model assigns a cell to a class.
 
     Attributes:
         method: one of `EXPLAINERS`.

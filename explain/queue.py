@@ -79,7 +79,7 @@ class Job:
 
 @dataclass(frozen=True)
 class SetAside:
-    """A job that was given up, and why."""
+    """A job that was given up, with the reason."""
 
     job: int
     cell: int

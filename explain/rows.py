@@ -150,7 +150,7 @@ def attribute_maps(
         attributes: names of attributes.
 
     Raises:
-        InputError: the model tells no such attribute.
+        InputError: the model has no such attribute.
     """
     heads = classifier.record.attributes
     known = [a.name for a in heads.attributes] if heads else []

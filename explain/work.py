@@ -21,11 +21,11 @@ _LEAST_TICKS = 50
 
 
 class StopWorkError(BaseException):
-    """Raised by a signal: hands back what is in hand, and ends."""
+    """Raised by a signal: the worker gives back its job and ends."""
 
 
 class Machine:
-    """What `Conditions` asks this machine."""
+    """The state of this machine, as `Conditions` needs it."""
 
     def now(self) -> datetime:
         """Local time."""
@@ -50,7 +50,7 @@ class Machine:
         return read_board().temperature_c
 
     def wait(self) -> None:
-        """Waits until a second look is worth it."""
+        """Waits until it is worth looking again."""
         time.sleep(_LOOK_EVERY_S)
 
 
@@ -64,7 +64,7 @@ class Conditions:
         between: tuple[int, int] | None = None,
         machine: Machine | None = None,
     ) -> None:
-        """Sets the limits.
+        """Sets the limits under which work is allowed.
 
         Args:
             max_load: highest share of the cores that other programs use, 0..1, since
@@ -72,10 +72,10 @@ class Conditions:
             max_celsius: hottest sensor, degrees Celsius; None for any.
             between: start and end of a daily time window, minutes after midnight,
                 local time; it may go over midnight. None for the whole day.
-            machine: whom to ask; None for this machine.
+            machine: the machine to ask; None for this one.
 
         Raises:
-            InputError: a limit on the load where the system doesn't tell it.
+            InputError: a limit on the load where the system doesn't report it.
         """
         self._max_load, self._max_celsius = max_load, max_celsius
         self._between = between
@@ -91,7 +91,7 @@ class Conditions:
             self._machine.wait()
 
     def why_not(self) -> str:
-        """What speaks against working now; '' if nothing does."""
+        """The reason not to work now; '' if there is none."""
         if self._between:
             now = self._machine.now()
             minute, (start, end) = 60 * now.hour + now.minute, self._between
@@ -175,7 +175,7 @@ def work_off(
     conditions: Conditions,
     told: Callable[[Job, Explanation | None, str], None],
 ) -> None:
-    """Makes the explanations that wait, until none is left.
+    """Makes all waiting explanations.
 
     Jobs that another worker holds are waited for: they are done then, or come free.
 
@@ -215,7 +215,7 @@ def reason(error: BaseException) -> str:
 
 
 def left(queue: JobQueue) -> int:
-    """Jobs of a queue that are not done, whoever has them."""
+    """Number of a queue's jobs that are not done, including those that others hold."""
     status = queue.status()
     return status.waiting + status.held
 

@@ -1,4 +1,4 @@
-"""What a training run is made of."""
+"""Settings of training runs."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -25,7 +25,7 @@ class TrainConfig:
             1 - balance: 0 as they come, 1 equally often.
         images_per_class: images an epoch, divided by the classes that are present;
             0 for as many as the training split has.
-        ema: decay of the averaged weights, which are the ones that are kept.
+        ema: decay of the averaged weights, which are kept.
         small_epochs: the first epochs see smaller views, ``small_size`` pixels,
             which cost half (progressive resizing).
         small_size: side of those views.

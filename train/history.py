@@ -61,7 +61,7 @@ def read_history(path: Path) -> list[EpochResult]:
 
 
 def peak_memory_mb() -> float:
-    """The most memory that this process has had, MB of resident pages."""
+    """The peak memory of this process, MB of resident pages."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
 

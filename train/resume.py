@@ -1,4 +1,4 @@
-"""Going on with a run from the last of its checkpoints that is whole."""
+"""Resumes a run from its last intact checkpoint."""
 
 import logging
 from pathlib import Path

@@ -178,7 +178,7 @@ def _origin(
 
 
 def has_own_split(selection: Selection) -> bool:
-    """Whether it takes a manifest to know the split of an image.
+    """Whether a manifest is needed to know the split of an image.
 
     It does where a manifest gave the splits, and where an image was left out that
     would be validated or tested on by its content: a copy of a training image, say.

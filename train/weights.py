@@ -1,4 +1,4 @@
-"""Where a run's weights start, and whom it learns from."""
+"""Where a run's weights start, and the teacher it learns from."""
 
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""How a model does on microscopes that it knows, and on those that it does not."""
+"""A model's performance on microscopes that it knows and that it does not."""

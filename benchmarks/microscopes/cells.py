@@ -1,4 +1,4 @@
-"""Cells of a microscope as the network sees them, and what draws from them show."""
+"""Cells of a microscope as the network sees them, and results of random draws."""
 
 import os
 import re
@@ -67,7 +67,7 @@ def files_of(folder: Path, known: bool) -> list[CellFile]:
 
 
 def look(classifier: Classifier, folder: Path, known: bool) -> Looked:
-    """Has the network look at the cells of a folder or zip file.
+    """Runs the network on the cells of a folder or zip file.
 
     Args:
         classifier: the model.
@@ -144,7 +144,7 @@ def told_unknown(cells: Looked, record: ModelRecord, count: int) -> float:
 
 @dataclass(frozen=True)
 class Adapted:
-    """What adapting to some cells of a microscope brings the others.
+    """The effect of adapting to some cells of a microscope on the others.
 
     Attributes:
         cells: cells named in each draw.

@@ -23,12 +23,12 @@ _DRAWS = 2000
 
 @dataclass(frozen=True)
 class FrameFigures:
-    """What becomes of the known cells of a microscope's frames.
+    """The results for the known cells of a microscope's frames.
 
     Attributes:
         frames: frames, and known cells.
         found: cells that are found whole.
-        right: of all, those that are named rightly; band or segmented for NEU.
+        right: those that are classified correctly; band or segmented for NEU.
         by_rule: those that the model's rule accepts, whatever the microscope.
         by_rule_right: of these right.
         accepted: those that are accepted without review: none if the microscope is

@@ -48,7 +48,7 @@ _SAME_PX = 20
 
 @dataclass(frozen=True)
 class CountedCell:
-    """A cell as it was counted: its last decision and its place on the slide."""
+    """A counted cell: its last decision and its place on the slide."""
 
     decision: Decision
     x: float
@@ -57,10 +57,10 @@ class CountedCell:
 
 @dataclass(frozen=True)
 class Count:
-    """What a pan over a slide gave.
+    """The result of a pan over a slide.
 
     Attributes:
-        cells: each cell once, by the tracker's lights.
+        cells: each cell once, as the tracker sees it.
         differential: of these cells.
         n_frames: frames looked at.
         gated: of these, frames that were too poor.
@@ -85,8 +85,8 @@ class Score:
         unlabelled_twice: of these, those within `_SAME_PX` of another one.
         to_review: labelled cells that are flagged.
         correct: labelled cells with their own class as the decision.
-        correct_alone: labelled cells that the classifier names rightly in the data
-            set's own image: its own error.
+        correct_alone: labelled cells that the classifier classifies correctly in the
+            data set's own image: its own error.
     """
 
     labelled: int

@@ -68,7 +68,7 @@ class Counts:
     Attributes:
         cpu: the emulated core.
         instructions: by stage, see `work.STAGES`.
-        how: with what they were counted.
+        how: the tool that counted them.
     """
 
     cpu: str

@@ -31,7 +31,7 @@ _KEEP_BYTES = 500 << 20
 
 @dataclass(frozen=True)
 class LoopRow:
-    """How the whole loop did on one machine.
+    """Performance of the whole loop on one machine.
 
     Attributes:
         machine: what it ran on.

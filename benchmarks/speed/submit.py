@@ -1,4 +1,4 @@
-"""What a person with a board can send back: all figures of it in one file."""
+"""What a person with a board can send back: all its figures in one file."""
 
 import json
 from dataclasses import dataclass

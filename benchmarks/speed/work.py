@@ -1,4 +1,4 @@
-"""One stage of a frame, so often: what an emulator counts the instructions of.
+"""Repeats one stage of a frame, for an emulator to count its instructions.
 
 python -m edgecell.benchmarks.speed.work STAGE N
 """
@@ -38,7 +38,7 @@ _SETTLED = 16
 
 
 def main(stage: str, count: int) -> None:
-    """Prepares, then does a stage so often; the former is the same for any number."""
+    """Prepares, then repeats a stage; preparing costs the same for any number."""
     cv2.setNumThreads(1)
     if stage == "inference":
         interpreter, *_ = open_interpreter(read_tflite(bundled_model())[0], threads=1)

@@ -37,7 +37,7 @@ _CHECKED = 40
 
 @dataclass(frozen=True)
 class LabelRow:
-    """How one label's cells fared.
+    """Results for the cells of one label.
 
     Attributes:
         label: a class code, or codes joined by '|'.
@@ -54,7 +54,7 @@ class LabelRow:
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What adapting a model to a microscope came to.
+    """The result of adapting a model to a microscope.
 
     Attributes:
         cells: named cells.
@@ -242,7 +242,7 @@ def with_rule(
 
 
 def _microscopes(record: ModelRecord, cells: NamedCells) -> tuple[Microscope, ...]:
-    """The microscope of the cells, and those that it must not be taken for."""
+    """The cells' microscope, and those that it must not be confused with."""
     others = tuple(m for m in record.microscopes if not m.calibrated)
     if not others:
         return ()

@@ -112,7 +112,7 @@ def named_cells(classifier: Classifier, places: Sequence[Path]) -> NamedCells:
 
 
 def _each_once(cells: Sequence[_Views], left_out: Counter[str]) -> list[_Views]:
-    """Cells that share a picture as one: a copy of a cell would judge its own fit.
+    """Merges cells that share a picture: a copy of a cell would judge its own fit.
 
     Raises:
         InputError: such cells have different names.
@@ -250,7 +250,7 @@ def _check_one_lamp(
 
 
 def two_groups(points: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_] | None:
-    """Parts points into two groups that lie far apart, if there are such.
+    """Splits points into two groups that lie far apart, if there are any.
 
     Args:
         points: float64 (N, D).
@@ -283,7 +283,7 @@ def two_groups(points: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_] | None:
 
 
 def _look(classifier: Classifier, cells: Sequence[_Views]) -> list[list[Prediction]]:
-    """What the model says of each view of each cell, an interpreter for each core."""
+    """Runs the model on each view of each cell, with one interpreter a core."""
     cores = max(1, min(os.cpu_count() or 1, len(cells)))
     each = [classifier, *(Classifier(classifier.path) for _ in range(cores - 1))]
     found: list[list[Prediction]] = [[] for _ in cells]

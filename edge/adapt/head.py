@@ -50,7 +50,7 @@ class Head:
         return np.asarray(np.asarray(features, np.float64) @ self.weights + self.bias)
 
     def after(self, change: Array) -> "Head":
-        """The same for features that a matrix was not applied to.
+        """The same head for features before a matrix was applied to them.
 
         Args:
             change: float64 (K, K); this head is for features @ change.
@@ -60,7 +60,7 @@ class Head:
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """A new head and what it says of cells that it has not seen.
+    """A new head and its logits for cells that it has not seen.
 
     Attributes:
         head: fitted to all cells.
@@ -202,7 +202,7 @@ class _Fit:
     def _descend(
         self, pull: float, kept: Array, weights: Array, step: Array, loss: Array
     ) -> tuple[Array, Array]:
-        """Goes a step, or for fits that it makes worse half of it, and so on."""
+        """Takes a step, halved again and again for fits that it makes worse."""
         length = np.ones_like(loss)
         for _ in range(_HALVINGS):
             moved = weights + length[:, None] * step

@@ -115,7 +115,7 @@ def export_command(
 
 
 def _why_fewer(folder: Path, trail: "Trail", unnamed: int, sample: int) -> list[str]:
-    """Why fewer cells are written than the sample was to have."""
+    """Why fewer cells are written than were asked for."""
     drawn = len(trail.drawn())
     why = []
     if drawn < sample:

@@ -91,7 +91,7 @@ def cell_of(
     read: Callable[[], bytes],
     red_cell_px: "RedCell",
 ) -> "SingleCell | str":
-    """What the network says of an image; or why it says nothing."""
+    """The network's answer on an image; or why there is none."""
     from edgecell.data.dataset import decode
     from edgecell.edge.analyse.single import classify_single
 
@@ -104,7 +104,7 @@ def cell_of(
 def microscopes_of(
     cells: Sequence["SingleCell"], described: Sequence["Microscope"]
 ) -> dict[tuple[int, int], "Verdict"]:
-    """Tells the microscopes of single-cell images, as `edgecell run` does.
+    """Identifies the microscopes of single-cell images, as `edgecell run` does.
 
     Args:
         cells: of any microscopes; images of one size count as one microscope's.
@@ -132,7 +132,7 @@ def microscopes_of(
 
 
 def microscope_line(told: Mapping[tuple[int, int], "Verdict"]) -> str:
-    """What the images tell of the microscope, and what that means."""
+    """What the images show about the microscope, and what that means."""
     from edgecell.model.microscope import CELLS, in_words
 
     if not told:
@@ -343,7 +343,7 @@ def _archive(
     scheduler: str | None,
     json_file: str | None,
 ) -> None:
-    """The way of ``--out``."""
+    """Carries out ``--out``."""
     from time import monotonic
 
     from tqdm import tqdm

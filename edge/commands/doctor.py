@@ -27,14 +27,14 @@ _INSTALL = 'pip install ".[edge]"'
 
 @dataclass(frozen=True)
 class Checkup:
-    """What `edgecell doctor` found out.
+    """What `edgecell doctor` found.
 
     Attributes:
         edgecell: our version.
         python: Python's version.
         machine: the processor's architecture.
         board: the board's name, such as 'Raspberry Pi 5 Model B Rev 1.0'; '' if the
-            system doesn't tell.
+            system doesn't say.
         cpu: the processor's name, '' likewise.
         numpy: version, or '' if it doesn't import.
         opencv: likewise.

@@ -28,7 +28,7 @@ _HEADER = (
 
 
 class Greeting(Observer):
-    """Says where the results of an endless run go."""
+    """Prints where the results of an endless run go."""
 
     def begun(self, run: Run) -> None:
         """Prints the folder of each session."""
@@ -53,7 +53,7 @@ class Screen(Observer):
         return True
 
     def health(self, health: Health) -> None:
-        """Draws the present state over the one before."""
+        """Draws the present state over the previous one."""
         run, size = self._run, shutil.get_terminal_size()
         # One row stays free for the cursor, and one column: a line that fills the
         # last one wraps on some terminals, and the next drawing would climb.

@@ -75,7 +75,7 @@ def page_options(command: Any) -> Any:
 
 @dataclass(frozen=True)
 class Serving:
-    """What `page_options` give.
+    """The settings that `page_options` read.
 
     Attributes:
         host: address to listen at.
@@ -96,7 +96,7 @@ class Serving:
     key: Path | None
 
     def check(self) -> None:
-        """Refuses what would not be safe, or does not go together.
+        """Refuses settings that are unsafe or don't go together.
 
         Raises:
             InputError: see above.

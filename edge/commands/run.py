@@ -42,7 +42,7 @@ def gated_line(gated: Mapping[str, int]) -> list[str]:
 
 
 def scale_line(red_cell_px: Sequence[float]) -> list[str]:
-    """The scale that the cells were cut out at."""
+    """The scale at which the cells were cut out."""
     if not red_cell_px:
         return []
     low, high = round(min(red_cell_px)), round(max(red_cell_px))
@@ -51,7 +51,7 @@ def scale_line(red_cell_px: Sequence[float]) -> list[str]:
 
 
 def goal_lines(goals: Sequence["Goal"], differential: "Differential") -> list[str]:
-    """What became of each ``--until``, with the interval that it rests on."""
+    """The result of each ``--until``, with the interval that it rests on."""
     words = {True: "holds", False: "does not hold", None: "not decided"}
     lines = []
     for goal in goals:
@@ -100,7 +100,7 @@ def report_sessions(
     table: bool,
     json_file: str | None,
 ) -> None:
-    """Reports what a run came to.
+    """Reports the result of a run.
 
     Args:
         run: it has ended.

@@ -132,7 +132,7 @@ def _escaped(character: str) -> str:
 
 
 def memory_mb(megapixels: float) -> int:
-    """What the loop takes at most on frames of a size, MB; an upper bound, measured."""
+    """Memory that the loop takes at most on frames of a size, MB; a measured bound."""
     return round(_BASE_MB + _MB_PER_MEGAPIXEL * megapixels)
 
 
@@ -199,13 +199,13 @@ def rule_text(source: str) -> str:
     named = _DEVICE.fullmatch(device)
     if named is None or ".." in device:
         raise InputError(f"{printable(source)} is not the name of a camera in /dev")
-    # A link was made by 60-persistent-v4l.rules, which came before.
+    # The link was made by 60-persistent-v4l.rules, which ran before.
     key = "KERNEL" if re.fullmatch(r"video\d+", named[1], re.ASCII) else "SYMLINK"
     return _RULE_TEXT.format(rule=RULE, match=f'{key}=="{named[1]}"', unit=UNIT)
 
 
 def _whole(source: str) -> str:
-    """A source as a unit can find it, which runs in a folder of its own."""
+    """A source as a unit finds it, since a unit runs in a folder of its own."""
     if "://" in source or source == "demo":
         return source
     path = Path(source)

@@ -329,7 +329,7 @@ def _cell_data(decision: "Decision") -> dict[str, object]:
 
 
 def _list(logits: "npt.NDArray[np.float32] | None") -> list[float | None] | None:
-    """For JSON, which knows no infinity: a class that the cell's size excludes."""
+    """Ready for JSON, which has no infinity: a class that the cell's size excludes."""
     if logits is None:
         return None
     return [x if math.isfinite(x) else None for x in logits.tolist()]

@@ -25,7 +25,7 @@ def gauge(name: str, what: str, value: float) -> "Metric":
     Args:
         name: without the prefix 'edgecell_'.
         what: its help, a sentence.
-        value: in the unit that the name tells.
+        value: in the unit that the name states.
     """
     core = require("prometheus_client.core", "monitor")
     family: Metric = core.GaugeMetricFamily(f"edgecell_{name}", what, float(value))

@@ -1,4 +1,4 @@
-"""Tells an MQTT broker how a run goes on, and Home Assistant what there is to see.
+"""Publishes the state of a run by MQTT, and describes it to Home Assistant.
 
 Topics, below `edgecell/HOST` unless the address names another:
 
@@ -6,7 +6,8 @@ Topics, below `edgecell/HOST` unless the address names another:
   when the device is gone (the last will).
 - `state`: JSON, retained, once a second: the health of the loop and the count.
 
-A broker that is away holds nothing up. The client looks for it with growing pauses.
+An unreachable broker does not delay the run. The client tries again with growing
+pauses.
 """
 
 import json
@@ -152,7 +153,7 @@ class MqttObserver(Observer):
         self._publish("state", json.dumps(state), qos=0)
 
     def _connected(self, *_: Any) -> None:
-        """Also after the broker was away: it may have forgotten all."""
+        """Runs after each reconnection too: the broker may have lost everything."""
         for topic, payload in discovery(self._broker.topic):
             self._client.publish(topic, json.dumps(payload), 1, retain=True)
         self._publish("availability", "online", qos=1)
@@ -213,5 +214,5 @@ def discovery(topic: str) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _plain(text: str) -> str:
-    """Letters, digits, '_' and '-' alone, which every topic and identifier takes."""
+    """Only letters, digits, '_' and '-', which every topic and identifier accepts."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", text)

@@ -44,7 +44,7 @@ from edgecell.model.classifier import Classifier
 
 
 class Observer:
-    """Is told how a run goes on; override what you want to hear of."""
+    """Follows a run; override the methods for what you want to hear of."""
 
     def begun(self, run: "Run") -> None:
         """A session begins; ``run.out`` is its folder. Called on the loop's thread."""
@@ -62,7 +62,7 @@ class Observer:
 
 @dataclass(frozen=True)
 class SessionResult:
-    """What one session of a run came to.
+    """The result of one session of a run.
 
     Attributes:
         out: its folder.
@@ -71,7 +71,7 @@ class SessionResult:
         health: at the end.
         recorded: frames written.
         pictures: annotated frames written.
-        error: why something could not be written; None if all was.
+        error: why something could not be written; None if everything was.
         microscope: which one the cells come from, in one line.
     """
 
@@ -138,7 +138,7 @@ class Run:
         """Runs until the source ends, a limit is reached, or `stop` is called.
 
         Args:
-            observers: who is told how it goes on.
+            observers: who follows the run.
 
         Returns:
             The sessions, one a slide.
@@ -274,10 +274,11 @@ class Run:
 
 @contextmanager
 def _opencv_threads(threads: int) -> Iterator[None]:
-    """Keeps OpenCV to so many threads.
+    """Limits the number of OpenCV's threads.
 
-    The loop has threads of its own. OpenCV's wait for work by spinning, which costs
-    more processor time than they save on pictures as small as those that are searched.
+    The loop has threads of its own. OpenCV's threads wait for work by spinning, which
+    costs more processor time than they save on pictures as small as those that are
+    searched.
     """
     before = cv2.getNumThreads()
     cv2.setNumThreads(threads)

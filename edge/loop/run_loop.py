@@ -46,7 +46,7 @@ class Tally:
     Attributes:
         frames: frames looked at.
         gated: those of them that were too poor to be judged, by reason.
-        sightings: cells found, in whatever frame; one cell is seen in many.
+        sightings: cells found in all frames; one cell may be seen in many.
         classified: those of them that were classified.
         locate_ms: time for each of the last frames with cells.
         classify_ms: time for each of the last cells.
@@ -93,7 +93,7 @@ class Tally:
 
     @property
     def fps(self) -> float:
-        """Frames processed in a second, over the last of them; 0 if none comes."""
+        """Frames per second over the most recent frames; 0 if there are none."""
         done = list(self.done_s)
         if len(done) < 2 or time.monotonic() - done[-1] > STALL_S:
             return 0.0
@@ -120,9 +120,9 @@ class Tally:
 class PictureRule:
     """Which frames are worth a picture file.
 
-    Every still image is. Of a moving picture it is a frame with cells, at most one
-    a second, so that a night at a camera doesn't fill the disk; the records are
-    complete all the same.
+    Every still image is. For video it is a frame with cells, at most one a second, so
+    that a camera left on overnight doesn't fill the disk. The records are complete in
+    any case.
     """
 
     def __init__(self) -> None:
@@ -159,7 +159,7 @@ class Limits:
 
 
 class Controls:
-    """What others ask of a running loop, from whatever thread.
+    """What others ask of a running loop, from any thread.
 
     Attributes:
         reason: why it is to end; '' while it is to go on.
@@ -171,7 +171,7 @@ class Controls:
         self.paused = False
 
     def end(self, reason: str) -> None:
-        """Asks the loop to end; that a run is to stop outweighs a new slide."""
+        """Asks the loop to end; stopping the run outweighs a new slide."""
         if self.reason != STOPPED:
             self.reason = reason
 
@@ -218,7 +218,7 @@ class Loop:
         self._told_stale = False
 
     def run(self, turn: Callable[[TrackedFrame | None], None]) -> None:
-        """Goes on until the source ends, a limit is reached, or it is told to end.
+        """Runs until the source ends, a limit is reached, or it is told to end.
 
         Args:
             turn: called on every turn, with the frame if there was one.
@@ -263,7 +263,7 @@ class Loop:
     def _take(self, found: FoundFrame) -> TrackedFrame | None:
         """Classifies a frame's cells, and has them counted and recorded.
 
-        None for a live frame that grew stale first, since this program was stopped or
+        None for a live frame that grew stale first, because this program was stopped or
         is too slow: what it shows is no longer under the microscope.
         """
         if self._is_stale(found.frame):
@@ -301,7 +301,7 @@ class Loop:
             self.differential = self.count.differential()
 
     def settle(self) -> Settled:
-        """Decides, after the last frame, what hung on frames to come."""
+        """Decides, after the last frame, what was waiting for further frames."""
         settled = self._gate.settle()
         self._put(settled.decisions)
         return settled
@@ -330,7 +330,7 @@ class Loop:
         return END_OF_SOURCE if idle and self._reader.ended else ""
 
     def health(self) -> Health:
-        """How it does; may be called on another thread."""
+        """Health of the loop; may be called on another thread."""
         reader, tally, recorder = self._reader.state(), self.tally, self._recorder
         newest = self.newest.result.frame if self.newest else None
         return Health(

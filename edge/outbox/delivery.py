@@ -31,7 +31,7 @@ class Delivery:
 
     Attributes:
         delivered: the receiver took the message.
-        final: trying again is of no use: it was delivered, or rejected for what it is.
+        final: trying again is useless: it was delivered, or rejected for its content.
         reason: why it was not delivered.
     """
 
@@ -49,7 +49,7 @@ def check_target(target: str) -> str:
             holds such an address with its password.
 
     Raises:
-        InputError: it is none of these, its folder does not exist, or it tells a
+        InputError: it is none of these, its folder does not exist, or it contains a
             password, which would be kept in the session's file.
     """
     if target.startswith("@"):
@@ -103,7 +103,7 @@ def deliver(target: str, control: str, payload: str, timeout_s: float) -> Delive
     try:
         if kind in ("hl7-dir", "fhir-dir"):
             folder, suffix = Path(rest), "hl7" if kind == "hl7-dir" else "json"
-            if not folder.is_dir():  # a share that isn't mounted is not made anew
+            if not folder.is_dir():  # a share that isn't mounted is not created
                 return Delivery(False, False, f"there is no folder {folder}")
             write_atomically(folder / f"{control}.{suffix}", payload)
             return Delivery(True, True)
@@ -136,7 +136,7 @@ def _by_mllp(target: str, control: str, payload: str, timeout_s: float) -> Deliv
 
 
 class _StayHere(urllib.request.HTTPRedirectHandler):
-    """Follows no redirection: a POST would become a GET, and take a password along."""
+    """Follows no redirection: a POST would become a GET and pass a password on."""
 
     def redirect_request(self, *_: object) -> None:
         return None
@@ -154,6 +154,6 @@ def _by_http(target: str, payload: str, timeout_s: float) -> Delivery:
     except urllib.error.HTTPError as e:
         said = e.read(_LONGEST_ANSWER).decode(errors="replace")
         reason = " ".join(f"{e.code} {e.reason} {said}".split())[:500]
-        # The server may be restarting, or busy; all else is about the message.
+        # The server may be restarting, or busy; any other status is about the message.
         again = e.code >= 500 or e.code in (401, 403, 404, 408, 429)
         return Delivery(False, not again, reason)

@@ -14,7 +14,7 @@ _CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-category"
 def bundle(result: LabResult) -> dict[str, Any]:
     """A DiagnosticReport with its Observations (https://hl7.org/fhir/R4/).
 
-    Each entry is created only if the server has none of its identifier, so a bundle
+    Each entry is created only if the server has none with its identifier, so a bundle
     that is sent again changes nothing.
 
     Args:
@@ -81,7 +81,7 @@ def _entry(name: str, resource: dict[str, Any]) -> dict[str, Any]:
 
 
 def _urn(name: str) -> str:
-    """The same for the same name, so that a bundle is the same when it is made anew."""
+    """The same URN for the same name, so that a rebuilt bundle is identical."""
     return f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, f'{_OURS}:{name}')}"
 
 

@@ -1,8 +1,8 @@
 """Messages that wait to be delivered, in the session's own file.
 
 A message is written before it is first sent and marked when the receiver has
-acknowledged it, each on the disk. A kill or power cut between the two sends it again
-under the same control ID, by which a receiver knows it.
+acknowledged it, each on the disk. After a kill or power cut between the two, it is sent
+again under the same control ID, which lets the receiver recognise it.
 """
 
 import json
@@ -72,14 +72,14 @@ class Outbox:
     def put(self, target: str, result: LabResult) -> Message:
         """Puts a result into the outbox, once for each target.
 
-        One that the target has rejected waits again: whoever sends it once more has
-        set right what it was rejected for.
+        A message that the target rejected waits again: whoever sends it again has fixed
+        what it was rejected for.
 
         Returns:
             Its message, which is on the disk; the earlier one if it is there already.
 
         Raises:
-            InputError: the target is none.
+            InputError: the target is not valid.
             OutputError: the disk doesn't take it.
         """
         kind = check_target(target)
@@ -129,7 +129,7 @@ class Outbox:
             The messages that waited at the start, as they are now.
 
         Raises:
-            OutputError: the disk doesn't take what became of them.
+            OutputError: the disk doesn't take the outcome.
         """
         end = clock() + patience_s
         to_these = "true"
@@ -154,7 +154,7 @@ class Outbox:
         timeout_s: float,
         clock: Callable[[], float],
     ) -> None:
-        """One attempt, and what came of it on the disk."""
+        """Makes one attempt and writes its outcome to the disk."""
         outcome = attempt(message.target, message.control, message.payload, timeout_s)
         pause = min(_FIRST_PAUSE_S * 2**message.attempts, _LONGEST_PAUSE_S)
         state = "waiting"

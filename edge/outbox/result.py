@@ -69,7 +69,7 @@ class LabResult:
         issued: when the report was made or signed, UTC, ISO 8601.
         signed_by: persons who signed it; without one the result is preliminary.
         observations: the figures.
-        notes: what holds for all of them, a line each.
+        notes: remarks that apply to all of them, one a line.
     """
 
     identifier: str

@@ -37,7 +37,7 @@ def sessions(request: Request) -> Response:
 
 
 def _problem(request: Request, status: int, what: str) -> Response:
-    """An error as whoever asked can use it: JSON, a line of text, or a page."""
+    """An error in the form that the client expects: JSON, a line of text, or a page."""
     if request.url.path.startswith("/api/"):
         return JSONResponse({"error": what}, status)
     if "hx-request" in request.headers or request.scope.get("person") is None:

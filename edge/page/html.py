@@ -1,4 +1,4 @@
-"""Templates, filled with what is escaped."""
+"""Templates whose values are escaped."""
 
 from functools import cache
 from pathlib import Path
@@ -37,10 +37,10 @@ def _environment() -> jinja2.Environment:
 def render(
     request: Request, template: str, status: int = 200, **values: Any
 ) -> HTMLResponse:
-    """Fills a template; what is put in is escaped.
+    """Fills a template; its values are escaped.
 
     Args:
-        request: says who looks.
+        request: says who is looking.
         template: a file in templates/.
         status: of HTTP.
         values: what the template names.

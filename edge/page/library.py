@@ -1,4 +1,4 @@
-"""The sessions of a results folder, under addresses that no folder name gets into."""
+"""The sessions of a results folder, at addresses safe for any folder name."""
 
 import hashlib
 import os
@@ -35,7 +35,7 @@ class Entry:
         readings: its cells; None likewise.
         sample: the sample's number, if somebody gave one.
         signed: names of those who signed its last report; empty if it's unsigned.
-        current: whether that report says what the session says now.
+        current: whether that report is still up to date.
         problem: why it can't be read; ''.
     """
 

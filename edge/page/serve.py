@@ -79,7 +79,7 @@ def listening(door: Door) -> socket.socket:
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         taken.bind((door.host, door.port))
-        taken.listen()  # who comes before the server is up waits
+        taken.listen()  # early connections wait until the server is up
     except (OSError, OverflowError) as e:
         taken.close()
         why = getattr(e, "strerror", None) or e

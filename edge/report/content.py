@@ -36,8 +36,8 @@ class Content:
         comment: the reviewers' words; ''.
         readings: see `Readings.to_dict`.
         people: who named cells, and how many each.
-        cells: of each cell number, machine's class, whether the machine accepts it,
-            and the label that people gave it.
+        cells: for each cell its number, the machine's class, whether the machine
+            accepts it, and the label that people gave it.
         waiting: cells that nobody has decided on.
         running: whether the session still grows; one that was broken off does not.
         morphology: shapes of the neutrophils' nuclei, in words; ''.
@@ -56,18 +56,18 @@ class Content:
     morphology: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON; a session without words is as before there were any."""
+        """Ready for JSON; without words it is the same as before words existed."""
         said = asdict(self) | {"note": RESEARCH_USE}
         return {k: v for k, v in said.items() if v or k != "morphology"}
 
     @property
     def sha256(self) -> str:
-        """Hash of all that it says."""
+        """Hash of the whole content."""
         return hash_of(self.to_dict())
 
 
 def as_text(content: dict[str, Any]) -> str:
-    """The one text of a report's content that its hash is of."""
+    """The canonical text of a report's content, which is hashed."""
     return json.dumps(content, sort_keys=True, ensure_ascii=False)
 
 
@@ -80,7 +80,8 @@ def table_rows(readings: dict[str, Any]) -> list[dict[str, Any]]:
     """The report's table from the readings' JSON.
 
     Returns:
-        For each line ``class``, ``name``, and by reading what `Row.to_dict` says.
+        For each line ``class``, ``name``, and for each reading what `Row.to_dict`
+        gives.
     """
     by_class = {
         key: {row["class"]: row for row in readings[key]["classes"]} for key in NAMES
@@ -118,8 +119,8 @@ class View:
     Attributes:
         sample: the sample's number; ''.
         signed: whether what is shown is signed.
-        standing: 'not signed', or by whom and when.
-        caveat: what is to be known before it is read; ''.
+        standing: 'not signed', or who signed it and when.
+        caveat: what the reader has to know first; ''.
         lines: the table.
         totals: name and a figure for each reading.
         facts: name and value: where the figures come from.
@@ -138,7 +139,7 @@ def view_of(content: dict[str, Any], standing: str, signed: bool) -> View:
     """Puts what a report says into words.
 
     Args:
-        content: see `Content.to_dict`; of a signed report what was frozen.
+        content: see `Content.to_dict`; for a signed report, the frozen content.
         standing: see `View`.
         signed: likewise.
     """
@@ -260,7 +261,7 @@ def content_of(review: Review, sample: str, comment: str) -> Content:
 
 
 def _nuclei(session: RecordedSession) -> str:
-    """Shapes of the nuclei of the neutrophils that the machine has words for; ''."""
+    """Shapes of the nuclei of the neutrophils that the machine describes; ''."""
     decisions = session.decisions()
     words = session.words(decisions)
     shapes: Counter[str] = Counter()

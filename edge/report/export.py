@@ -34,8 +34,8 @@ class ExportedCell:
 
     Attributes:
         file: below the export's folder.
-        label: what people have it for, see `trail.reviewed_label`; '' if nobody
-            named it.
+        label: what people take it for, see `trail.reviewed_label`; '' if nobody named
+            it.
         sha256: of the file.
         session: key of the session, see `session_key`.
         cell: the cell's number in it.
@@ -72,7 +72,7 @@ class Imported:
 
     Attributes:
         named: the rows that were appended to the trail.
-        unchanged: cells whose label is what they were sorted under.
+        unchanged: cells that already had the label they were sorted under.
         unsorted: cells that nobody sorted.
         others: images that are not from this session.
     """
@@ -85,7 +85,7 @@ class Imported:
 
 @damage_told
 def session_key(session: RecordedSession) -> str:
-    """Eight hexadecimal digits that tell a session from others, wherever it lies."""
+    """Eight hexadecimal digits that identify a session, wherever its folder is."""
     summary = session.summary()
     told = (summary.started, summary.source, summary.model_sha256, summary.version)
     return hashlib.sha256("\0".join(told).encode()).hexdigest()[:8]
@@ -111,10 +111,10 @@ def label_of_folder(name: str) -> str:
 def chosen_sighting(
     decision: Decision, sightings: Sequence[Sighting]
 ) -> Sighting | None:
-    """The last sighting that by itself is called what the cell is; else the last.
+    """The last sighting whose own class is the cell's; else the last sighting.
 
     Returns:
-        One whose pixels are kept; None if none are.
+        A sighting whose pixels are kept; None if there is none.
     """
     kept = [s for s in sightings if s.seen is not None and s.pixels is not None]
     agreeing = [s for s in kept if s.code is not None and s.code == decision.code]
@@ -130,8 +130,8 @@ def wanted_cells(
     Args:
         session: their session.
         trail: its trail; open for writing if a sample is wanted.
-        everything: all that count, and not those alone that people have named.
-        sample: instead the unnamed cells of a random sample of so many.
+        everything: all cells that count, not only those that people have named.
+        sample: instead, the unnamed cells of a random sample of this size.
 
     Raises:
         OutputError: the sample can't be kept in the session.
@@ -154,7 +154,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         A folder beside it, which takes its place at the end.
 
     Raises:
-        OutputError: it has something in it, or the disk doesn't take it.
+        OutputError: it is not empty, or the disk doesn't take it.
     """
     try:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -176,7 +176,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 def export_cells(
     session: RecordedSession, trail: Trail, cells: Sequence[int], folder: Path
 ) -> tuple[list[ExportedCell], int]:
-    """Writes cells into folders of their labels; those without one into `UNSORTED`.
+    """Writes cells into folders named after their labels, the rest into `UNSORTED`.
 
     Args:
         session: their session.
@@ -185,7 +185,7 @@ def export_cells(
         folder: where the folders are made.
 
     Returns:
-        The manifest's rows, and how many cells have no pixels any more.
+        The manifest's rows, and how many cells no longer have pixels.
 
     Raises:
         OSError: the disk doesn't take them.

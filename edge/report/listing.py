@@ -1,4 +1,4 @@
-"""A session's cells as lists: one line a cell, with what machine and people say."""
+"""A session's cells as lists: one line a cell, with what the machine and people say."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,13 +26,13 @@ class CellInShort:
     """A cell as a line of a list.
 
     Attributes:
-        decision: what the machine holds of it.
+        decision: the machine's decision.
         runner_up: the second most probable class; None without votes.
         runner_up_probability: of that class, 0..1; None likewise.
-        label: what people have it for; None if nobody named it.
+        label: what people take it for; None if nobody named it.
         person: who named it last; None likewise.
         place: where it was first seen whole.
-        words: what is said of it in words; None where there is no ground for any.
+        words: its description in words; None where nothing supports one.
     """
 
     decision: Decision
@@ -45,7 +45,7 @@ class CellInShort:
 
     @property
     def waits(self) -> bool:
-        """Whether a person has to look at it, and none has."""
+        """Whether a person has to look at it and nobody has yet."""
         return self.label is None and (
             bool(self.decision.reasons) or self.decision.code is None
         )

@@ -119,7 +119,7 @@ def _facts(pdf: FPDF, view: View) -> None:
 
 
 def _short(value: str) -> str:
-    """What fits on the page: a source's address may be of any length."""
+    """The text cut to fit the page: a source's address may be of any length."""
     return value if len(value) <= 300 else f"{value[:299]}…"
 
 

@@ -62,7 +62,7 @@ class Reports:
         self.review, self._db = review, review.database
 
     def note(self) -> Note:
-        """The sample's number and the comment that hold."""
+        """The current sample number and comment."""
         row = self._db.execute(
             "SELECT sample, comment FROM notes ORDER BY note DESC LIMIT 1"
         ).fetchone()
@@ -72,7 +72,7 @@ class Reports:
         return Note(str(sample or ""))
 
     def set_note(self, person: str, note: Note) -> None:
-        """Adds a note, which holds from now on.
+        """Adds a note, which is the current one from now on.
 
         Raises:
             OutputError: the disk doesn't take it.
@@ -160,8 +160,8 @@ class Reports:
             seen_sha256: hash of what they were shown.
 
         Raises:
-            InputError: cells wait, the session is running, what they were shown is no
-                longer what it says, or they have signed it.
+            InputError: cells wait, the session is running, the report has changed since
+                they were shown it, or they have already signed it.
             OutputError: the disk doesn't take it.
         """
         with self.review.writing():

@@ -23,7 +23,7 @@ def text(key: str, **values: object) -> str:
 
 
 def words(reason: str) -> str:
-    """A reason for review in a sentence; one that has none of its own as it is."""
+    """A reason for review as a sentence; unchanged if it has none."""
     kind, _, rest = reason.partition(": ")
     key = f"reason.{kind}"
     return text(key, rest=rest) if key in texts() else reason

@@ -1,8 +1,8 @@
-"""How right a model is on a microscope: from a random sample that people have named.
+"""How often a model is right on a microscope, from a random sample people named.
 
-Whoever reviews the doubtful cells first sees the machine's worst; only cells that were
-drawn at random (`Trail.draw`) tell how good it is, and of these only those that
-`edgecell adapt` has not learned from.
+Whoever reviews the doubtful cells first sees the machine's worst; only cells drawn at
+random (`Trail.draw`) show how good it is, and of these only those that `edgecell adapt`
+has not learned from.
 """
 
 import math
@@ -53,10 +53,10 @@ class Trust:
 
     @property
     def more(self) -> int | None:
-        """Cells of the sample to be named yet, if all are right; None: none would do.
+        """How many more cells to name, if all are right; None if no number would do.
 
-        They are as many as hold the accepted ones that are missing, in the mean, and
-        at least those that are drawn already: leaving some out would be a choice.
+        On average, so many cells contain the accepted ones that are still missing. All
+        cells that are already drawn are included: leaving some out would be a choice.
         """
         missing = self.shown.missing
         if missing and not self.rate:
@@ -64,7 +64,7 @@ class Trust:
         return max(self.unnamed, math.ceil(missing / (self.rate or 1) - 1e-9))
 
     def advice(self) -> str:
-        """What is to be done for cells to be accepted without review, in a sentence."""
+        """What to do so that cells are accepted without review, in a sentence."""
         more, least = self.more, f"{100 * self.shown.least:g} %"
         if self.unnamed and not self.shown.missing:
             cells = "cell" if self.unnamed == 1 else "cells"
@@ -101,7 +101,7 @@ class Trust:
 
 
 class _Kind(IntEnum):
-    """What a cell of the sample is good for; of equal cells the first kind counts."""
+    """What a cell of the sample counts as; of equal cells, the first kind counts."""
 
     LEARNED = 0
     JUDGED = 1
@@ -127,7 +127,7 @@ def would_accept(decision: Decision) -> bool:
 def trust(sessions: Sequence[RecordedSession], least: float = LEAST) -> Trust:
     """Compares what the machine says of a random sample with what people say.
 
-    Platelets are told by their size; they are left out on both sides.
+    Platelets are recognised by their size and left out on both sides.
 
     Args:
         sessions: those of one model.
@@ -163,7 +163,7 @@ def trust(sessions: Sequence[RecordedSession], least: float = LEAST) -> Trust:
 def _drawn(
     session: RecordedSession, decisions: Mapping[int, Decision]
 ) -> Iterator[_Drawn]:
-    """The cells of a session's sample, of those that have such a decision."""
+    """The cells of a session's sample that have such a decision."""
     reviewed, known = session.trail.reviewed(), _learned(session)
     for cell in filter(decisions.__contains__, session.trail.drawn()):
         sightings, decision = session.sightings(cell), decisions[cell]
@@ -182,7 +182,7 @@ def _drawn(
 
 
 def _each_once(cells: Sequence[_Drawn]) -> list[_Drawn]:
-    """Cells that share a picture as one, which is wrong if one of its names says so."""
+    """Merges cells that share a picture; the result is wrong if any name says so."""
     once: list[_Drawn] = []
     place: dict[str, int] = {}
     for cell in sorted(cells, key=lambda c: c.kind):
@@ -212,12 +212,12 @@ def trust_of(
     Args:
         folders: sessions of one model and one camera.
         least: see `trust`.
-        model: the model of the sessions, with which a microscope that it does not know
-            is learned, to be known again.
+        model: the model of the sessions, used to describe a microscope that it does not
+            know, so that it is recognised later.
 
     Returns:
-        What the sample says; and the scope, None if some of the sample has no name
-        yet, the model knows the microscope, or no cell has told it.
+        What the sample says; and the scope, None if some of the sample has no name yet,
+        the model knows the microscope, or no cell has identified it.
 
     Raises:
         InputError: a session can't be read, or they don't belong together; no random
@@ -311,7 +311,7 @@ def _check_sample(found: Trust, folder: Path) -> None:
 
 
 def _described(name: str, folders: Sequence[Path], model: Path | str) -> Microscope:
-    """What an unknown microscope is to be known again by: its named cells."""
+    """The description that identifies an unknown microscope later: its named cells."""
     classifier = Classifier(model)
     cells = named_cells(classifier, folders)
     return fit_calibrated(

@@ -1,8 +1,8 @@
-"""Tells the monolayer of a smear from where it is too thick or too thin.
+"""Distinguishes the monolayer of a smear from parts that are too thick or thin.
 
 In the monolayer red cells lie side by side and glass shows between them. Where the
 smear is thick they lie on one another, and no glass is left. The camera's exposure has
-to be fixed: the glass of the fields before tells what glass looks like.
+to be fixed: earlier fields show what glass looks like.
 """
 
 from collections import deque

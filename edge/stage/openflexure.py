@@ -2,7 +2,7 @@
 
 The addresses differ between revisions of the server, so they are read from the Thing
 Descriptions that it publishes (W3C Web of Things, Thing Description 1.1). An action is
-started with POST and then asked for at the link with rel 'self' until it has ended.
+started with POST and then polled at the link with rel 'self' until it has ended.
 """
 
 import json
@@ -40,7 +40,7 @@ class OpenFlexure:
     def __init__(
         self, address: str, sleep: Callable[[float], None] = time.sleep
     ) -> None:
-        """Reads the address; nothing is asked before the stage is entered.
+        """Reads the address; the server is first contacted when the stage is entered.
 
         Args:
             address: 'openflexure://HOST[:PORT]'.
@@ -142,7 +142,7 @@ class OpenFlexure:
             raise StageError(f"{name} failed: {reason}")
 
     def _ask(self, address: str, values: dict[str, int] | None = None) -> Any:
-        """GET, or POST with values; what comes back as JSON."""
+        """Sends GET, or POST with values; returns the answer's JSON."""
         body = None if values is None else json.dumps(values).encode()
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(address, body, headers)

@@ -94,7 +94,7 @@ class Driver:
     """
 
     def __init__(self, address: str) -> None:
-        """Names the stage; it is first spoken to when somebody wants to see a cell.
+        """Sets the stage's address; the first call of `show` contacts it.
 
         Args:
             address: 'openflexure://HOST[:PORT]'.

@@ -1,6 +1,6 @@
 """Drives a stage over a slide and gives the fields as frames.
 
-The way is a serpentine over the monolayer: along x until it ends, one row down, back.
+The path is a serpentine over the monolayer: along x until it ends, one row down, back.
 Neighbouring fields overlap, so that each cell is counted once, and so that a move can
 be checked: the picture has to move with the stage.
 """
@@ -63,7 +63,7 @@ class Scan:
     Attributes:
         name: short name, fit for a folder's.
         total: fields at the most.
-        live: False; no field is to be lost.
+        live: False; no field may be lost.
         skipped: pictures of the camera that could not be decoded.
         scale: how far a step goes; None before the first move.
         places: where each frame was taken, by its number.
@@ -215,7 +215,7 @@ class Scan:
         return image
 
     def _moved(self, x: int, y: int) -> bool:
-        """Moves by steps; whether it could.
+        """Moves by steps; returns whether it could.
 
         Raises:
             StageError: the stage says that it moved, and the picture did not.

@@ -1,4 +1,4 @@
-"""How much of labelled frames a finder sees, and the scores that it should go by."""
+"""How much of labelled frames a finder sees, and the score thresholds to use."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -65,7 +65,7 @@ class Judged:
 
 
 def judge(frames: Sequence[Judged]) -> FinderFigures:
-    """Chooses the least scores and says what they bring."""
+    """Chooses the least scores and returns the figures that they give."""
     white, platelet = (_best(frames, kind) for kind in (WHITE, PLATELET))
     errors = [e for frame in frames if (e := _red_cell_error(frame)) is not None]
     return FinderFigures(

@@ -1,4 +1,4 @@
-"""The finder in PyTorch, layer by layer that of `edgecell.train.networks.finder`."""
+"""The finder in PyTorch, with the layers of `edgecell.train.networks.finder`."""
 
 from collections.abc import Mapping
 from typing import Any

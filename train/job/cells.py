@@ -57,7 +57,7 @@ def dealt(
     balance: float,
     device: torch.device,
 ) -> tuple[TrainCells, ValCells]:
-    """Deals packed cells out by their split; those of the test split are not touched.
+    """Divides packed cells by their split; those of the test split are not touched.
 
     Args:
         pack: the cells.

@@ -1,4 +1,4 @@
-"""What a job is made of."""
+"""Settings of jobs."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -21,7 +21,7 @@ class RunConfig:
             falls to 0 along a cosine.
         weight_decay: of AdamW, on kernels alone.
         clip: largest norm of the gradient.
-        ema: decay of the averaged weights, which are the ones that are kept.
+        ema: decay of the averaged weights, which are kept.
         seed: of weights, order and views.
         bf16: whether to compute in bfloat16 where PyTorch's autocast does.
         checkpoint_s: seconds between checkpoints.

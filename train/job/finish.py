@@ -19,10 +19,10 @@ _GAP_SHARE = 0.01
 
 
 def read_summary(run: Path) -> dict[str, Any]:
-    """What a job wrote of itself.
+    """The summary that a job wrote.
 
     Raises:
-        InputError: the job is not finished, or the folder none of a job.
+        InputError: the job is not finished, or the folder is not a job's.
     """
     from edgecell.train.job.files import SUMMARY
 

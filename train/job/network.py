@@ -1,4 +1,4 @@
-"""GRsNet in PyTorch, layer by layer that of `edgecell.train.networks.network`.
+"""GRsNet in PyTorch, with the layers of `edgecell.train.networks.network`.
 
 The two are one network: weights move between them in the order in which both build
 their layers. Keras' own PyTorch backend gives the same logits but takes twice the time
@@ -127,7 +127,7 @@ class Bottleneck(nn.Module):
 class GRsNet(nn.Module):
     """GRsNet for standardised images; see `NetworkSpec`.
 
-    Beside the classes it may tell attributes, by linear heads on the same features.
+    Besides the classes it may predict attributes, by linear heads on the same features.
 
     Attributes:
         spec: the specification.

@@ -97,10 +97,10 @@ class Training(ABC, Generic[N, F]):
 
     @abstractmethod
     def write_result(self, out: Path, found: F) -> None:
-        """Writes averaged weights and what they are worth into the run's folder."""
+        """Writes the averaged weights and their figures into the run's folder."""
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds beside what every job has."""
+        """What a checkpoint holds besides what every job has."""
         return {}
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -134,7 +134,7 @@ class Training(ABC, Generic[N, F]):
         return torch.autocast(kind, torch.bfloat16, enabled=on)
 
     def begin_step(self) -> None:
-        """Sets the learning rate of the step that comes."""
+        """Sets the learning rate of the next step."""
         cfg = self.settings
         rate = rate_at(self.progress, cfg.learning_rate, cfg.warmup)
         for group in self.optimizer.param_groups:
@@ -232,7 +232,7 @@ class Training(ABC, Generic[N, F]):
             raise InputError(f"{path} is not a checkpoint of this job ({e})") from e
 
     def run(self, out: Path) -> F:
-        """Trains until a limit is reached, and writes what came out.
+        """Trains until a limit is reached, and writes the result.
 
         Args:
             out: folder of the run.

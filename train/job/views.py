@@ -262,7 +262,7 @@ class Views:
         return x
 
     def _compressed(self, x: torch.Tensor, mild: torch.Tensor) -> torch.Tensor:
-        """What JPEG leaves of some images: 8x8 cosines, coarsely quantised."""
+        """Compresses some images as JPEG does: 8x8 cosines, coarsely quantised."""
         chosen = self._some(self.config.jpeg, mild)
         if not len(chosen):
             return x

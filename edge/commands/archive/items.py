@@ -1,4 +1,4 @@
-"""The images of an archive, one after the other, without a list of them all."""
+"""The images of an archive, one after the other, without listing them all first."""
 
 import hashlib
 import json
@@ -116,7 +116,7 @@ def chunks_of(items: Iterable[Item], size: int, settings: str) -> Iterator[Chunk
     Args:
         items: the images.
         size: how many make a chunk.
-        settings: all else that a result depends on.
+        settings: everything else that a result depends on.
     """
     items = iter(items)
     while taken := tuple(islice(items, size)):

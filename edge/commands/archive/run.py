@@ -1,4 +1,4 @@
-"""Works an archive off: chunks out to workers, parts back, a table in the end."""
+"""Processes an archive: chunks go to workers, parts come back, a table results."""
 
 import json
 import multiprocessing
@@ -40,13 +40,13 @@ _CRASHED = "crashes the program that reads it"
 
 @dataclass(frozen=True)
 class Archive:
-    """What became of an archive.
+    """The result of processing an archive.
 
     Attributes:
         images: how many there are.
         resumed: those of them that an earlier run had done.
         rows: of the table.
-        errors: those of them that say why there is no class.
+        errors: rows that say why there is no class.
         microscopes: by size of image, which microscope it is.
     """
 
@@ -86,9 +86,10 @@ class Workers:
         return self._pool.submit(work_here, self._model, self._task, chunk.items)
 
     def again(self, chunk: Chunk) -> Part:
-        """Works on a chunk in whose time a process crashed, image by image.
+        """Works image by image on a chunk during which a process crashed.
 
-        A damaged file can crash a decoder. It becomes a row, the others go on.
+        A damaged file can crash a decoder. It becomes a row, and the others are still
+        processed.
         """
         part = Part([], {})
         for item in chunk.items:
@@ -106,7 +107,7 @@ class Workers:
             return Part([{"image": item.name, "error": _CRASHED}], {})
 
     def restart(self) -> None:
-        """Fresh processes in the place of a broken pool."""
+        """Replaces a broken pool by fresh processes."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._pool = self._made(self.count)
 
@@ -174,7 +175,7 @@ def classify_archive(
 ) -> Archive:
     """Classifies all images of an archive into one table.
 
-    Killed and called again with the same arguments, it goes on where it was.
+    If it is killed and called again with the same arguments, it continues where it was.
 
     Args:
         roots: folders, zip files and images.
@@ -183,10 +184,11 @@ def classify_archive(
         out: the table, ``.parquet`` or ``.csv``.
         workers: processes; None for one a core.
         scheduler: address of a Dask scheduler, whose workers are used instead.
-        told: is told of images that are done, as they are.
+        told: called with the number of images that are done, as they finish.
 
     Raises:
-        InputError: there is no image; or the scheduler doesn't answer, or no more.
+        InputError: there is no image; or the scheduler doesn't answer, or stops
+            answering.
         OutputError: the table is there already, or the disk doesn't take it.
         ModelError: not a model of ours, or damaged.
         MissingPackageError: a package for Parquet, or for the cluster, is missing.
@@ -233,7 +235,7 @@ def _begun(
     table: Table,
     told: Callable[[int], None],
 ) -> "Future[Part]":
-    """Begins a chunk, also where a process has crashed since the last one was begun."""
+    """Begins a chunk, even if a process has crashed since the last one was begun."""
     try:
         return crew.submit(chunk)
     except BrokenExecutor:
@@ -250,7 +252,7 @@ def _settle(
     table: Table,
     told: Callable[[int], None],
 ) -> None:
-    """Waits for a chunk, and keeps what it came to."""
+    """Waits for a chunk, and keeps its result."""
     done, _ = wait(in_flight, return_when=FIRST_COMPLETED)
     crashed: list[Chunk] = []
     for future in done:
@@ -263,7 +265,7 @@ def _settle(
         told(len(chunk.items))
     if not crashed or isinstance(crew, Cluster):
         return
-    crashed += in_flight.values()  # whoever crashed took all of them along
+    crashed += in_flight.values()  # the process that crashed took all of them down
     in_flight.clear()
     crew.restart()
     for chunk in crashed:

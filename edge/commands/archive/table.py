@@ -1,8 +1,8 @@
-"""The table of an archive: parts as they are done, one file in the end.
+"""The table of an archive: parts as they are done, one file at the end.
 
-A part is written whole or not at all, under a name that tells what it rests on. So a
-run that was killed is simply run again: what has a part is not done anew, and a part of
-other images or settings is not taken.
+A part is written whole or not at all, under a name that identifies what it rests on. So
+a run that was killed can simply be run again: chunks that have a part are not done
+again, and a part made from other images or settings is not used.
 """
 
 import csv
@@ -59,7 +59,7 @@ class Table:
 
         Raises:
             OutputError: it is there already.
-            InputError: it is to be of another kind than these.
+            InputError: it is of another kind than these.
             MissingPackageError: it is Parquet, and pyarrow is not installed.
         """
         if path.suffix.lower() not in SUFFIXES:
@@ -77,7 +77,7 @@ class Table:
         return self._file(key).exists()
 
     def add(self, key: str, part: Part) -> None:
-        """Keeps what a chunk came to.
+        """Keeps a chunk's result.
 
         Raises:
             OutputError: the disk doesn't take it.
@@ -127,7 +127,7 @@ class Table:
     def _microscopes(
         self, keys: Sequence[str], described: Sequence[Microscope]
     ) -> dict[str, Verdict]:
-        """Tells the microscope for each size of image, by cells from everywhere."""
+        """Identifies the microscope for each size of image, by cells from all parts."""
         if not described:
             return {}
         samples: dict[str, list[list[float]]] = {}

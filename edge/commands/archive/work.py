@@ -44,12 +44,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Part:
-    """What a chunk came to.
+    """The result of a chunk.
 
     Attributes:
         rows: in the order of the images, ready for JSON.
         samples: of some cells for each size of image, 'WIDTHxHEIGHT', the pooled
-            features by which the microscope is told.
+            features that identify the microscope.
     """
 
     rows: list[Row]
@@ -166,7 +166,7 @@ def _sent(model: bytes) -> Classifier:
 
 
 def begin_worker() -> None:
-    """Prepares a process: OpenCV on one thread, and an end with the parent's.
+    """Prepares a process: OpenCV on one thread, and it ends when the parent does.
 
     A process pool's workers would wait for ever if their parent were killed.
     """

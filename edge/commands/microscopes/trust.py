@@ -1,4 +1,4 @@
-"""``edgecell trust``, and what other commands say of it."""
+"""``edgecell trust``, and what other commands say about trust."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +44,7 @@ def advice(microscope: str, more: int | None = None) -> str:
 
 
 def needed(session: "RecordedSession", microscope: str) -> list[str]:
-    """How many cells a person has to name yet, and what for.
+    """How many more cells a person has to name, and what for.
 
     Args:
         session: a session.

@@ -38,7 +38,7 @@ class Filter:
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> "Filter":
-        """Reads an address's query; what makes no sense there is left out."""
+        """Reads an address's query; invalid values are ignored."""
         state, below = query.get("state", "all"), query.get("below", "")
         return cls(
             state if state in STATES else "all",
@@ -49,7 +49,7 @@ class Filter:
         )
 
     def query(self) -> dict[str, str]:
-        """The same as a query, without what is left as it was."""
+        """The filter as a query, without its default values."""
         plain = Filter()
         return {
             name: str(value)
@@ -83,14 +83,14 @@ def _in_state(look: Look, state: str) -> bool:
 
 
 def strip_of(look: Look) -> str:
-    """The strip that a cell stands in: what it is held for now; '' for nothing."""
+    """The strip that a cell belongs to: its present label; '' for none."""
     now = look.now
     return OTHER if now.startswith(OTHER) else now
 
 
 @dataclass(frozen=True)
 class Strip:
-    """Cells that are held for the same.
+    """Cells with the same label.
 
     Attributes:
         label: a class code, codes joined by '|', 'not a cell', 'other', or ''.
@@ -109,7 +109,7 @@ class Strip:
 
 
 def strips(looks: Iterable[Look], wanted: Filter) -> list[Strip]:
-    """The cells by what they are held for, the doubtful ones first.
+    """Groups the cells by label, the doubtful ones first.
 
     Args:
         looks: all cells.
@@ -149,5 +149,5 @@ def people_of(looks: Iterable[Look]) -> list[str]:
 
 
 def short(label: str) -> str:
-    """A label for a card: what is no cell is a cross."""
+    """A label for a card: a cross for what is not a cell."""
     return "✕" if label == NOT_A_CELL else label.removeprefix(f"{OTHER}: ")

@@ -1,4 +1,4 @@
-"""Keys of the review page: one for each class, changed by whom they don't suit."""
+"""Keys of the review page: one for each class, which each person can change."""
 
 import json
 from collections.abc import Mapping

@@ -73,7 +73,7 @@ def context(request: Request) -> Response:
 
 
 def frame_file(folder: Path, frame: int) -> Path | None:
-    """The kept picture of a frame, the one that nothing is drawn on if there is one.
+    """The kept picture of a frame, if possible the one with nothing drawn on it.
 
     Sessions of earlier versions have annotated pictures alone.
     """
@@ -111,7 +111,7 @@ def surroundings(file: Path, crop: Box, box: Box) -> bytes | None:
 
 
 def heat_png(heat: npt.NDArray[np.float32]) -> bytes:
-    """A map as a picture that lets the cell through where it is cold.
+    """A map as a picture, transparent where it is cold.
 
     Args:
         heat: float32 (h, w) in [0, 1].

@@ -59,7 +59,7 @@ def show(request: Request) -> Response:
 
 
 def _around(request: Request, review: Review) -> dict[str, Any]:
-    """What every part of the page names."""
+    """Values that every part of the page uses."""
     return {
         "key": request.path_params["key"],
         "name": shown_name(review.folder),
@@ -213,7 +213,7 @@ def explain(request: Request, form: Form) -> Response:
 
 
 def saw(request: Request, form: Form) -> Response:
-    """Keeps what a person has seen; on a disk that takes nothing it is not kept."""
+    """Records what a person has seen, unless the disk doesn't take it."""
     person = person_with(request, "view")
     with review_of(request, "rw") as review:
         review.saw(person.name, cells_in(form))
@@ -221,7 +221,7 @@ def saw(request: Request, form: Form) -> Response:
 
 
 def sample(request: Request, form: Form) -> Response:
-    """Draws the random sample that says how good the machine is."""
+    """Draws the random sample that shows how good the machine is."""
     person_with(request, "review")
     with review_of(request, "rw") as review:
         review.trail.draw(_SAMPLE)
@@ -248,7 +248,7 @@ def _changed(
     said: str,
     known: int | None = None,
 ) -> Response:
-    """The changed cells' cards, the counts, and what is said of it."""
+    """The changed cells' cards, the counts, and a message."""
     looks = review.looks(request.scope["person"].name)
     roots = review.trail.roots()
     numbers = {roots.get(number, number) for number in cells}

@@ -138,7 +138,7 @@ class Accounts:
         return None if row is None else (row[0], cast(Role, row[1]))
 
     def accept(self, token: str, name: str, password: str) -> Person:
-        """Uses an invitation up.
+        """Redeems an invitation.
 
         Raises:
             InputError: it is not valid, the name is taken, or name or password won't
@@ -197,7 +197,7 @@ class Accounts:
         """Begins a session.
 
         Returns:
-            Its token; None if name or password are wrong, which takes as long.
+            Its token; None if name or password is wrong, which takes just as long.
         """
         with self._open() as db:
             row = db.execute(

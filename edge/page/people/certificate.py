@@ -1,4 +1,4 @@
-"""A certificate of one's own, for a page in a laboratory's network."""
+"""A self-signed certificate for a page in a laboratory's network."""
 
 import ipaddress
 import shutil

@@ -69,8 +69,8 @@ class Door:
     def serves(self, host: str) -> bool:
         """Whether a Host header is one of this page's.
 
-        On loopback a name that somebody else's server gives (DNS rebinding) would
-        make their page this one's origin.
+        On loopback, a name from somebody else's DNS server (DNS rebinding) would give
+        their page this page's origin.
         """
         if self.origin is not None and host == urlsplit(self.origin).netloc:
             return True
@@ -81,7 +81,7 @@ class Door:
         return name == "localhost" or not is_loopback(self.host) or is_loopback(name)
 
     def own_origin(self, host: str) -> str:
-        """The Origin that a browser sends which was given this page under a Host."""
+        """The Origin that a browser sends if it got this page under a Host."""
         return self.origin or f"{'https' if self.secure else 'http'}://{host}"
 
 
@@ -99,7 +99,7 @@ class Guard:
     """The outermost layer of the page."""
 
     def __init__(self, app: ASGIApp, door: Door, accounts: Accounts | None) -> None:
-        """Lets requests through to ``app`` that have a right to be there.
+        """Lets only permitted requests through to ``app``.
 
         Args:
             app: all else.
@@ -148,7 +148,7 @@ class Guard:
         return headers.get("origin") == self._door.own_origin(host)
 
     def _from_here(self, scope: Scope) -> bool:
-        """Whether a program of this machine asks; behind a proxy everybody does."""
+        """Whether the request comes from this machine; behind a proxy all do."""
         client = scope.get("client") or ("", 0)
         return self._door.origin is None and is_loopback(client[0])
 

@@ -46,7 +46,7 @@ class Pace:
         return last + min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0**doubled)
 
     def failed(self, *keys: str) -> None:
-        """Takes down a wrong try."""
+        """Records a wrong try."""
         now = self._clock()
         with self._lock:
             for key, (_, last) in list(self._failures.items()):

@@ -125,7 +125,7 @@ def welcome(request: Request, form: Form) -> Response:
 
 
 def show_people(request: Request) -> Response:
-    """Everybody, for who manages."""
+    """Everybody, for those who manage accounts."""
     person_with(request, "manage")
     people = _accounts(request).people()
     return render(request, "people.html", people=people, roles=ROLES, link="", error="")

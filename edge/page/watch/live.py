@@ -90,7 +90,7 @@ class Live(Observer):
         self._note = ("", "")
 
     def begun(self, run: Run) -> None:
-        """Another slide: what was seen of the one before is forgotten."""
+        """Forgets what was seen of the slide before."""
         self.run = run
         self._cells = OrderedDict()
         person, sample = self._note
@@ -169,7 +169,7 @@ class Live(Observer):
         return drawn
 
     def state(self) -> dict[str, Any]:
-        """How it stands, ready for JSON."""
+        """The loop's state, ready for JSON."""
         run, newest = self.run, self._newest
         health = None if run is None else run.health()
         if run is None or health is None:

@@ -1,4 +1,4 @@
-"""How the machine, the loop and the sessions do: a page, JSON, and for Prometheus."""
+"""Health of the machine, the loop and the sessions: page, JSON and Prometheus."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def status_of(app: Starlette) -> dict[str, Any]:
-    """Everything that is known of how it does, ready for JSON."""
+    """All that is known of their health, ready for JSON."""
     library, live = app.state.library, app.state.live
     entries = library.entries()
     disk = shutil.disk_usage(library.root)

@@ -59,7 +59,7 @@ def show(request: Request) -> Response:
 
 
 def _state(live: "Live") -> dict[str, Any]:
-    """What the live page names."""
+    """Values that the live page uses."""
     run, state = live.run, live.state()
     return {
         "state": state,
@@ -70,7 +70,7 @@ def _state(live: "Live") -> dict[str, Any]:
 
 
 def _lamps(state: dict[str, Any]) -> tuple[tuple[str, str, bool], ...]:
-    """For each thing to look after its name, a word for it, and whether it is well."""
+    """For each thing that is monitored: its name, a word for it, whether it is well."""
     gate, old = state["gate"], state["stale"]
 
     def seen(what: str, *faults: str) -> tuple[str, str, bool]:
