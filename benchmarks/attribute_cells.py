@@ -2,7 +2,7 @@
 
     python -m edgecell.benchmarks attribute-cells bundled OUT.jpg DATA...
 
-Two cells of each class that the model tells attributes of. A seed draws them, and not a
+Two cells of each class whose attributes the model predicts. A seed draws them, not a
 person's eye.
 """
 

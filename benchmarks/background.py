@@ -68,7 +68,7 @@ def transplant(
     around: Rgb,
     around_alpha: npt.NDArray[np.float32],
 ) -> Rgb:
-    """Lays a cell over the background of another image.
+    """Places a cell on the background of another image.
 
     Args:
         cell: uint8 (S, S, 3).

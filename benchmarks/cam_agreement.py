@@ -144,7 +144,7 @@ def agreement(
             device = closed_forms(
                 prediction.features, device_weights, index[i], other[i]
             )
-            # What the graph itself puts out, where that is enough.
+            # The graph's own output, where that is enough.
             device["grad-cam"] = cam.class_activation(prediction.maps, index[i])
             device["finer-cam"] = cam.finer_cam(prediction.maps, index[i], other[i])
             for method in ON_DEVICE:

@@ -27,7 +27,7 @@ def zoomed(frame: LabelledFrame, zoom: float) -> LabelledFrame:
 def mosaic(frames: Sequence[LabelledFrame], columns: int) -> LabelledFrame:
     """Frames of one size side by side, row by row, with their labels.
 
-    Red cells that a frame's edge cuts have none: half a cell tells no diameter.
+    Red cells cut by a frame's edge have none: half a cell shows no diameter.
     """
     height, width = frames[0].image.shape[:2]
     rows = [

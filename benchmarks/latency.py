@@ -61,7 +61,7 @@ class Latency:
             outputs: from a cell's image to its prediction.
         attributes: what the attributes add to each inference of the camera loop: their
             logits from the pooled features, which tell the microscope anyway. When a
-            cell is shown they become calibrated values. None if the model tells none.
+            cell is shown they become calibrated values. None if the model has none.
     """
 
     threads: int

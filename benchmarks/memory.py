@@ -53,7 +53,7 @@ class MemoryRow:
         source: 'stills' or 'stream'.
         width: of the frames, pixels.
         height: likewise.
-        peak_mb: resident memory at its highest, 10^6 bytes.
+        peak_mb: peak resident memory, 10^6 bytes.
         limit_mb: what a unit allows for frames of that size, 10^6 bytes.
     """
 
@@ -74,7 +74,7 @@ def picture(width: int, height: int) -> bytes:
 
 @contextmanager
 def served(jpeg: bytes) -> Iterator[str]:
-    """A Motion JPEG camera on this machine; gives its address."""
+    """A Motion JPEG camera on this machine; yields its address."""
 
     class Camera(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -106,7 +106,7 @@ def peak_of_run(arguments: Sequence[str], seconds: float | None = None) -> float
 
     Args:
         arguments: of the command.
-        seconds: end it after so long; None for when its source ends.
+        seconds: end it after this time; None to end with its source.
 
     Raises:
         EdgecellError: it failed.

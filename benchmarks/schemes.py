@@ -53,7 +53,7 @@ COLUMNS = (
 def converted(
     name: str, folder: Path, model: Path, files: Sequence[CellFile]
 ) -> tuple[Path, dict[str, Any]]:
-    """One way's file and the figures of its conversion, made if they aren't there."""
+    """The file of one way to convert, with its figures; made if they aren't there."""
     path = folder / f"{name.replace(', ', '-').replace(' ', '-')}.tflite"
     figures = path.with_suffix(".json")
     if not figures.exists():

@@ -2,7 +2,7 @@
 
 tensorflow-model-optimization knows legacy Keras alone, which a process has to choose
 before it imports TensorFlow. So the work is done in a process of its own
-(finetune_worker.py), and what comes back is weights.
+(finetune_worker.py), which returns weights.
 """
 
 import json
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FineTuning:
-    """What to prepare a network for.
+    """What a network is prepared for.
 
     Attributes:
         qat: simulate int8 while training (quantisation-aware training; Jacob et al.,

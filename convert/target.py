@@ -1,4 +1,4 @@
-"""The runtime that a file is for: what it accepts, and whether it really runs it."""
+"""The runtime that a file is for: what it accepts, and whether it runs the file."""
 
 import os
 import subprocess

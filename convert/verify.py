@@ -1,4 +1,4 @@
-"""Proof that a converted file is what its scheme says."""
+"""Proves that a converted file is what its scheme says."""
 
 from edgecell.convert.export import QuantScheme
 from edgecell.errors import ModelError

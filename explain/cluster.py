@@ -51,7 +51,7 @@ def work_off_on_cluster(
     scheduler: str,
     told: Callable[[Job, Explanation | None, str], None],
 ) -> None:
-    """Makes all waiting explanations on a cluster.
+    """Makes the waiting explanations on a cluster, until none is left.
 
     The leases stay here: a worker that dies costs nothing, since Dask gives its jobs
     to another one; if this process dies, they come free.
@@ -60,7 +60,7 @@ def work_off_on_cluster(
         queues: of sessions that were made with this model.
         model: the model file.
         scheduler: its address, such as tcp://server:8786.
-        told: is told of each job: what came out, or the error.
+        told: called after each job with its result or the error.
 
     Raises:
         InputError: the scheduler doesn't answer, or stops answering; jobs were given

@@ -1,4 +1,4 @@
-"""Cells with expert masks of nucleus and cytoplasm, as SegWBC has them."""
+"""Cells with expert masks of nucleus and cytoplasm, as in SegWBC."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

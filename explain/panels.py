@@ -121,7 +121,7 @@ def _headline(row: Row) -> str:
 
 
 def _told(told: AttributeMap) -> tuple[str, str]:
-    """What stands above and below a map of an attribute."""
+    """The text above and below a map of an attribute."""
     name = told.attribute.replace("_", " ")
     if told.value is None:
         return name, "nothing is said of it"

@@ -1,4 +1,4 @@
-"""A cell with some of its segments hidden, and what the model makes of it."""
+"""Hides some segments of a cell, and shows the result to the model."""
 
 import numpy as np
 import numpy.typing as npt

@@ -89,7 +89,7 @@ class SetAside:
 
 @dataclass(frozen=True)
 class Status:
-    """How a queue stands.
+    """The state of a queue.
 
     Attributes:
         folder: the session's.
@@ -238,7 +238,7 @@ class JobQueue:
             self._let_go(job)
 
     def give_back(self) -> None:
-        """Lets other workers have what was claimed here and not finished."""
+        """Releases jobs that were claimed here and not finished."""
         with self._transaction():
             self._db.execute(
                 "UPDATE jobs SET claims = claims - 1, holder = NULL, "
@@ -263,7 +263,7 @@ class JobQueue:
             ).rowcount
 
     def status(self) -> Status:
-        """How the queue stands."""
+        """The state of the queue."""
         now = {"now": self._clock(), "lease": LEASE_S}
         (open_jobs,) = self._db.execute(
             f"SELECT count(*) FROM jobs WHERE {_OPEN}"
@@ -305,7 +305,7 @@ class JobQueue:
             (number,),
         ).fetchone()
         size = self.model.preprocessing.input_size
-        # No more than is right: a few damaged bytes can unpack to gigabytes.
+        # No more than is needed: a few damaged bytes can unpack to gigabytes.
         raw = zlib.decompressobj().decompress(packed, 2 * size * size)
         heat = np.frombuffer(raw, "<f2").reshape(size, size)
         index = self.model.codes.index(code)

@@ -26,11 +26,11 @@ from edgecell.morphology.words import Words
 
 @dataclass(frozen=True, eq=False)
 class AttributeMap:
-    """Where a cell shows the value that it has of an attribute.
+    """Where a cell shows its value of an attribute.
 
     Attributes:
         attribute: its name.
-        value: what is said of it; None if nothing is.
+        value: the value; None if there is none.
         heat: float32 (S, S) in [0, 1], Grad-CAM of the value; all 0 without one.
     """
 
@@ -54,7 +54,7 @@ class Row:
         explanations: of the class that the model names; of a recorded cell, of the
             class that its sightings together gave it.
         measured: deletion and insertion area of each explanation, NaN if it is empty.
-        words: what is said of the cell; None where there is no ground for any.
+        words: the cell's description; None where nothing supports one.
         maps: of the attributes that were asked for.
     """
 
@@ -141,7 +141,7 @@ def attribute_maps(
     words: Words | None,
     attributes: Sequence[str],
 ) -> tuple[AttributeMap, ...]:
-    """Maps of the values that a cell is said to have.
+    """Maps of the values that the model gives to a cell.
 
     Args:
         classifier: the model.

@@ -175,15 +175,15 @@ def work_off(
     conditions: Conditions,
     told: Callable[[Job, Explanation | None, str], None],
 ) -> None:
-    """Makes all waiting explanations.
+    """Makes the waiting explanations, until none is left.
 
-    Jobs that another worker holds are waited for: they are done then, or come free.
+    It also waits for jobs that another worker holds: they get done or come free.
 
     Args:
         queues: of sessions that were made with this model.
         classifier: the model.
         conditions: when to work.
-        told: is told of each job: what came out, or the error.
+        told: called after each job with its result or the error.
 
     Raises:
         StopWorkError: raised in here by a signal; the job in hand is given back.

@@ -32,7 +32,7 @@ class Keeper:
     def __init__(
         self, out: Path, history: Sequence[EpochResult], training: dict[str, Any]
     ) -> None:
-        """Begins, or goes on with, the TensorBoard log.
+        """Begins or continues the TensorBoard log.
 
         Args:
             out: the run's folder.

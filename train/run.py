@@ -1,4 +1,4 @@
-"""A training run: data in, a folder with model, history and checkpoints out."""
+"""A training run: takes data, makes a folder with model, history and checkpoints."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Whether one correction of colour for a microscope, by its red cells, helps.
+"""Tests whether one colour correction a microscope, from its red cells, helps.
 
 It needs no label: red cells and background are in every field. In each channel the
 optical density is multiplied by one factor, so that red cells are as dense as in the
@@ -36,7 +36,7 @@ _LEAST_GREEN, _MOST_GREEN, _MOST_RED, _OVER_RED = 0.12, 1.0, 0.25, 1.3
 
 @dataclass(frozen=True)
 class ColourFigures:
-    """Cells that are right as they come, and with the correction.
+    """Cells classified correctly without and with the correction.
 
     Attributes:
         cells: cells.

@@ -1,4 +1,4 @@
-"""From frame to class: frames each with one white cell whose class is known."""
+"""From frame to class: frames with one white cell each, whose class is known."""
 
 import csv
 from collections.abc import Iterator
@@ -28,12 +28,13 @@ class FrameFigures:
     Attributes:
         frames: frames, and known cells.
         found: cells that are found whole.
-        right: those that are classified correctly; band or segmented for NEU.
+        right: of all known cells, those classified correctly; band or segmented for
+            NEU.
         by_rule: those that the model's rule accepts, whatever the microscope.
-        by_rule_right: of these right.
+        by_rule_right: of these, those that are right.
         accepted: those that are accepted without review: none if the microscope is
             called unknown.
-        accepted_right: of these right.
+        accepted_right: of these, those that are right.
         unknown: share of draws of ten of the cells that are called unknown.
         microscope: what the first ten cells are called.
     """
@@ -93,7 +94,7 @@ def measure_frames(
 def _known_cell(
     classifier: Classifier, frame: LabelledFrame, number: int
 ) -> CellResult | None:
-    """The largest whole thing that is found in a labelled white cell."""
+    """The largest whole object found in a labelled white cell."""
     still = Frame(number, None, Bgr(frame.image), frame.name)
     white = [b for b in frame.boxes if b.label == WHITE]
     cells = [

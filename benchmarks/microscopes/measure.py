@@ -1,4 +1,4 @@
-"""What a model does on other microscopes: verdict, adapting, from frame to class.
+"""A model's results on other microscopes: verdict, adapting, from frame to class.
 
     python -m edgecell.benchmarks microscopes OUT.json MODEL --known pbc/ \\
         --foreign raabin/ --foreign bccd/ --frames frames/ --truth frames-subtypes.csv

@@ -135,7 +135,7 @@ def _median(rows: list[dict[str, Any]], figure: str) -> float:
 
 
 def _lost(bare: list[dict[str, Any]], rows: list[dict[str, Any]]) -> float:
-    """Median over the rounds of the share of frames a second that are lost."""
+    """Share of the frames a second that is lost, median over the rounds."""
     pairs = zip(bare, rows, strict=True)
     lost = statistics.median(1 - b["fps"] / a["fps"] for a, b in pairs)
     return float(round(lost, 4))
@@ -144,7 +144,7 @@ def _lost(bare: list[dict[str, Any]], rows: list[dict[str, Any]]) -> float:
 def _page_share(bare: list[dict[str, Any]], rows: list[dict[str, Any]]) -> float:
     """Processor time that the page takes, as a share of one core, median.
 
-    It is what the process used beyond as much a frame as without a page, and hardly
+    It is what the process used in excess of its time a frame without a page. It hardly
     depends on what else the machine does.
     """
     shares = []

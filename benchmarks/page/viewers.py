@@ -1,4 +1,4 @@
-"""Viewers of the live page, for measuring what they take from the loop."""
+"""Viewers of the live page, to measure what they take from the loop."""
 
 import subprocess
 import sys

@@ -44,7 +44,7 @@ class Peer:
 
 @dataclass(frozen=True)
 class Peers:
-    """All of them, with what the machine can do at most.
+    """All of them, with the machine's peak performance.
 
     Attributes:
         machine: where they ran.
@@ -54,7 +54,7 @@ class Peers:
             thread, by numpy's BLAS.
         gemm_int8: int8 operations a second likewise, by ONNX Runtime; None without it.
         peers: in the order of the files.
-        left_out: what could not run, each with the reason.
+        left_out: files that could not run, each with the reason.
     """
 
     machine: Machine

@@ -1,4 +1,4 @@
-"""A field of five white cells in front of a camera: what the loop is timed on."""
+"""A field of five white cells in front of a camera, to time the loop on."""
 
 import time
 from collections.abc import Iterator
@@ -90,11 +90,11 @@ class PacedFrames:
         """Prepares the fields.
 
         Args:
-            frames: how many it sends before it falls silent.
+            frames: number of frames that it sends before it falls silent.
             size: (width, height) of a frame.
             live: whether each comes when it is due. Those of a film wait to be taken,
                 so that the loop goes as fast as it can.
-            field_s: after how many seconds the stage goes to another field.
+            field_s: seconds after which the stage goes to another field.
         """
         self.live = live
         self._width, self._height = size
@@ -118,7 +118,7 @@ class PacedFrames:
         return Bgr(field[y : y + self._height, x : x + self._width].copy())
 
     def __iter__(self) -> Iterator[Frame | None]:
-        """Yields each frame, if it is live when it is due."""
+        """Yields each frame; a live one when it is due."""
         start = time.monotonic()
         assert self.total is not None
         for i in range(self.total):
@@ -128,6 +128,6 @@ class PacedFrames:
             stamp_s = None if self.live else time_s
             yield Frame(i, stamp_s, self.image_at(time_s), self.name)
             self.sent = i + 1
-        while self.live:  # silent, until whoever reads has had enough
+        while self.live:  # silent until the reader stops
             yield None
             time.sleep(0.05)

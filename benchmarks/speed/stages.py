@@ -117,7 +117,7 @@ class FrameCost:
 
 
 class Stopwatch:
-    """Adds up the processor time of functions, each without those that it calls."""
+    """Adds up the processor time of functions, without that of the ones they call."""
 
     def __init__(self) -> None:
         """Starts at zero."""

@@ -42,7 +42,7 @@ cli(sys.argv[1:])
 
 @dataclass(frozen=True)
 class Start:
-    """Best of a few starts.
+    """The best of a few starts.
 
     Attributes:
         machine: where.
@@ -83,7 +83,7 @@ def cpu_s(arguments: Sequence[str], runs: int = _RUNS) -> float:
 
 
 def first_result_s(runs: int = _RUNS) -> float:
-    """From the start of a run on one image to its first result; the least of some."""
+    """Seconds from the start of a run on one image to its first result; the least."""
     image = next(iter(sorted((SAMPLES / "frames").glob("bccd*"))))
     environment = os.environ | {"PYTHONPATH": str(Path(edgecell.__file__).parents[1])}
     taken = []

@@ -88,7 +88,7 @@ def things(mechanics: Mechanics) -> dict[str, Any]:
 
         @lt.property
         def position(self) -> dict[str, int]:
-            """Where it is, in steps."""
+            """The stage's position, in steps."""
             return dict(mechanics.position)
 
         @lt.action
@@ -131,7 +131,7 @@ def things(mechanics: Mechanics) -> dict[str, Any]:
 
 @contextmanager
 def microscope(mechanics: Mechanics) -> Iterator[str]:
-    """Serves it on the loopback; yields its address."""
+    """Serves the microscope on the loopback interface; yields its address."""
     app = lt.ThingServer.from_things(things(mechanics)).app
     config = uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)

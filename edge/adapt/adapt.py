@@ -42,7 +42,7 @@ class LabelRow:
     Attributes:
         label: a class code, or codes joined by '|'.
         n: cells.
-        before: of them right by the model as it was.
+        before: how many the model as it was got right.
         after: right by the new head, fitted without the cell.
     """
 
@@ -91,7 +91,7 @@ class Adaptation:
 
     @property
     def losers(self) -> tuple[LabelRow, ...]:
-        """The labels whose cells are right less often than before."""
+        """The labels whose cells are classified correctly less often than before."""
         return tuple(row for row in self.rows if row.after < row.before)
 
     def to_dict(self) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def adapt(classifier: Classifier, cells: NamedCells) -> Adapted:
         cells: see `named_cells`.
 
     Raises:
-        ModelError: the file with the new head does not do what the head does.
+        ModelError: the file with the new head does not give the head's results.
     """
     record, own = classifier.record, own_head(classifier)
     learned = [m for m in record.microscopes if not m.calibrated]
@@ -174,7 +174,7 @@ def measure(
     choice: Choice,
     record: ModelRecord,
 ) -> Adaptation:
-    """How right the model is on the cells before and after.
+    """Measures the accuracy on the cells before and after.
 
     Args:
         cells: N cells.

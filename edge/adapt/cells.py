@@ -137,7 +137,7 @@ def _each_once(cells: Sequence[_Views], left_out: Counter[str]) -> list[_Views]:
 
 
 def check(labels: Sequence[str]) -> None:
-    """Refuses cells that no microscope can be learned from.
+    """Refuses cells from which no microscope can be learned.
 
     Raises:
         InputError: fewer than `LEAST_CELLS`, or all of one class.

@@ -56,7 +56,7 @@ class Trust:
         """How many more cells to name, if all are right; None if no number would do.
 
         On average, so many cells contain the accepted ones that are still missing. All
-        cells that are already drawn are included: leaving some out would be a choice.
+        unnamed cells that are drawn count too: leaving some out would be a choice.
         """
         missing = self.shown.missing
         if missing and not self.rate:

@@ -242,7 +242,7 @@ class Scan:
         return True
 
     def _measure_scale(self, image: Bgr) -> Scale:
-        """Moves a little along each axis and back, and looks how the picture moves."""
+        """Moves a little along each axis and back to see how far the picture moves."""
         return Scale(self._steps_per_px(image, 1, 0), self._steps_per_px(image, 0, 1))
 
     def _steps_per_px(self, image: Bgr, x: int, y: int) -> float:

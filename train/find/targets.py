@@ -1,4 +1,4 @@
-"""What a finder should put out for a view, and how far it is from that."""
+"""What a finder should output for a view, and its distance from that."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _LEAST_SPREAD = 0.65
 in entries of the map."""
 
 _SIZED = 0.45
-"""Heat from which on an entry tells the cell's size."""
+"""Heat from which an entry gives the cell's size."""
 
 _WEIGHTS = (2.0, 0.6, 2.0)
 """Of white cells, red cells and platelets: red cells are many."""
@@ -27,7 +27,7 @@ Maps = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """What a finder should put out for one view.
+    """What a finder should output for one view.
 
     Attributes:
         heat: float32 (3, h, w), 1 at centres and falling around them.

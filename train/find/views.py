@@ -275,8 +275,8 @@ def moved_boxes(
     Args:
         boxes: (N, 5), label and edges.
         motion: (2, 3), an affine map of x and y.
-        region: left, upper, right and lower edge; of a cell that shows less than a
-            fifth of itself, or three pixels, there is no box.
+        region: left, upper, right and lower edge; a cell that shows less than a fifth
+            of itself, or less than three pixels, has no box.
     """
     corners = np.stack([boxes[:, 1:3], boxes[:, 3:5]], 1) @ motion[:, :2].T
     corners = corners + motion[:, 2]

@@ -1,4 +1,4 @@
-"""How right a network is on packed cells, by source."""
+"""Accuracy of a network on packed cells, by source."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +17,7 @@ class SourceFigures:
 
     Attributes:
         n: cells.
-        accuracy: share that is called by a class of the cell's set.
+        accuracy: share that is assigned to a class of the cell's set.
         grouped: the same with the classes of each of `GROUPS` as one.
         macro_recall: mean over the sets that occur of the share that is right.
         loss: mean of -log of the probability of the set.

@@ -1,4 +1,4 @@
-"""Which cells a batch is made of."""
+"""Chooses the cells of a batch."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,14 +15,14 @@ def draw_weights(
     shares: Mapping[str, float],
     balance: float,
 ) -> npt.NDArray[np.float64]:
-    """Probability of each cell to be drawn.
+    """The probability with which each cell is drawn.
 
     Args:
         sources: N names of sources.
         sets: bool (N, C), the cells' sets of classes; within a source each set that
             occurs counts as one class.
-        shares: share of the draws by source, in any unit. Sources that aren't named
-            share what they would have by their size; 0 leaves a source out.
+        shares: share of the draws by source, in any unit. Sources that aren't named get
+            their share of all cells, in per cent; 0 leaves a source out.
         balance: classes are drawn in proportion to their size to the power of
             1 - balance: 0 as they come, 1 equally often.
 

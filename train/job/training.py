@@ -210,7 +210,7 @@ class Training(ABC, Generic[N, F]):
         write_atomically(out / CHECKPOINT, buffer.getvalue())
 
     def restore(self, out: Path) -> None:
-        """Goes on from the checkpoint in a folder.
+        """Resumes from the checkpoint in a folder.
 
         Raises:
             InputError: there is none, or it is another job's.

@@ -184,7 +184,7 @@ def classify_archive(
         out: the table, ``.parquet`` or ``.csv``.
         workers: processes; None for one a core.
         scheduler: address of a Dask scheduler, whose workers are used instead.
-        told: called with the number of images that are done, as they finish.
+        told: called with the number of images that have just been done.
 
     Raises:
         InputError: there is no image; or the scheduler doesn't answer, or stops

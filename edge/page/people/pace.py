@@ -29,7 +29,7 @@ class Pace:
         self._failures: dict[str, tuple[int, float]] = {}
 
     def wait_s(self, *keys: str) -> float:
-        """Seconds until the next try is heard; 0 if it is now.
+        """Seconds until the next try is accepted; 0 if that is now.
 
         Args:
             keys: the name and the address that try.
