@@ -57,7 +57,7 @@ _HOMES = {
 }
 
 
-if not TYPE_CHECKING:  # or type checkers would take any name for one that is there
+if not TYPE_CHECKING:  # otherwise type checkers would accept any name
 
     def __getattr__(name: str) -> object:
         """Imports a name of the API when it is first used (PEP 562)."""

@@ -1,4 +1,4 @@
-"""ZIP archives from anywhere: read within bounds, each fault told in one line."""
+"""ZIP archives from anywhere: read within bounds, each fault reported in one line."""
 
 import io
 import lzma

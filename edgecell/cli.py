@@ -83,10 +83,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 class PoliteCommand(click.Command):
-    """A command that tells in one line what a user can mend, with exit status 1."""
+    """A command that reports an error in one line and exits with status 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs a command; an error that a user can mend becomes one line, status 1."""
+        """Runs a command; an error that users can fix becomes one line, status 1."""
         try:
             return super().invoke(ctx)
         except EdgecellError as e:
@@ -103,7 +103,7 @@ class PoliteCommand(click.Command):
             raise click.ClickException("there is not enough memory for this") from e
 
     def main(self, *args: Any, **settings: Any) -> Any:
-        """As click's, with an output that names in any encoding cannot break."""
+        """Runs as in click, but names in any encoding cannot break the output."""
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
@@ -159,7 +159,7 @@ def _line(text: str) -> str:
 
 
 def _of_system(error: OSError) -> str:
-    """What the system has against a file: 'DATA/x.png: Permission denied'."""
+    """The system's complaint about a file: 'DATA/x.png: Permission denied'."""
     why = error.strerror or str(error) or type(error).__name__
     name = error.filename
     if isinstance(name, bytes):
@@ -182,7 +182,7 @@ def _forget_what_cannot_be_written() -> None:
 @click.version_option(__version__, prog_name="edgecell")
 def cli() -> None:
     """Classify blood cells on edge devices: train, convert, run, explain."""
-    # Ours speak from INFO on; libraries only to warn.
+    # Our loggers show INFO and above; those of libraries only warnings.
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("edgecell").setLevel(logging.INFO)
 
@@ -328,7 +328,7 @@ def several(count: int, noun: str) -> str:
 def report(text: str, data: dict[str, Any], json_file: str | None) -> None:
     """Prints a result for people, then writes it for machines if asked to.
 
-    In this order, so that a full disk does not hide what was found out.
+    The text comes first, so that a full disk does not hide the result.
 
     Args:
         text: the readable report.

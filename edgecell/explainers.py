@@ -1,7 +1,7 @@
 """The explanation methods by name: which packages each needs, and where it runs.
 
-`explain.methods` has the functions. The names stand here because the command line and
-the session's queue use them without importing numpy.
+`explain.methods` has the functions. The names are kept here because the command line
+and the session's queue use them without importing numpy.
 """
 
 from dataclasses import dataclass

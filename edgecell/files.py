@@ -35,7 +35,7 @@ def write_atomically(path: Path, content: bytes | str, mode: int = 0o644) -> Non
         mode: the file's permissions.
 
     Raises:
-        OutputError: the folder or disk does not take it.
+        OutputError: the file cannot be written to the folder or disk.
     """
     data = content.encode() if isinstance(content, str) else content
     partial: str | None = None
@@ -75,8 +75,8 @@ def csv_text(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
 def printable(text: str) -> str:
     """Text as a terminal, a log or a table may show it.
 
-    Names of files hold any byte: what is no character in UTF-8, or would steer a
-    terminal, is written as in Python's source.
+    File names may contain any byte. Bytes that are not valid UTF-8, and characters that
+    would control a terminal, are escaped as in Python source.
 
     Args:
         text: any text, such as a path.
@@ -94,7 +94,7 @@ def read_bounded(path: Path, most: int) -> bytes:
         most: bytes that it may have.
 
     Raises:
-        InputError: it can't be read, is no regular file, or has more.
+        InputError: it can't be read, is not a regular file, or has more bytes.
     """
     try:
         if path.exists() and not path.is_file():
@@ -151,7 +151,7 @@ def _is(head: bytes, kind: Kind) -> bool:
 
 
 def check_writable(path: Path) -> None:
-    """Finds out before long work whether its result can be written.
+    """Checks before long work that its result can be written.
 
     Raises:
         OutputError: the nearest folder that exists takes no file, or ``path`` is a

@@ -15,7 +15,7 @@ DEVICE = ("cv2", "numpy", "PIL", "simplejpeg", "systemd_watchdog", "tflite", "tq
 
 
 def missing(module: str, extra: str, error: ImportError) -> MissingPackageError:
-    """The error that says how to install what a command needs.
+    """Returns the error that says how to install what a command needs.
 
     Args:
         module: name of the module.
@@ -60,7 +60,7 @@ def connected(scheduler: str, kept: str) -> Iterator[Any]:
 
     Args:
         scheduler: its address, such as tcp://server:8786.
-        kept: what to tell the user of their work if it doesn't answer.
+        kept: what to tell the user about their work if it doesn't answer.
 
     Raises:
         InputError: it doesn't answer.

@@ -11,9 +11,9 @@ _lock = threading.Lock()
 
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Sends file descriptor 2 to nowhere for as long as the context is open.
+    """Discards what is written to file descriptor 2 while the context is open.
 
-    One at a time over all threads: two that overlap would restore each other's
+    Only one thread at a time may use it: two that overlap would restore each other's
     silence. Errors are not lost, since libraries raise them as exceptions.
     """
     with _lock, open(os.devnull, "wb") as null:

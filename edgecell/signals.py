@@ -11,7 +11,7 @@ _SIGNALS = [int(getattr(signal, name)) for name in _NAMES if hasattr(signal, nam
 
 @contextmanager
 def on_stop(stop: Callable[[], object]) -> Iterator[None]:
-    """Calls a function at the first Ctrl-C, SIGTERM or SIGHUP; the next breaks off.
+    """Calls a function at the first Ctrl-C, SIGTERM or SIGHUP; the next one aborts.
 
     SIGHUP comes when the terminal or the connection to it is closed; under nohup it is
     ignored, and stays so. Shells also ignore SIGINT for what a script starts in the

@@ -1,6 +1,6 @@
 """JSON from a file as dataclasses: checked types, finite numbers, nothing unknown.
 
-A file can be damaged, or changed by hand. What is read here is of the types that the
+A file can be damaged, or changed by hand. Values read here have the types that the
 dataclasses declare, so that no other code meets a NaN, a string for a number or a
 control character that a terminal would obey.
 """

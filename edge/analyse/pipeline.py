@@ -59,7 +59,7 @@ class CellRecord:
         classify_ms: time spent on cropping and classifying this cell.
         red_cell_px: red-cell diameter that set the crop, pixels.
         integrity: largest |mean(map) + bias - logit| over the classes, in logits;
-            above some quantisation steps the model file is not what it claims.
+            if it exceeds some quantisation steps, the model file is not what it claims.
     """
 
     age_ms: float
@@ -125,7 +125,7 @@ class FoundFrame:
 
 @dataclass(frozen=True)
 class CellResult:
-    """A cell with its record, its pixels and what the network says of it.
+    """A cell with its record, its pixels and the network's output for it.
 
     Attributes:
         record: the record.
@@ -180,7 +180,7 @@ def check_red_cell_px(red_cell_px: float | None) -> None:
         red_cell_px: pixels; None leaves it to be measured.
 
     Raises:
-        InputError: it is outside of the range that can be.
+        InputError: it is outside the possible range.
     """
     low, high = _RED_CELL_PX_RANGE
     if red_cell_px is not None and not low <= red_cell_px <= high:
@@ -291,7 +291,7 @@ class FrameAnalyser:
     def _result(
         self, frame: Frame, cell: FoundCell, said: Prediction | None, classify_ms: float
     ) -> CellResult:
-        """A cell with what the network says; None if its picture is too poor for it."""
+        """A cell with the network's output; None if its picture is too poor."""
         detection, model = cell.detection, self._classifier.record
         residual = 0.0 if said is None else map_residual(said, model.head_bias)
         if said is not None:

@@ -1,4 +1,4 @@
-"""How large a red cell is in the frames of a source: the scale of all that follows."""
+"""Measures red cells in the frames of a source: the scale for all later steps."""
 
 from collections import deque
 from statistics import median
@@ -25,7 +25,7 @@ class ScaleEstimator:
     """The red-cell diameter in each frame of one source after the other.
 
     A still image stands for itself, since a folder may mix microscopes. In a moving
-    picture the running median of the measurements counts, which a frame full of
+    picture, the running median of the measurements is used, which a frame full of
     overlapping cells can't upset. It starts again when the source or the frame's size
     changes, and when several measurements in a row say that the objective did.
     """

@@ -23,15 +23,15 @@ that the model was trained on (about five red cells across)."""
 
 @dataclass(frozen=True, eq=False)
 class SingleCell:
-    """What the network says of a single-cell image.
+    """The network's result for a single-cell image.
 
     Attributes:
         prediction: all of it.
         reasons: why a person has to look at the cell; empty if the model's rule
-            accepts it. One image does not tell the microscope: the rule is not
-            reliable on one that the model does not know.
+            accepts it. One image is not enough to identify the microscope, and the rule
+            is not reliable if the model does not know it.
         red_cell_px: red-cell diameter that set the crop, pixels; None if the crop is
-            the share of the image that it is in training.
+            the same share of the image as in training.
         seen: what the network saw, uint8 RGB (S, S, 3).
         size: width and height of the image, pixels.
         gate: why the image is too poor to be trusted; None if it isn't.
@@ -113,7 +113,7 @@ def classify_single(
 def words_of(
     record: ModelRecord, prediction: Prediction, verdict: Verdict | None = None
 ) -> Words | None:
-    """What is said of a cell in words; None where there is no ground for any.
+    """Describes a cell in words; None where there is no basis for any.
 
     Args:
         record: the model's.

@@ -1,4 +1,4 @@
-"""The differential: how many cells of each class, and how sure that is."""
+"""The differential: how many cells of each class, and how certain that is."""
 
 import math
 from collections import Counter
@@ -39,7 +39,7 @@ def interval_with_waiting(
 ) -> tuple[float, float]:
     """95 % interval of a share while some cells wait for a person.
 
-    Each waiting cell may turn out to be of the class, of another, or no white cell.
+    Each waiting cell may turn out to be of the class, of another, or not a white cell.
     The bounds are those of the two extremes: none of them is of the class, or all are
     (Manski, American Economic Review 1990, 80:319-323, with Wilson's bounds).
 
@@ -97,9 +97,9 @@ class Row:
 class Differential:
     """Cells by class, each once.
 
-    Erythroblasts and platelets are no white cells: they are outside of the
-    denominator. Flagged cells are in no count until somebody has looked at them; until
-    then they widen every interval.
+    Erythroblasts and platelets are not white cells: they are outside the denominator.
+    Flagged cells are in no count until somebody has looked at them; until then they
+    widen every interval.
 
     Attributes:
         counted: counted cells by label: a class code; codes joined by '|' for cells
@@ -213,7 +213,7 @@ class CellCount:
         self._numbers: Counter[tuple[str | None, bool]] = Counter()
 
     def put(self, decisions: Iterable[Decision]) -> None:
-        """Takes in new decisions; each replaces the one on the same cell."""
+        """Adds new decisions; each replaces the previous one on the same cell."""
         for decision in decisions:
             before = self._decisions.pop(decision.cell, None)
             if before is not None:

@@ -35,7 +35,7 @@ def clopper_pearson(k: int, n: int, error: float = 0.05) -> tuple[float, float]:
     """An exact interval of a share (Clopper and Pearson, Biometrika 26:404, 1934).
 
     Args:
-        k: how many of n are so, 0..n.
+        k: how many of n have the property, 0..n.
         n: how many there are.
         error: probability that the interval misses the share, at most.
 
@@ -45,7 +45,7 @@ def clopper_pearson(k: int, n: int, error: float = 0.05) -> tuple[float, float]:
     if n == 0:
         return 0.0, 1.0
     low = _bound(k, n, error / 2) if k else 0.0
-    # The share that is not so has the mirrored interval.
+    # The share without the property has the mirrored interval.
     high = 1.0 - _bound(n - k, n, error / 2) if k < n else 1.0
     return low, high
 
@@ -63,15 +63,15 @@ def chance_of_gain(gains: npt.NDArray[np.floating]) -> float:
     """Whether paired differences are above 0 in the mean, by flipping their signs.
 
     If a change did nothing, each difference could as well have the other sign (Fisher,
-    The Design of Experiments, 1935, section 21). Of so many cells all flips are tried
-    that are few enough, else random ones.
+    The Design of Experiments, 1935, section 21). If there are few enough flips, all of
+    them are tried; otherwise random ones.
 
     Args:
         gains: float (N,), what each cell gained.
 
     Returns:
-        The share of the flips with so large a mean or a larger one, the one that was
-        found among them.
+        The share of flips with a mean at least as large as the observed one, which is
+        included.
     """
     n = len(gains)
     if 2**n <= _FLIPS:

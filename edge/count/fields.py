@@ -1,4 +1,4 @@
-"""What the map of a slide is made of: fields, places and cells."""
+"""The parts of a slide's map: fields, places and cells."""
 
 import math
 from dataclasses import dataclass, field
@@ -35,7 +35,7 @@ class MappedCell:
         x, y: its centre relative to that field's corner, pixels.
         width, height: of its box, pixels.
         reach: how far from there the centre of another sighting may lie, pixels.
-        view: what it is known by again, see `view_of`.
+        view: what it is recognised by, see `view_of`.
         sightings: how often it was seen whole.
     """
 
@@ -103,7 +103,7 @@ def share_centre(box: Box, cell: MappedCell, place: Place) -> bool:
     cx, cy = cell.place()
     (x, y) = box.centre
     across, down = abs(place.x + x - cx), abs(place.y + y - cy)
-    # A platelet that lies against a white cell is no part of it.
+    # A platelet that touches a white cell is not part of it.
     part = 3 * max(cell.width, cell.height) > max(box.width, box.height)
     return (part and across < box.width / 2 and down < box.height / 2) or (
         across < cell.width / 2 and down < cell.height / 2
@@ -111,7 +111,7 @@ def share_centre(box: Box, cell: MappedCell, place: Place) -> bool:
 
 
 def view_of(image: Bgr, sighting: CellResult) -> npt.NDArray[np.float32]:
-    """What a cell is known by again: its green channel, at its own scale.
+    """What a cell is recognised by: its green channel, at its own scale.
 
     Returns:
         float32 (n,), of mean 0 and length 1, so that a product of two is their

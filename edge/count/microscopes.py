@@ -26,11 +26,11 @@ OF_MICROSCOPE = (NOT_TOLD, UNKNOWN, NOT_SHOWN, OTHER_CAMERA)
 
 @dataclass(frozen=True)
 class Settled:
-    """What is still to be recorded when a session ends.
+    """What remains to be recorded when a session ends.
 
     Attributes:
-        decisions: held ones, as they stand now.
-        told: microscopes that are told from the few cells that there were.
+        decisions: those that were held back, as they stand now.
+        told: microscopes that were identified from the few cells available.
     """
 
     decisions: tuple[Decision, ...] = ()
@@ -52,7 +52,7 @@ class _View:
 
 
 class MicroscopeGate:
-    """Tells the microscope from the first white cells, and flags all if it is unknown.
+    """Identifies the microscope from the first white cells; flags all if unknown.
 
     A camera's frames have one size. Still images of several sizes may come from
     several microscopes, so each size is judged by itself.
@@ -67,7 +67,7 @@ class MicroscopeGate:
 
         Args:
             microscopes: those of the model's record; without any, nothing is held.
-            scope: what was shown of the model on another microscope.
+            scope: what the model was shown to do on another microscope.
         """
         self._microscopes = microscopes
         self._scope = scope
@@ -126,9 +126,9 @@ class MicroscopeGate:
         )
 
     def settle(self) -> Settled:
-        """Judges from what there was, at the end of a session.
+        """Judges from the available cells, at the end of a session.
 
-        Cells of a microscope that fewer than `ENOUGH` cells make look known stay
+        If a microscope looks known from fewer than `ENOUGH` cells, its cells stay
         flagged: many a foreign cell by itself looks like a known one.
         """
         decisions: dict[int, Decision] = {}
@@ -144,7 +144,7 @@ class MicroscopeGate:
         return Settled(tuple(decisions.values()), tuple(told))
 
     def _look(self, view: _View, tracked: TrackedFrame) -> None:
-        """Takes in the scale, and the features of white cells, of each cell once."""
+        """Adds the scale, and the features of white cells, each cell once."""
         if tracked.result.red_cell_px is not None:
             view.red_cell_px.append(tracked.result.red_cell_px)
         for number, cell in zip(tracked.cells, tracked.result.cells, strict=True):
@@ -189,7 +189,7 @@ def _middle(values: Sequence[float]) -> float | None:
 
 
 def _with(decision: Decision, reason: str) -> Decision:
-    """The decision with one more reason; one that is no class needs none."""
+    """The decision with one more reason; one without a class needs none."""
     if not reason or decision.code is None or decision.same_as is not None:
         return decision
     return replace(decision, reasons=(*decision.reasons, reason))

@@ -21,7 +21,7 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Readings:
-    """The differential as the machine accepts it, as it guesses it, as people have it.
+    """The differential three ways: accepted, the machine's guesses, and reviewed.
 
     Attributes:
         accepted: the cells that the machine's rule accepts; what it flags waits.
@@ -29,7 +29,7 @@ class Readings:
         reviewed: a person's name where there is one, else what the machine accepts;
             flagged cells without a name wait.
         named: cells that a person has named.
-        not_cells: of these, those that are no cells.
+        not_cells: how many of these are not cells.
     """
 
     accepted: Differential

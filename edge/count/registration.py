@@ -1,6 +1,6 @@
-"""Where a frame lies in a picture of a field that was seen before.
+"""Finds where a frame lies in a picture of a field that was seen before.
 
-Stages move, they don't turn: a shift is all there is to find. Everything works on
+Stages move but don't turn, so a shift is all there is to find. Everything works on
 miniatures, in their pixels.
 """
 
@@ -68,8 +68,8 @@ def miniature(frame: Image) -> Image:
         frame: uint8 BGR (H, W, 3).
 
     Returns:
-        uint8 (h, w), 128 where nothing is, its longer side `MINIATURE_SIDE` or, if
-        less, the frame's.
+        uint8 (h, w), 128 where there is nothing, its longer side `MINIATURE_SIDE` or,
+        if less, the frame's.
     """
     green = np.asarray(cv2.extractChannel(frame, 1), np.uint8)
     small = shrink(green, MINIATURE_SIDE / max(frame.shape[:2]))
@@ -112,7 +112,7 @@ def _window(width: int, height: int) -> np.ndarray:
 
 
 def check(field: Image, image: Image, guess: tuple[float, float]) -> Offset | None:
-    """Corrects a guessed offset and says whether it is one.
+    """Corrects a guessed offset, and checks that the two overlap there.
 
     As long as the best place lies at the edge of what was searched, the search goes on
     from there.

@@ -1,7 +1,7 @@
 """The scope file: what a model has been shown to do on one microscope and its camera.
 
-`edgecell trust` writes it, `edgecell run --scope` obeys it. It is valid for one model,
-one size of frames and one size of red cells in them.
+`edgecell trust` writes it and `edgecell run --scope` applies it. It is valid for one
+model, one frame size and one size of red cells.
 """
 
 import json
@@ -29,13 +29,13 @@ _LARGEST = 2**20
 
 @dataclass(frozen=True)
 class Shown:
-    """How right a model was on a random sample of cells that people named.
+    """How often a model was right on a random sample of cells that people named.
 
     Attributes:
         cells: cells of the sample with a name and a class of the machine's.
-        right: of them right; a name of several classes allows each of these.
+        right: how many of them were right; a name of several classes allows each.
         accepted: those that the model's rule accepts without review.
-        accepted_right: of them right.
+        accepted_right: how many of these were right.
         least: what the lower bound of this last share has to exceed, 0..1.
     """
 
@@ -98,7 +98,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Scope:
-    """What was shown, and of which camera and model.
+    """What was shown, and for which camera and model.
 
     Attributes:
         width: of the camera's frames, pixels.
@@ -107,12 +107,12 @@ class Scope:
         microscope: what the microscope is called.
         model_sha256: hash of the network.
         record_sha256: hash of the model's record, with its rule for review.
-        shown: how right the model was.
+        shown: how often the model was right.
         sessions: the sessions that the sample was drawn in.
         made: when, UTC, ISO 8601.
-        more: random cells to be named yet for `Shown.holds`, if all are right; None if
-            that isn't known.
-        described: what the microscope is known again by, if the model can't tell it.
+        more: random cells still to be named for `Shown.holds`, if all are right; None
+            if that isn't known.
+        described: how to recognise the microscope, if the model can't.
         version: of edgecell.
     """
 
@@ -135,11 +135,11 @@ class Scope:
 
     @property
     def camera(self) -> str:
-        """What tells the camera and its objective, in words."""
+        """Describes the camera and its objective in words."""
         return f"{self.width}x{self.height}, red cells {self.red_cell_px:.0f} px"
 
     def fits(self, size: tuple[int, int], red_cell_px: float | None) -> bool:
-        """Whether frames can come from the same camera and objective.
+        """Whether frames may come from the same camera and objective.
 
         Args:
             size: width and height of the frames, pixels.
@@ -152,7 +152,7 @@ class Scope:
         )
 
     def recorded(self) -> dict[str, Any]:
-        """What a session keeps of it, ready for JSON."""
+        """The parts that a session records, ready for JSON."""
         return {
             "microscope": self.microscope,
             "made": self.made,
@@ -166,8 +166,8 @@ def write_scope(path: Path, scope: Scope) -> None:
     """Writes a scope file, atomically; an earlier one of the same camera is replaced.
 
     Raises:
-        InputError: the file is there and is something else, or another camera's.
-        OutputError: the disk doesn't take it.
+        InputError: the file exists but is something else, or another camera's.
+        OutputError: the file can't be written.
     """
     if path.exists():
         before = read_scope(path)

@@ -1,7 +1,7 @@
 """Intervals that stay valid while a count goes on, and goals that end it.
 
-A usual 95 % interval holds for a number of cells that was fixed before. Whoever looks
-after each cell and stops when the interval suits gets a wrong one far more often. The
+A usual 95 % interval holds for a number of cells that was fixed beforehand. If you look
+after each cell and stop when the interval suits you, it is wrong far more often. The
 intervals here hold at all numbers of cells at once, so a run may stop on them.
 """
 
@@ -80,7 +80,7 @@ class Goal:
     def outcome(self, differential: Differential) -> bool | None:
         """Whether the statement holds; None while that is not certain yet.
 
-        Cells that wait for a person are taken either way, as in
+        Cells that wait for a person may be of the class or not, as in
         `interval_with_waiting`.
 
         Args:

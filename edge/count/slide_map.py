@@ -48,7 +48,7 @@ _CANDIDATES = 5
 
 @dataclass(frozen=True)
 class Match:
-    """Which cells of the map those of a frame are.
+    """The cells on the map that match those of a frame.
 
     Attributes:
         cells: for each cell of the frame the one on the map; None for one that the
@@ -165,7 +165,7 @@ class SlideMap:
         return None
 
     def _anchor(self, small: Image, shape: tuple[int, ...], place: Place) -> None:
-        """Makes the field that is nearest to a place the reference, or a new one."""
+        """Makes the field nearest to a place, or a new one, the reference."""
         height, width = shape[:2]
 
         def away(kept: Field) -> float:
@@ -222,7 +222,7 @@ class SlideMap:
         place: Place,
         shape: tuple[int, ...],
     ) -> list[int]:
-        """Which of the found cells are whole and none, nor a part, of the known."""
+        """Which found cells are whole, and neither known nor part of a known one."""
         height, width = shape[:2]
         near = list(self._near(place, width, height))
         new = []

@@ -1,4 +1,4 @@
-"""Each cell once: which cells of a frame were seen before, and what is decided on them.
+"""Counts each cell once: recognises cells seen before, and decides on their class.
 
 `slide_map` recognises the cells, `votes` decides on them.
 """
@@ -16,7 +16,7 @@ from edgecell.model.microscope import Verdict
 
 @dataclass(frozen=True)
 class Told:
-    """The microscope of all frames of one size.
+    """The microscope that all frames of one size come from.
 
     Attributes:
         width: of the frames, pixels.
@@ -42,7 +42,7 @@ class TrackedFrame:
         changed: decisions that this frame made or changed.
         to_review: places of those of its cells that, by what is known so far, a
             person has to look at.
-        told: the microscope, in the frame in which it is told.
+        told: the microscope, in the frame in which it is identified.
     """
 
     result: FrameResult
@@ -100,7 +100,7 @@ class Tracker:
             return TrackedFrame(result, (), (), ())
         field = result.frame.image if result.field is None else result.field
         found = self._map.match(result.cells, field)
-        result = replace(result, field=None)  # it is known, and takes memory
+        result = replace(result, field=None)  # it is known by now, and takes memory
         changed: dict[int, Decision] = {}
         for kept, gone in found.united:
             changed[gone.number] = self._decide(gone, same_as=kept.number)

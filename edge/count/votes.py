@@ -1,4 +1,4 @@
-"""What the sightings of one cell say together: its class, and whether to review it."""
+"""Combines the sightings of one cell into its class and whether to review it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ class Votes:
         self._count, self._sizes = 0, 0.0
 
     def add(self, sighting: CellResult) -> bool:
-        """Takes in a sighting; returns whether it votes.
+        """Adds a sighting; returns whether it votes.
 
         A sighting that the border cuts, that could not be classified, or that comes
         after `MOST_VOTES` others does not.

@@ -1,4 +1,4 @@
-"""What of a picture is the camera's and the lamp's: surrounds and bands, taken out.
+"""Removes what the camera and the lamp add to a picture: surrounds and bands.
 
 An eyepiece adapter shows a round field in black, a stream of another shape has bars at
 its sides: neither is glass or cell, and its edge is sharper than any. A dimmed lamp and
@@ -48,7 +48,7 @@ _ROWS_AT_ONCE = 256
 
 @dataclass(frozen=True, eq=False)
 class Field:
-    """A picture without what is not the slide's.
+    """A picture reduced to what belongs to the slide.
 
     Attributes:
         image: uint8 BGR (H, W, 3), glass where the surround was, rows as bright as
@@ -73,7 +73,7 @@ class Field:
 
 
 def field_of(frame: Bgr) -> Field:
-    """Takes out of a picture what is not the slide's.
+    """Removes from a picture what doesn't belong to the slide.
 
     Args:
         frame: uint8 BGR (H, W, 3).

@@ -50,7 +50,7 @@ one, are one cell. A white cell and a platelet at one place are one cell, too.""
 
 @dataclass(frozen=True)
 class FinderRecord:
-    """What a device has to know about a finder.
+    """What a device needs to know about a finder.
 
     Attributes:
         network: its specification.
@@ -136,7 +136,8 @@ class Finder:
     """Sees white cells, red cells and platelets in working images, on one thread."""
 
     def __init__(self, path: Path) -> None:
-        """
+        """Opens a finder.
+
         Args:
             path: a finder's file.
 
@@ -269,7 +270,7 @@ def _distinct(
     longest: npt.NDArray[np.floating],
     kinds: npt.NDArray[np.intp],
 ) -> npt.NDArray[np.bool_]:
-    """Which of the cells, surest first, are no second peak of one before them."""
+    """Which cells, surest first, are not a second peak of an earlier one."""
     apart = np.hypot(*(centres[:, None] - centres[None]).transpose(2, 0, 1))
     alike = (kinds[:, None] == 1) == (kinds[None] == 1)
     same = alike & (apart < (_APART[kinds] * longest)[:, None])

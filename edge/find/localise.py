@@ -1,7 +1,7 @@
 """Finds white cells and platelets in a microscope camera frame.
 
 Nuclei are found by their stain, made into cells by rules in units of the red
-cell's diameter (which the frame itself tells), and scored by a logistic model of
+cell's diameter (measured in the frame itself), and scored by a logistic model of
 a few features. numpy and OpenCV alone.
 """
 
@@ -84,7 +84,7 @@ def locate(
 ) -> list[Detection]:
     """Finds white cells (erythroblasts included) and platelets.
 
-    A large frame is looked at in tiles that overlap; each cell is found once.
+    A large frame is searched in overlapping tiles; each cell is found once.
 
     Args:
         frame: uint8 BGR (H, W, 3).
@@ -114,7 +114,7 @@ def in_tiles(
     diameter: float,
     look: Callable[[Bgr, float, Box], list[Detection]],
 ) -> list[Detection]:
-    """Looks at a frame tile by tile, and names each cell once.
+    """Searches a frame tile by tile, and returns each cell once.
 
     Args:
         frame: uint8 BGR (H, W, 3).

@@ -35,7 +35,7 @@ _BORDER_PX = 1.5
 
 @dataclass(frozen=True)
 class Seen:
-    """What is in a frame.
+    """The contents of a frame.
 
     Attributes:
         detections: white cells and platelets, by descending score.
@@ -50,7 +50,8 @@ class NetworkLocaliser:
     """Finds cells and the scale of frames of any size."""
 
     def __init__(self, finder: Callable[[Bgr], Points], side: int) -> None:
-        """
+        """Uses an open finder; `open` opens one.
+
         Args:
             finder: sees cells in working images.
             side: longest side of a working image, pixels.
@@ -62,8 +63,8 @@ class NetworkLocaliser:
         """A localiser with the finder of a file.
 
         Raises:
-            ModelError: it is none, see `edgecell.edge.find.finder`.
-            MissingPackageError: no runtime takes it.
+            ModelError: it is not a finder, see `edgecell.edge.find.finder`.
+            MissingPackageError: no runtime accepts it.
         """
         finder = Finder(path)
         return cls(finder, finder.record.side)

@@ -1,8 +1,8 @@
-"""Whether a frame, and each cell in it, is fit to be judged.
+"""Checks whether a frame, and each cell in it, is good enough to be classified.
 
 Thresholds were chosen on the *train* half of TXL-PBC's frames (every second one, 504),
 those of cells on 235 cells in it and on training cells. What they do on the other half
-stands in ARCHITECTURE.md.
+is in ARCHITECTURE.md.
 """
 
 from typing import Any
@@ -78,7 +78,7 @@ _LEAST_CELL_DETAIL = 0.058
 
 
 def frame_gate(frame: Image) -> str | None:
-    """Looks whether a frame is worth looking for cells.
+    """Checks whether a frame is good enough to search for cells.
 
     Args:
         frame: uint8 BGR (H, W, 3).
@@ -130,9 +130,9 @@ def _high(values: npt.NDArray[np.float32], percent: float) -> float:
 
 
 def cell_gate(seen: Image) -> str | None:
-    """Looks whether the network's view of a cell is worth classifying.
+    """Checks whether the network's view of a cell is good enough to classify.
 
-    Exposure and colour are the frame's, which `frame_gate` has looked at; the focus
+    Exposure and colour are the frame's, which `frame_gate` has checked; the focus
     is the cell's own, since a smear is thicker here than there.
 
     Args:

@@ -21,7 +21,7 @@ class Tile:
     whole: Box
 
     def owns(self, centre: tuple[float, float], slack: float) -> bool:
-        """Whether a point lies in the core or not farther than ``slack`` outside."""
+        """Whether a point lies in the core or at most ``slack`` outside it."""
         (x, y), core = centre, self.core
         return (
             core.x0 - slack <= x < core.x1 + slack

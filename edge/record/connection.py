@@ -71,7 +71,7 @@ def _blobs() -> frozenset[str]:
 
 
 def _read_row(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A row as it was read, with bytes nowhere but in columns of bytes."""
+    """A row as it was read, with bytes only in columns of bytes."""
     for value, (name, *_) in zip(row, cursor.description, strict=True):
         if isinstance(value, bytes) and name not in _blobs():
             raise DamagedRowError(f"{name} holds bytes")
@@ -116,7 +116,7 @@ def connect(
 
 @contextmanager
 def transaction(database: sqlite3.Connection) -> Iterator[None]:
-    """All of what is written within it is on the disk afterwards, or none of it."""
+    """Everything that is written within it is on the disk afterwards, or nothing is."""
     database.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -129,12 +129,12 @@ def transaction(database: sqlite3.Connection) -> Iterator[None]:
 
 
 class HeldError(OutputError):
-    """Another program holds the session's file: later it can be written to."""
+    """Another program holds the session's file; it can be written to later."""
 
 
 @contextmanager
 def refusals_told(folder: Path, advice: str) -> Iterator[None]:
-    """Turns what the disk refuses into a message for the user.
+    """Turns a refusal by the disk into a message for the user.
 
     Args:
         folder: the session's.
@@ -173,7 +173,7 @@ def open_database(
 
     Raises:
         InputError: it has no record that can be read.
-        OutputError: the disk takes nothing.
+        OutputError: the disk can't be written to.
     """
     path = folder / DATABASE
     if not path.is_file():
@@ -228,7 +228,7 @@ def _copied(path: Path) -> Iterator[Path]:
 
 
 def _check(database: sqlite3.Connection, path: Path) -> None:
-    """Whether it is a session's, of a version that is known here."""
+    """Checks that it is a session's, of a known version."""
     (application,) = database.execute("PRAGMA application_id").fetchone()
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID or version < 1:

@@ -1,4 +1,4 @@
-"""Damaged records, told in one line by whatever reads their rows."""
+"""Damaged records, reported in one line by whatever reads their rows."""
 
 import functools
 import inspect
@@ -26,7 +26,7 @@ _SIGNS = (
 
 
 def damage_told(readers: _C) -> _C:
-    """Makes a class, or a function, say in one line that a session is damaged.
+    """Makes a class or a function report a damaged session in one line.
 
     SQLite keeps any type in any column, and whoever hands a session over may have
     written anything into it: rows are read as if they were sound, and what that

@@ -1,6 +1,6 @@
-"""The pictures of a recorded cell: the one that is exported, and how to know them.
+"""The pictures of a recorded cell: exporting one, and recognising equal ones.
 
-An exported image is what `cell_image` makes the network's own view of again: the
+From an exported image, `cell_image` recovers the network's own view: the
 cell in the camera's pixels, with the white balance of its frame, fills the middle.
 Around it the picture is mirrored, as far as training turns and shifts it, and beyond
 that white, since `cell_image` takes the brightest part of an image for background.
@@ -58,8 +58,8 @@ def export_image(sighting: Sighting, prep: Preprocessing) -> Bgr:
         prep: the model's preprocessing.
 
     Returns:
-        uint8 BGR (n, n, 3): `cell_image` makes of it what the network saw, but for the
-        loss of the stored JPEG.
+        uint8 BGR (n, n, 3): `cell_image` turns it into what the network saw, apart from
+        JPEG losses.
 
     Raises:
         InputError: its pixels are damaged.

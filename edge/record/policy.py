@@ -51,7 +51,8 @@ def keep_queue(
 ) -> None:
     """Brings a cell's jobs into line with the present decision on it.
 
-    A decision changes while its cell is in view; jobs that nobody has begun follow it.
+    A decision changes while its cell is in view; jobs that nobody has begun are changed
+    with it.
 
     Args:
         database: the session's, inside the transaction that records the decision and

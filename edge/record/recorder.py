@@ -32,9 +32,10 @@ class _BrokenOffError(Exception):
 class Recorder:
     """The writer thread with its bounded queue.
 
-    What the disk refuses is tried again for as long as the run goes on: recording goes
-    on when another program lets go of the file, or when there is room again. Meanwhile
-    frames wait; those that find no room are left out, counted, and named in the record.
+    Writes that the disk refuses are tried again for as long as the run goes on:
+    recording goes on when another program lets go of the file, or when there is room
+    again. Meanwhile frames wait; those that find no room are left out, counted, and
+    named in the record.
 
     Attributes:
         frames: frames written.
@@ -114,7 +115,7 @@ class Recorder:
         if self._fault is not None:
             raise self._fault
         draw = self._draws(tracked, picture)
-        # A cell that is decided on in a frame that isn't recorded is still to be known.
+        # A cell that is decided on in an unrecorded frame must still be known.
         before = self._left_out
         earlier = before.tracked.changed if before else ()
         decisions = {d.cell: d for d in (*earlier, *tracked.changed)}
@@ -169,7 +170,7 @@ class Recorder:
             reason: why the session ends, for its record.
             hurried: whether to leave out pictures that are not drawn yet, and to give
                 up on a disk that hangs.
-            settled: what could be decided at the end alone.
+            settled: what could be decided only at the end.
         """
         self._settled = settled
         self._reason, self._hurried = reason, hurried
@@ -197,7 +198,7 @@ class Recorder:
             with suppress(_BrokenOffError), self._store:
                 self._opened.set()
                 self._record()
-        except Exception as e:  # whoever waits for this thread is to hear of it
+        except Exception as e:  # whoever waits for this thread must learn of it
             self._fault = e
             self._opened.set()
         finally:
@@ -252,7 +253,7 @@ class Recorder:
             self.frames += len(jobs)
 
     def _tried(self, write: Callable[[], object]) -> bool:
-        """Whether the disk took something; says when it begins and ends to refuse."""
+        """Whether the disk accepted a write; logs when it starts and stops refusing."""
         now_s = time.monotonic()
         try:
             write()

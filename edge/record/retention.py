@@ -56,9 +56,9 @@ def disk_use(session: Path) -> int:
 def trim(current: Path, database: sqlite3.Connection, keep_bytes: int) -> None:
     """Drops pictures and crops until the sessions of a folder fit into a bound.
 
-    The oldest sessions give first, and of each the oldest frames; the running one
-    comes last. What was counted and decided is never dropped, so that with a very
-    small bound the use stays above it.
+    The oldest sessions are trimmed first, and the oldest frames within each; the
+    running session comes last. What was counted and decided is never dropped, so that
+    with a very small bound the use stays above it.
 
     Args:
         current: folder of the running session; those beside it count too.
@@ -104,7 +104,7 @@ def _trim_session(session: Path, database: sqlite3.Connection, excess: int) -> i
 
 
 def _drop_oldest(session: Path, database: sqlite3.Connection) -> bool:
-    """Drops the oldest pictures and crops; False if it had better not go on."""
+    """Drops the oldest pictures and crops; returns False if it should stop."""
     pictures = sorted(
         _pictures(session, "*.jpg"),
         key=lambda path: (len(path.stem), path.name),

@@ -37,7 +37,7 @@ class Look:
         reasons: why a person has to look at it; empty if the machine accepts it.
         top: its most probable classes with their probabilities, best first.
         votes: sightings that voted.
-        sighting: the one whose pixels are shown; None once --keep has taken all.
+        sighting: the one whose pixels are shown; None once --keep has deleted all.
         naming: the last naming of it; None if nobody named it.
         differ: whether people gave it different labels.
         asked: who asked for a second opinion that nobody else has given; '' if nobody.
@@ -60,7 +60,7 @@ class Look:
 
     @property
     def label(self) -> str | None:
-        """What people have it for; None if nobody says."""
+        """The label that people gave it; None if there is none."""
         return None if self.naming is None else self.naming.label
 
     @property
@@ -70,13 +70,13 @@ class Look:
 
     @property
     def now(self) -> str:
-        """Under what it stands: its label, else the machine's class, else ''."""
+        """What it is listed under: its label, else the machine's class, else ''."""
         return self.label or self.code or ""
 
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """A finished explanation, or one that is waited for.
+    """An explanation, finished or still pending.
 
     Attributes:
         method: its name.
@@ -161,7 +161,7 @@ class Review:
         return looks
 
     def _sightings(self) -> dict[int, int]:
-        """Of each cell the last sighting whose pixels are kept."""
+        """The last sighting of each cell whose pixels are kept."""
         roots = self.trail.roots()
         rows = self._db.execute(
             "SELECT cell, max(sighting) FROM sightings JOIN crops USING (sighting) "
@@ -170,7 +170,7 @@ class Review:
         return {roots[cell]: sighting for cell, sighting in rows}
 
     def _differing(self) -> set[int]:
-        """Cells to which the last words of different people differ."""
+        """Cells that different people named differently in the end."""
         roots, last = self.trail.roots(), {}
         for n in self.trail.namings():
             last[roots.get(n.cell, n.cell), n.person] = n.label
@@ -233,7 +233,7 @@ class Review:
             )
 
     def saw(self, person: str, cells: Sequence[int]) -> None:
-        """Keeps what a person has seen.
+        """Records what a person has seen.
 
         Raises:
             OutputError: the disk doesn't take it.
@@ -321,7 +321,7 @@ class Review:
         return float(last or 0)
 
     def newest(self) -> int:
-        """Grows with each naming and question, so that others see that there is one."""
+        """A number that grows with each naming and question, for others to notice."""
         (last,) = self._db.execute(
             "SELECT (SELECT count(*) FROM namings) + (SELECT count(*) FROM questions)"
         ).fetchone()

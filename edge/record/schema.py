@@ -296,7 +296,7 @@ def is_ours(database: sqlite3.Connection, version: int) -> bool:
     """Whether tables and triggers are those that a version made, and no views.
 
     A table of that name that is a view, or a trigger of somebody else's, could keep a
-    reader busy for ever or change what is written.
+    reader busy for ever, or change what is written.
 
     Args:
         database: an open one.
@@ -333,7 +333,7 @@ def _expected_shape(version: int) -> dict[tuple[str, str], object]:
 def stand_in(database: sqlite3.Connection) -> None:
     """Gives a connection the tables that an earlier session lacks, empty.
 
-    They are of this connection alone and in memory: the session's file stays as it is.
+    They belong to this connection only, in memory: the session's file is not changed.
     """
     (version,) = database.execute("PRAGMA user_version").fetchone()
     database.execute("PRAGMA temp_store = MEMORY")

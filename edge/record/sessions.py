@@ -85,7 +85,7 @@ class Sighting:
         code: the class that it votes for by itself; None without a vote.
         probability: of that class.
         logits: float32 (C,); None without a vote.
-        seen: PNG of what the network saw; None once --keep has taken it.
+        seen: PNG of what the network saw; None once --keep has deleted it.
         pixels: JPEG of the same square in the frame's pixels, likewise.
     """
 
@@ -242,7 +242,7 @@ class RecordedSession:
         }
 
     def words(self, decisions: Sequence[Decision]) -> dict[int, Words]:
-        """What is said of cells in words, by number; only where there is ground for it.
+        """Describes cells in words, by number; only where there is a basis for it.
 
         Args:
             decisions: the cells, of this session.
@@ -295,7 +295,7 @@ class RecordedSession:
         raise InputError(f"{self.folder} has no decision on cell {cell}")
 
     def sightings(self, cell: int) -> list[Sighting]:
-        """On what the decision on a cell rests, oldest first.
+        """The sightings that the decision on a cell rests on, oldest first.
 
         The decision's logits are the mean of these, without the classes that the
         cell's size excludes.

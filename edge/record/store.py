@@ -1,6 +1,6 @@
 """The record of a session: one SQLite file in its folder, pictures beside it.
 
-What `Store.write` was given is on the disk when it returns (see connection.py). The
+Frames given to `Store.write` are on the disk when it returns (see connection.py). The
 price is one sync a call; a call takes many frames.
 """
 
@@ -62,7 +62,7 @@ _CHECKS_PER_BOUND = 20
 
 @dataclass(frozen=True)
 class Session:
-    """What a record has to say of its session.
+    """What a record says about its session.
 
     Attributes:
         source: address of the frames' source, without passwords.
@@ -76,7 +76,7 @@ class Session:
 
 
 def default_folder(source_name: str, now: datetime) -> Path:
-    """Where results go unless told: edgecell-out/<source>-<date>-<time>."""
+    """Where results go by default: edgecell-out/<source>-<date>-<time>."""
     short = source_name.encode()[:_LONGEST_NAME].decode(errors="ignore")
     return Path(RESULTS) / f"{short}-{now:%Y%m%d-%H%M%S}"
 
@@ -103,8 +103,8 @@ class Store:
             keep_bytes: bound on the disk use of this session and those beside it in
                 the same folder, see `retention.trim`; None for no bound.
             policy: which cells are to be explained later.
-            numbered: makes a folder of its own in any case: if there is one of that
-                name, '-2' or a higher number is appended to `folder`.
+            numbered: always makes a new folder: if there is one of that name, '-2' or a
+                higher number is appended to `folder`.
         """
         self.folder = folder
         self._session = session
@@ -136,7 +136,7 @@ class Store:
     def _claim(self) -> None:
         """Makes the folder and an empty database that belong to this run alone.
 
-        Of two runs that want one folder in the same moment, one gets it.
+        If two runs want the same folder at the same moment, one of them gets it.
         """
         self._make_folder()
         path = self.folder / DATABASE
@@ -212,7 +212,7 @@ class Store:
                 for path in self.folder.glob(f"{DATABASE}*"):  # its log, too
                     path.unlink()
         if self._made_folder:
-            with suppress(OSError):  # a picture is in it: then it stays
+            with suppress(OSError):  # it stays if a picture is in it
                 self.folder.rmdir()
 
     def check(self) -> None:
@@ -367,7 +367,7 @@ class Store:
 
         Args:
             reason: why.
-            settled: what could be decided at the end alone.
+            settled: what could be decided only at the end.
 
         Raises:
             OutputError: the disk doesn't take it.
@@ -398,7 +398,7 @@ class Store:
             logger.warning("%s is above its bound for now: %s", self.folder, e)
 
     def _telling(self) -> AbstractContextManager[None]:
-        """Turns what the disk refuses into a message for the user."""
+        """Turns a refusal by the disk into a message for the user."""
         return refusals_told(self.folder, _ADVICE)
 
     def _refused(self, why: str) -> OutputError:
@@ -438,6 +438,6 @@ def _now() -> str:
 
 
 def _identity(path: Path) -> tuple[int, int]:
-    """What tells a file from another one of its name."""
+    """What distinguishes a file from another one of the same name."""
     status = path.stat()
     return status.st_dev, status.st_ino

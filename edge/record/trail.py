@@ -4,7 +4,7 @@ Every naming is a row and no row is ever changed; undo is one more row. The mach
 decisions stay as they are beside it. `Trail.name` returns when its rows are on the
 disk, so what was shown as saved outlives a power cut.
 
-A cell that turned out to be another one (`cells.same_as`) hands its namings on to it.
+If a cell turned out to be another one (`cells.same_as`), that one gets its namings.
 """
 
 import random
@@ -213,7 +213,7 @@ class Trail:
         return {roots.get(n.cell, n.cell): n for n in self._query("", {})}
 
     def reviewed(self) -> dict[int, str]:
-        """The label that holds of each cell that has one, by the cell's number."""
+        """The present label of each cell that has one, by the cell's number."""
         return {
             cell: naming.label
             for cell, naming in sorted(self.holding().items())
@@ -223,9 +223,9 @@ class Trail:
     def draw(self, count: int, seed: int | None = None) -> list[int]:
         """Draws cells at random until a sample has a size, and keeps the sample.
 
-        What is estimated from doubtful cells is biased: whoever judges the machine
-        names these. A cell that is drawn stays drawn. What the machine calls a
-        platelet is not drawn: there are many, and their size tells them.
+        Estimates from doubtful cells are biased, so judge the machine on this sample. A
+        cell that is drawn stays drawn. What the machine calls a platelet is not drawn:
+        there are many, and their size identifies them.
 
         Args:
             count: cells that the sample is to have; fewer if there are fewer.

@@ -56,7 +56,7 @@ class LeftOut:
     Attributes:
         first: the first one's number.
         last: the last one's.
-        frames: how many were analysed; between a camera's there are others that were
+        frames: how many were analysed; a camera's may have others in between that were
             not.
         why: the reason.
     """
@@ -132,7 +132,7 @@ class Waiting:
         )
 
     def wait_until(self, true: Callable[[], bool], patient: Callable[[], bool]) -> bool:
-        """Waits for room for as long as it is worth it; whether there is some."""
+        """Waits for room while that is worthwhile; returns whether there is some."""
         with self._changed:
             while not true():
                 if not patient():
@@ -149,13 +149,13 @@ class Waiting:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Says that nothing more is put."""
+        """Declares that no more jobs will come."""
         with self._changed:
             self.closed = True
             self._changed.notify_all()
 
     def first(self) -> Sequence[Job]:
-        """Waits for jobs; those at the head, which stay there.
+        """Waits for jobs; returns those at the head, which stay there.
 
         Images take memory: at most half of those that may wait are taken together.
         """
@@ -183,7 +183,7 @@ class Waiting:
         )
 
     def done(self, jobs: Sequence[Job]) -> None:
-        """Takes jobs at the head away; `let_go` their images when they are drawn."""
+        """Removes jobs at the head; `let_go` their images when they are drawn."""
         with self._changed:
             for job in jobs:
                 self._jobs.popleft()
@@ -191,7 +191,7 @@ class Waiting:
             self._changed.notify_all()
 
     def let_go(self, jobs: Sequence[Job]) -> None:
-        """Says that images are needed no more."""
+        """Declares that images are no longer needed."""
         with self._changed:
             self._images -= sum(job.image_bytes for job in jobs)
             self._changed.notify_all()
@@ -206,7 +206,7 @@ class Waiting:
         return gap
 
     def sleep(self, seconds: float) -> None:
-        """Waits, but not on once it is closed."""
+        """Waits, but no longer once it is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self.closed, seconds)
 

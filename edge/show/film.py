@@ -34,7 +34,7 @@ class Film:
         """Prepares the film; the first picture creates the file.
 
         Raises:
-            OutputError: it isn't named .avi, or exists.
+            OutputError: the name doesn't end in .avi, or the file exists.
         """
         if path.suffix.lower() != ".avi":
             raise OutputError(f"{path} must end in .avi; no other kind is written")
@@ -52,10 +52,10 @@ class Film:
         """Shows a picture from its time on.
 
         Args:
-            picture: uint8 BGR (H, W, 3); of another size than the first, it is made
-                to fit into that.
-            time_s: seconds, ascending within a source; where they start again,
-                another one begins. None for a still image, which stays for a second.
+            picture: uint8 BGR (H, W, 3); if its size differs from the first one's, it
+                is made to fit.
+            time_s: seconds, ascending within a source; where they start again, another
+                source begins. None for a still image, which stays for a second.
 
         Raises:
             OutputError: the file can't be written.
@@ -115,7 +115,7 @@ class Film:
             self._written += 1
 
     def _look(self) -> None:
-        """Ends the film before the disk is full."""
+        """Ends the film before the disk fills up."""
         if disk_usage(self._path.parent).free < _LEAST_FREE_BYTES:
             raise OutputError(
                 f"cannot write more to {self._path}: the disk is full; make room or "

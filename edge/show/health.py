@@ -67,7 +67,7 @@ def _read_throttling(sys: Path) -> tuple[str, ...] | None:
     """What the firmware and the supply's monitor say; None where there is neither.
 
     A Raspberry Pi 5's firmware has another path than older ones', and since Linux 4.19
-    under-voltage is the hardware monitor's to tell.
+    under-voltage is reported by the hardware monitor.
     """
     found: list[str] | None = None
     platform = sys / "devices/platform"
@@ -119,7 +119,7 @@ class Health:
         uptime_s: seconds since the loop started.
         microscope: 'known (...)', 'calibrated (...)', the same with ', shown to be
             right', 'unknown' or 'not told yet'.
-        at: when this was found out, UTC, ISO 8601.
+        at: when this was measured, UTC, ISO 8601.
         board: see `Board`.
     """
 
@@ -149,9 +149,9 @@ class Health:
         return asdict(self)
 
     def line(self) -> str:
-        """The figures that tell most, for a terminal and systemd's status."""
+        """The most important figures, for a terminal and systemd's status."""
         heat = self.board.temperature_c
-        # What is wrong stands in front: a terminal may cut the rest off.
+        # Problems come first: a terminal may cut off the rest.
         parts = [
             f"Source {self.source}",
             f"recording {self.recording}",
@@ -184,11 +184,11 @@ class Monitor:
         period_s: float = PERIOD_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Prepares the thread. systemd is told too if it started the program.
+        """Prepares the thread. If systemd started the program, it is notified too.
 
         Args:
             examine: returns the loop's health; called on the monitor's thread.
-            file: JSON file that is written anew every time; None for none.
+            file: JSON file that is rewritten every time; None for none.
             show: called every time, and once more at the end; None for nobody.
             period_s: time between two looks, seconds.
             clock: gives seconds, by which a loop that hangs is known.
@@ -215,7 +215,7 @@ class Monitor:
         self._socket.close()
 
     def turn(self) -> None:
-        """To be called on every turn of the loop: it is not hung."""
+        """Call it on every turn of the loop, to show that the loop is not hung."""
         self._turned_s = self._clock()
 
     def _work(self) -> None:

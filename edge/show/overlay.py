@@ -1,8 +1,8 @@
 """Draws what was found on a frame: boxes, classes, where the network looked, scale.
 
 The frame's own pixels keep their places, so that a record's box is found in them.
-No mark hides what it speaks of: maps are lines within the cell, and labels lie beside
-the cells. What has no room beside them stands in the strip below the picture.
+No mark hides what it describes: maps are lines within the cell, and labels lie beside
+the cells. Labels that don't fit beside them go into the strip below the picture.
 """
 
 import math
@@ -22,7 +22,8 @@ from edgecell.image.regions import cell_mask
 Colour = tuple[int, int, int]
 """B, G, R."""
 
-# Okabe and Ito's palette, told apart by colour-blind eyes and by none of the stains.
+# Okabe and Ito's palette, which colour-blind eyes can tell apart and none of the stains
+# has.
 WHITE_CELL: Colour = (0, 159, 230)
 PLATELET: Colour = (233, 180, 86)
 CUT: Colour = (190, 190, 190)
@@ -103,7 +104,7 @@ def annotate(
 
 
 def caption(result: FrameResult) -> str:
-    """Which frame a picture shows; other letters than ASCII can't be drawn."""
+    """Says which frame a picture shows; only ASCII letters can be drawn."""
     frame = result.frame
     time = "" if frame.time_s is None else f", {frame.time_s:.1f} s"
     gate = "" if result.gate is None else f", not judged: {result.gate}"
@@ -114,8 +115,11 @@ def caption(result: FrameResult) -> str:
 def label_of(
     cell: CellResult, number: int | None = None, to_review: bool = False
 ) -> str:
-    """'12 SNE 97%', with 'cut' if the border cuts the cell, and a question mark if a
-    person has to look at it; or why it has no class."""
+    """The text on a cell, such as '12 SNE 97%', or why it has no class.
+
+    It has 'cut' if the border cuts the cell, and a question mark if a person has to
+    look at it.
+    """
     first = "" if number is None else f"{number} "
     cut = " cut" if cell.record.cut_by_border else ""
     if cell.record.gate is not None:
@@ -154,7 +158,7 @@ def cell_in_crop(cell: CellResult) -> npt.NDArray[np.bool_]:
     mask &= near > 0
     if mask[max(0, y0) : y1, max(0, x0) : x1].mean() >= _LEAST_FILLED:
         return np.asarray(mask)
-    # Another thing is more like a cell than what was found: its box has to do.
+    # Something else looks more like a cell than what was found: use the box alone.
     oval = np.zeros(mask.shape, np.uint8)
     middle, axes = ((x0 + x1) // 2, (y0 + y1) // 2), (box.width // 2, box.height // 2)
     cv2.ellipse(oval, middle, axes, 0, 0, 360, 1, -1)

@@ -29,7 +29,7 @@ def place_labels(
     boxes = [_grown(box) for box in boxes]
     placed: list[Box] = []
     found: list[Box | None] = [None] * len(boxes)
-    # The crowded ones choose first: they have the fewest places.
+    # Crowded cells choose first: they have the fewest places.
     order = sorted(range(len(boxes)), key=lambda i: -_neighbours(boxes, i))
     for i in order:
         for spot in _spots(boxes[i], sizes[i], shape):
@@ -53,7 +53,7 @@ def _grown(box: Box) -> Box:
 
 
 def _neighbours(boxes: Sequence[Box], index: int) -> int:
-    """How many cells lie so near that they may be in a label's way."""
+    """The number of cells near enough to be in a label's way."""
     box = boxes[index]
     reach = max(box.width, box.height)
     around = Box(box.x0 - reach, box.y0 - reach, box.x1 + reach, box.y1 + reach)

@@ -155,7 +155,7 @@ def _legend_line(legend: Sequence[Entry], style: Style) -> Bgr:
 
 
 def _scale_bar(red_cell_px: float | None, width: int, style: Style) -> Bgr:
-    """The bar with its text, always as large: pictures of a film have one size."""
+    """The bar with its text, always of one size, as a film's pictures must be."""
     room = width // 4 + text_size(_SCALE.format(_BARS_UM[-1]), style)[0]
     if red_cell_px is None:
         text = _line("no scale", style)

@@ -42,7 +42,7 @@ def open_source(address: str, watch: bool = False) -> FrameSource:
             more.
 
     Raises:
-        SourceError: there is nothing at that address, or nothing to read.
+        SourceError: nothing was found at that address, or nothing that can be read.
         InputError: a file of a kind that isn't known, or one to be watched.
     """
     try:
@@ -59,7 +59,7 @@ def _opened(address: str) -> FrameSource:
         return Chain(DEMO, [stills, VideoFile(SAMPLES / "clip.avi")])
     if "://" in address:
         return _stream(address)
-    # An unplugged camera's link is gone: its name has to say what it would be.
+    # An unplugged camera's link is gone, so only the name shows what it is.
     is_camera = path.is_char_device() or address.startswith(("/dev/v4l/", "/dev/video"))
     if is_camera or (address.isdecimal() and not path.exists()):
         return v4l_camera(address)
@@ -82,7 +82,7 @@ def _file(path: Path) -> FrameSource:
         raise InputError(f"{path} is not a regular file; name an image or a video")
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return StillFrames(printable(path.stem), Listing((path,)))
-    # FFmpeg takes even a text file for a video, so the name has to say so.
+    # FFmpeg accepts even a text file as a video, so the name decides.
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return VideoFile(path)
     known = ", ".join(IMAGE_SUFFIXES + VIDEO_SUFFIXES)
@@ -112,7 +112,7 @@ def _stream(address: str) -> FrameSource:
 
 
 def _has_host(url: str) -> bool:
-    """Whether a URL names a host, and no port that none can have."""
+    """Whether a URL names a host, and no impossible port."""
     try:
         parts = urlsplit(url)
         return bool(parts.hostname) and parts.port != 0

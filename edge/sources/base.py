@@ -57,9 +57,9 @@ class Frame:
 class Pace:
     """Finds out when frames were captured that may have waited somewhere.
 
-    A camera, a driver and FFmpeg hand out frames one by one, also those that piled up
-    while this program was stopped or too slow, and don't tell how long they waited. But
-    frames carry timestamps: the clock's lead over them is least for those that came
+    A camera, a driver and FFmpeg hand out frames one by one, including those that piled
+    up while this program was stopped or too slow, and don't say how long they waited.
+    But frames carry timestamps: the clock's lead over them is least for those that came
     without delay, and grows by what a frame waited.
     """
 
@@ -69,9 +69,9 @@ class Pace:
         self._trusted = True
 
     def not_before(self, first_s: float, stamp_s: float) -> None:
-        """Takes the earliest time at which a frame can have been captured for its time.
+        """Treats a frame's earliest possible time of capture as its time of capture.
 
-        For a source whose frames may all have waited, so that none tells how long.
+        For a source whose frames may all have waited, so that none shows how long.
 
         Args:
             first_s: that time, on the clock of `now_s`.
@@ -107,7 +107,7 @@ class Skipped:
 
     Attributes:
         count: how many.
-        names: the last of them; those of a live source have none.
+        names: names of the last ones; those of a live source have none.
     """
 
     def __init__(self) -> None:
@@ -128,7 +128,7 @@ class FrameSource(AbstractContextManager["FrameSource"], Protocol):
     its last frame; entering it again looks for it anew.
 
     Attributes:
-        name: short name, fit for a folder's; tells no password.
+        name: short name, usable as a folder name; contains no password.
         total: number of frames if it is known, for a progress bar; a video's is
             what its header claims.
         live: whether frames come in real time, so that only the newest matters.
@@ -153,7 +153,7 @@ class Read:
         picture: uint8 BGR (H, W, 3); None if no whole one came.
         missed: whole pictures that came before and were left for a newer one.
         broken: pictures that came and can't be read.
-        reason: why the last of these can't be.
+        reason: why the last of these can't be read.
     """
 
     captured_s: float
@@ -173,7 +173,7 @@ class Read:
 def live_frames(
     name: str, skipped: Skipped, reads: Iterable[Read]
 ) -> Iterator[Frame | None]:
-    """Frames of a live source from what is read of it.
+    """Makes frames from the reads of a live source.
 
     Args:
         name: the source's name.

@@ -79,14 +79,14 @@ class OpenCVStream:
         behind_s: float = _BEHIND_S,
         queues: bool = False,
     ) -> None:
-        """Reads frames one by one, each with the time at which it was captured.
+        """Prepares to read frames, each with the time of its capture.
 
         Args:
             name: short name.
-            open_capture: opens it, or returns None; called at every entering.
+            open_capture: opens it, or returns None; called at each entering.
             hint: what to try when it doesn't open.
-            behind_s: the lag behind its timestamps at which it is opened anew.
-            queues: whether all that it sends while it is being opened waits somewhere.
+            behind_s: the lag behind its timestamps at which it is reopened, seconds.
+            queues: whether frames that it sends while it is being opened are queued.
         """
         self.name = name
         self.skipped = Skipped()
@@ -102,7 +102,7 @@ class OpenCVStream:
         """Opens it.
 
         Raises:
-            SourceError: it doesn't answer, or with pictures too large to be decoded.
+            SourceError: it doesn't answer, or its pictures are too large to decode.
         """
         self._asked_s = now_s()
         capture = self._open_capture()
@@ -165,7 +165,7 @@ class OpenCVStream:
         except cv2.error:
             grabbed = False
         came_s = now_s()
-        # This program may have been stopped meanwhile: what came then is old.
+        # This program may have been stopped meanwhile: frames from that time are old.
         if not grabbed or came_s - before > STALL_S:
             raise SourceError(f"{self.name} stopped sending frames")
         return came_s, capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
@@ -173,7 +173,7 @@ class OpenCVStream:
     def _leave_out_backlog(
         self, capture: cv2.VideoCapture, pace: Pace
     ) -> Generator[Read, None, float]:
-        """Passes over what came while the source was opened: it is the past.
+        """Skips frames that came while the source was being opened: they are old.
 
         Where its end does not show, each frame counts as old as it can be, as if the
         first one had been captured when the source was asked for it: this program may
@@ -181,7 +181,7 @@ class OpenCVStream:
 
         Args:
             capture: it was just opened.
-            pace: gets to know its frames.
+            pace: is given its frames.
 
         Yields:
             Reads of nothing, so that whoever reads may stop.
@@ -204,7 +204,7 @@ class OpenCVStream:
     def _pass_over(
         self, capture: cv2.VideoCapture, pace: Pace
     ) -> Generator[Read, None, tuple[bool, float]]:
-        """Passes over frames that come faster than they were taken: they were waiting.
+        """Skips frames that come faster than they were captured: they were queued.
 
         Yields:
             See `_leave_out_backlog`.
@@ -289,8 +289,8 @@ def open_camera(address: str, wait_s: float = STALL_S) -> cv2.VideoCapture | Non
 def rtsp_stream(url: str) -> OpenCVStream:
     """An RTSP camera, through FFmpeg, over TCP.
 
-    FFmpeg patches up what is damaged in H.264, so broken pictures are not told from
-    whole ones; over TCP they are rare.
+    FFmpeg conceals damage in H.264, so broken pictures cannot be told from whole ones;
+    over TCP they are rare.
     """
 
     def open_capture() -> cv2.VideoCapture | None:
@@ -315,7 +315,7 @@ def gstreamer_stream(address: str) -> OpenCVStream:
         pipeline += _APPSINK
 
     def open_capture() -> cv2.VideoCapture | None:
-        # The list of back-ends names it even where only a plug-in could bring it.
+        # The list of back-ends includes it even where it needs a plug-in.
         if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
             raise SourceError(
                 "this OpenCV was built without GStreamer, as the wheels of PyPI are; "
@@ -330,7 +330,7 @@ def gstreamer_stream(address: str) -> OpenCVStream:
 
 
 def retrieve(capture: cv2.VideoCapture) -> Bgr | str:
-    """The frame that was grabbed: uint8 BGR (H, W, 3), or why it is none."""
+    """The grabbed frame, uint8 BGR (H, W, 3), or why there is none."""
     try:
         ok, raw = capture.retrieve()
     except cv2.error:
@@ -355,7 +355,7 @@ def as_frame(raw: npt.NDArray[Any], width: int, height: int) -> Bgr | str:
 
     Returns:
         uint8 BGR (H, W, 3), or why it can't be made: grey, with 8 or 16 bits, and an
-        unused fourth channel are understood, YUV is not told from grey by its form.
+        unused fourth channel are understood, YUV cannot be told from grey by its shape.
     """
     image, area = raw, width * height
     if area and image.shape[:1] == (1,) and image.size in (area, 3 * area):

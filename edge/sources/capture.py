@@ -1,4 +1,4 @@
-"""Reads a frame source on a thread of its own: fresh frames, and lost sources again."""
+"""Reads a frame source on its own thread, and reopens a source that is lost."""
 
 import atexit
 import logging
@@ -28,8 +28,8 @@ class Bounds:
         frames: frames of a file that are read ahead at most.
         frame_bytes: their memory: two frames of 5 megapixels, one of 4K.
         first_pause_s: about how long after its loss a source is opened again.
-        longest_pause_s: up to which the pauses grow. With the time that an opening
-            may take, a source that returns is back within 5 seconds.
+        longest_pause_s: the longest pause. Including the time that an opening may take,
+            a source that returns is back within 5 seconds.
         join_s: how long the end waits for a read that hangs in a driver.
     """
 
@@ -76,9 +76,9 @@ class CaptureState:
 class Capture:
     """A source with its reader thread.
 
-    Of a live source it keeps the newest frame alone, and opens it again, with
-    growing pauses, whenever it is lost; of files it reads a few frames ahead and
-    loses none.
+    It keeps only the newest frame of a live source, and reopens the source, with
+    growing pauses, whenever it is lost. It reads a few frames of files ahead and loses
+    none.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Capture:
         """Opens the source and starts to read.
 
         Raises:
-            SourceError: it can't be opened; only what was there once is retried.
+            SourceError: it can't be opened; only a lost source is retried.
         """
         self._source.__enter__()
         self._start_s = self._last_s = self._clock()
@@ -163,8 +163,8 @@ class Capture:
             timeout_s: how long to wait, seconds.
 
         Returns:
-            The frame, one never given before; None if there is none by then, or
-            the source has ended. A live one is younger than `STALL_S`.
+            A frame that was not returned before; None if there is none by then, or the
+            source has ended. A live one is younger than `STALL_S`.
 
         Raises:
             SourceError: a source that isn't live failed.
@@ -196,7 +196,7 @@ class Capture:
             self._dropped += 1
 
     def _work(self) -> None:
-        """The thread: reads, and opens again what was lost."""
+        """Runs the thread: reads, and reopens a lost source."""
         try:
             self._read_and_close()
             pauses_s = self._bounds.pauses_s()
@@ -213,7 +213,7 @@ class Capture:
                 self._changed.notify_all()
 
     def _try_again(self) -> bool:
-        """Opens a lost source and reads it until it is lost; whether frames came."""
+        """Reopens a lost source and reads it; returns whether frames came."""
         before = self._frames_in
         try:
             self._source.__enter__()
@@ -272,7 +272,7 @@ class Capture:
         return is_large or len(sizes) >= self._bounds.frames
 
     def _lose(self, reason: str) -> None:
-        """Notes that a live source is lost; what it sent last is live no more."""
+        """Notes that a live source is lost; its last frame is no longer live."""
         with self._changed:
             if self._lost is None:
                 logger.warning("%s; trying again until it is back", reason)

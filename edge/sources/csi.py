@@ -42,7 +42,7 @@ class CsiCamera:
 
         Raises:
             MissingPackageError: picamera2 is not installed.
-            SourceError: there is none of that number, or it is in use.
+            SourceError: there is no camera of that number, or it is in use.
         """
         try:
             from picamera2 import Picamera2

@@ -31,7 +31,7 @@ _LONGEST_SIZE_LINE = 1 << 12
 
 
 class HttpStream:
-    """The body of an answer that goes on without end.
+    """The body of an endless HTTP response.
 
     The socket is read here and not by http.client, which can't tell when bytes came.
 
@@ -67,10 +67,10 @@ class HttpStream:
             stop: set to end.
 
         Raises:
-            SourceError: the stream ended, or wasn't read for so long that what waits is
-                old.
+            SourceError: the stream ended, or wasn't read for so long that the waiting
+                data are old.
         """
-        # When nothing was waiting: what comes next can't have come before.
+        # When nothing was waiting: later bytes can't have come before.
         quiet_s = stamp_s = now_s()
         self._socket.setblocking(False)
         data = self._read_with_head()
@@ -94,12 +94,12 @@ class HttpStream:
                 data = self._receive()
 
     def _waits(self, selector: selectors.BaseSelector, timeout_s: float) -> bool:
-        """Whether bytes are there, at the latest after some time."""
+        """Whether bytes are there; waits for a limited time."""
         decrypted = isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()
         return bool(decrypted or selector.select(timeout_s))
 
     def _receive(self) -> bytes:
-        """What is there; b"" for nothing."""
+        """The bytes that are there; b"" if there are none."""
         try:
             data = self._socket.recv(_READ)
         except (BlockingIOError, ssl.SSLWantReadError):
@@ -111,7 +111,7 @@ class HttpStream:
         return data
 
     def _read_with_head(self) -> bytes:
-        """What http.client read beyond the head."""
+        """The bytes that http.client read beyond the head."""
         with suppress(ssl.SSLWantReadError):
             return self._response.fp.peek()
         return b""
@@ -126,10 +126,10 @@ class Dechunker:
         self._left = 0
 
     def feed(self, data: bytes) -> bytes:
-        """Takes the next bytes; returns those of the body among them.
+        """Processes the next bytes; returns those that belong to the body.
 
         Raises:
-            SourceError: a chunk's size is none.
+            SourceError: a chunk's size is not a valid number.
         """
         self._buffer += data
         body = bytearray()
@@ -167,17 +167,17 @@ class _KeptOpen(HTTPResponse):
 def open_stream(
     name: str, url: str, connected: Callable[[socket.socket], None]
 ) -> HttpStream:
-    """Asks for a stream: follows where it was moved to, and answers for a password.
+    """Requests a stream; follows redirects, and logs in if asked.
 
     Args:
         name: the source's, for messages.
-        url: with user and password before the host if need be; they are told to that
-            host alone.
-        connected: called with a duplicate of each connection's socket. To shut it down
-            ends the opening, which a server could otherwise draw out for ever.
+        url: with user and password before the host if need be; they are sent to that
+            host only.
+        connected: called with a duplicate of each connection's socket. Shutting it down
+            ends the opening, which a server could otherwise prolong for ever.
 
     Raises:
-        SourceError: nobody answers, or with something else.
+        SourceError: nobody answers, or the answer is not a stream.
     """
     login, url = split_login(url)
     origin = _origin(url)
@@ -229,7 +229,7 @@ def _refusal(name: str, response: HTTPResponse, login: Login | None) -> str:
 def _ask(
     url: str, authorization: str | None, connected: Callable[[socket.socket], None]
 ) -> tuple[HTTPResponse, socket.socket]:
-    """Sends one request; returns the answer, of which the head is read."""
+    """Sends one request; returns the answer, with only its head read."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("it was moved to an address that is not one of a stream")

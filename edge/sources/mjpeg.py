@@ -48,7 +48,7 @@ class MjpegStream:
         """Asks for the stream.
 
         Raises:
-            SourceError: nobody answers, or with something else.
+            SourceError: nobody answers, or the answer is not a stream.
         """
         self._drain = _Drain(self.name, self._url)
         try:
@@ -113,7 +113,7 @@ class _Drain:
                 )
 
     def close(self) -> None:
-        """Hangs up, also while the stream is being opened."""
+        """Hangs up, even while the stream is being opened."""
         self._stop.set()
         self._shut_down()
 
@@ -149,7 +149,7 @@ class _Drain:
                 for came_s, data in stream.reads(self._stop):
                     for part in splitter.feed(data):
                         self._put(came_s, part)
-        except Exception as e:  # whoever waits for this thread is to hear of it
+        except Exception as e:  # whoever waits for this thread must learn of it
             with self._changed:
                 self._error = e
                 self._changed.notify_all()
@@ -183,10 +183,10 @@ class _Drain:
 
 
 def _boundary(stream: HttpStream, name: str) -> str | None:
-    """What separates the stream's pictures; None if its head doesn't tell.
+    """What separates the stream's pictures; None if its head doesn't say.
 
     Raises:
-        SourceError: it is something else than a stream of pictures.
+        SourceError: it is something other than a stream of pictures.
     """
     headers: Message = stream.headers
     kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()

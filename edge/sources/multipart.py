@@ -1,4 +1,4 @@
-"""Cuts a Motion JPEG stream into its pictures, as odd as cameras may send it."""
+"""Cuts a Motion JPEG stream into its pictures, however odd the camera's format."""
 
 import re
 
@@ -36,9 +36,9 @@ class MultipartSplitter:
         """Starts at the first byte of a stream.
 
         Args:
-            boundary: what the Content-Type tells; None if it tells none.
+            boundary: the one in the Content-Type; None if it has none.
         """
-        # Some cameras put the dashes in that only the body should have.
+        # Some cameras include the dashes, which only the body should have.
         told = (boundary or "").lstrip("-").encode("latin-1", "replace")
         self._told = b"--" + told if told else None
         self._boundary: bytes | None = None
@@ -47,7 +47,7 @@ class MultipartSplitter:
         """Bytes of the buffer, after the part's head, that hold no boundary."""
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Takes the next bytes of the stream; returns the parts they complete."""
+        """Processes the next bytes of the stream; returns the completed parts."""
         self._buffer += data
         if self._boundary is None:
             self._boundary = self._find_boundary()
@@ -62,7 +62,7 @@ class MultipartSplitter:
         return parts
 
     def _find_boundary(self) -> bytes | None:
-        """The boundary that the body has, which the head may tell wrongly or not."""
+        """The boundary in the body; the head may give a wrong one or none."""
         if self._told and self._told in self._buffer:
             return self._told
         match = _LINE_BEFORE_HEAD.search(self._buffer, 0, _SEARCHED)
@@ -81,7 +81,7 @@ class MultipartSplitter:
         return None
 
     def _next_part(self) -> bytes | None:
-        """The next part; empty for one that is no picture, None if none is whole."""
+        """The next part; empty if it isn't a picture, None if no part is complete."""
         boundary = self._boundary
         assert boundary is not None
         start = self._buffer.find(boundary)
@@ -112,7 +112,7 @@ class MultipartSplitter:
 
         Args:
             body: where its content begins.
-            length: what its head tells.
+            length: the length that its head gives.
             following: where the next boundary is; -1 if there is none yet.
         """
         told = None if length is None else body + length
@@ -154,7 +154,7 @@ def holds_picture(
 
 
 def _read_head(head: bytes) -> tuple[int | None, bool]:
-    """What a part's head tells: its length, and whether it may be a picture."""
+    """Reads a part's head: its length, and whether it may be a picture."""
     length, is_picture = None, True
     for line in head.splitlines():
         name, _, value = line.partition(b":")

@@ -1,5 +1,4 @@
-"""What an address hides: the one place that knows where cameras put their passwords,
-and how they ask for them.
+"""What an address hides: where cameras put their passwords and how they ask for them.
 
 Records, messages, names of folders, units and udev rules show an address only as
 `public_address` or `stream_name` give it. A value that is not known to be harmless is
@@ -58,7 +57,7 @@ _WORD = re.compile(
 
 
 def public_address(address: str) -> str:
-    """An address that tells neither user nor password, as printable Unicode.
+    """An address without user and password, as printable Unicode.
 
     Args:
         address: what `open_source` takes.
@@ -70,7 +69,7 @@ def public_address(address: str) -> str:
 
 
 def hides_something(address: str) -> bool:
-    """Whether there is more to an address than may be shown."""
+    """Whether an address contains something that must not be shown."""
     return public_address(address) != printable(address)
 
 
@@ -86,9 +85,9 @@ def stream_name(url: str) -> str:
 
 
 def read_address(source: str) -> str:
-    """The address that is meant: '@FILE' stands for what is in a file.
+    """Resolves an address: '@FILE' stands for the content of a file.
 
-    So that a password is in no list of processes and in no history of a shell.
+    This keeps passwords out of process lists and shell histories.
 
     Args:
         source: an address, or '@' and the path of a file with one.
@@ -177,7 +176,7 @@ def _public_pipeline(pipeline: str) -> str:
 
 @dataclass(frozen=True)
 class Login:
-    """A user and a password; printing it tells neither.
+    """A user and a password; printing it reveals neither.
 
     Attributes:
         user: their name.
@@ -188,7 +187,7 @@ class Login:
     password: str = field(repr=False)
 
     def answer(self, challenges: Sequence[str], target: str) -> str | None:
-        """Answers the first challenge that can be, Digest before Basic.
+        """Answers the first challenge that it can, Digest before Basic.
 
         Args:
             challenges: WWW-Authenticate headers.
@@ -267,7 +266,7 @@ def parse_challenges(headers: Sequence[str]) -> list[tuple[str, dict[str, str]]]
     """Splits WWW-Authenticate headers, each of which may hold several challenges.
 
     Returns:
-        Of each challenge the scheme and the fields, names in lower case.
+        The scheme and the fields of each challenge, with names in lower case.
     """
     found: list[tuple[str, dict[str, str]]] = []
     for header in headers:

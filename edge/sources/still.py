@@ -1,4 +1,4 @@
-"""Bgr files as a frame source, and several sources as one."""
+"""Image files as a frame source, and several sources as one."""
 
 import logging
 import mimetypes
@@ -40,8 +40,8 @@ class Listing:
     """The pictures of a folder or glob.
 
     Attributes:
-        images: those that can be read, in the order that people count in.
-        others: those of kinds that are not read, videos among them.
+        images: those of supported kinds, in natural order (2 before 10).
+        others: files of unsupported kinds, including videos.
         folders: folders beside them, which are not searched.
     """
 
@@ -62,7 +62,7 @@ def natural_key(name: str) -> list[tuple[int, str]]:
 def listed(paths: Iterable[Path]) -> Listing:
     """The pictures among files.
 
-    Hidden files are none: macOS puts a ``._x.jpg`` beside each ``x.jpg``.
+    Hidden files don't count: macOS puts a ``._x.jpg`` beside each ``x.jpg``.
     """
     shown = [p for p in paths if not p.name.startswith(".")]
     shown.sort(key=lambda path: natural_key(path.name))
@@ -134,7 +134,7 @@ def read_image(path: Path) -> Bgr:
 
 
 def read_first_page(path: Path, skipped: Skipped) -> Bgr:
-    """Reads an image file, and tells of the other pages that a TIFF may have.
+    """Reads an image file, and reports any further pages of a TIFF.
 
     They are left out because slide scanners put the same field there again, smaller.
 
@@ -157,7 +157,7 @@ def read_first_page(path: Path, skipped: Skipped) -> Bgr:
 def tell_others(
     others: Iterable[Path], skipped: Skipped, folders: Sequence[Path] = ()
 ) -> None:
-    """Counts and names the pictures of kinds that are not read, and names folders."""
+    """Counts and names pictures of unsupported kinds, and names folders."""
     kinds: Counter[str] = Counter()
     for path in others:
         kinds[path.suffix.lower()] += 1
@@ -172,7 +172,7 @@ def tell_others(
 
 
 class StillFrames:
-    """Bgr files, one after the other; what can't be read is skipped and named."""
+    """Image files, one after the other; unreadable ones are skipped and named."""
 
     live = False
 
@@ -216,7 +216,7 @@ class StillFrames:
 
 
 class Chain:
-    """Several sources as one; frames are numbered through."""
+    """Several sources as one; frames are numbered consecutively."""
 
     live = False
 

@@ -104,7 +104,7 @@ class VideoFile:
         self._tell(index, lost)
 
     def _images(self, capture: cv2.VideoCapture) -> Iterator[tuple[int, Bgr]]:
-        """Each frame, with the number of those before it that can't be decoded."""
+        """Each frame, with the number of undecodable frames before it."""
         done = failed = 0
         while True:
             try:
@@ -116,7 +116,7 @@ class VideoFile:
                 done, failed = done + failed + 1, 0
                 continue
             failed += 1
-            # The end looks like a damaged frame, and is one for all that is told.
+            # OpenCV reports the end like a damaged frame.
             left = self.total - done if self.total else _FAILURES_AT_END
             if failed >= min(left, _MOST_FAILURES):
                 return

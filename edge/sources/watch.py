@@ -30,7 +30,7 @@ Signature = tuple[int, int]
 
 
 class WatchedFiles:
-    """The images of a folder or glob, those that come later too, each once.
+    """The images of a folder or glob, including later ones, each once.
 
     A file is taken once it has stayed the same from one look to the next and can be
     read whole, and again if it is written anew; one that can't be read some time

@@ -33,7 +33,7 @@ def open_source(address: AnyPath | int, *, watch: bool = False) -> "FrameSource"
         Yields frames; None while it waits for one.
 
     Raises:
-        SourceError: there is nothing at that address.
+        SourceError: nothing was found at that address.
         InputError: it is of a kind that isn't known.
     """
     from edgecell.edge.sources.address import open_source

@@ -1,4 +1,4 @@
-"""A model, opened: it names cells, finds them in frames and explains them."""
+"""An open model: it classifies cells, finds them in frames and explains them."""
 
 import os
 from pathlib import Path
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Model:
-    """A model, opened; see `open_model`.
+    """An open model; see `open_model`.
 
     Where a method takes an image, give the path of a file, or an array, uint8
     (H, W, 3), with the order of its channels: ``channels="BGR"`` for one from OpenCV,
@@ -42,7 +42,7 @@ class Model:
 
     @property
     def record(self) -> ModelRecord:
-        """What the model file says of itself: classes, preprocessing, figures."""
+        """The record in the model file: classes, preprocessing, figures."""
         return self.classifier.record
 
     def classify(
@@ -64,10 +64,10 @@ class Model:
             red_cell_px: diameter of a red cell in the image, pixels, or 'measure'.
 
         Returns:
-            The class, its probability, and why a person should look at it, if so. One
-            image does not tell the microscope: on one that the model does not know
-            the class is not reliable, and ``reasons`` doesn't say so. A run does, and
-            so does `edgecell classify` with ten images or more.
+            The class, its probability, and the reasons for a person to look at it, if
+            any. One image is not enough to identify the microscope. If the model does
+            not know the microscope, the class is not reliable, and ``reasons`` doesn't
+            say so. A run says so, as does `edgecell classify` with ten images or more.
 
         Raises:
             InputError: the image can't be read or used; the message says what to do.
@@ -93,9 +93,9 @@ class Model:
 
         Returns:
             Its cells, each with box, classes, crop and map; `reasons` says whether a
-            person should look at one. ``gate`` says why the frame is too poor to be
-            looked at, if it is. As with `classify`, the microscope is not told: a run
-            tells it, and counts each cell once.
+            person should look at one. If the frame is too poor to be analysed, ``gate``
+            says why. As with `classify`, the microscope is not identified; a run
+            identifies it, and counts each cell once.
 
         Raises:
             InputError: the frame can't be read or used; the message says what to do.

@@ -27,7 +27,7 @@ _ORDER: tuple[Split, ...] = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Group:
-    """Images of one and the same.
+    """Images that show the same thing.
 
     Attributes:
         files: two or more, the one to keep first.
@@ -183,8 +183,8 @@ def _look(file: CellFile) -> _Look | None:
 
 
 def _kept_first(files: Iterable[CellFile]) -> Group:
-    # Training images win over test images: what an earlier model may have been
-    # trained on never comes back as a test image because a copy of it was added.
+    # Training images win over test images. Otherwise adding a copy could turn an image
+    # that an earlier model was trained on into a test image.
     def rank(file: CellFile) -> tuple[int, str, str]:
         return _ORDER.index(file.split), file.sha256, file.name
 
@@ -205,8 +205,7 @@ def audit(
         unread: names of files that could not be read, with the reasons, likewise.
 
     Returns:
-        The findings. They don't depend on the order of ``files`` except for their
-        own.
+        The findings. The order of ``files`` affects only the order of the findings.
     """
     by_content: dict[str, list[CellFile]] = defaultdict(list)
     for file in files:
@@ -257,10 +256,10 @@ def audit(
 def select(files: Sequence[CellFile], findings: Audit) -> Selection:
     """Decides what to train and test on.
 
-    Of images of the same one is kept: from the training split if there is one, then
-    validation, then test; among those the smallest hash. A group with several labels
-    is left out whole, and so is what cannot be read. Tiny and grey images are kept:
-    the user may have no others.
+    Of images that show the same thing, one is kept: from the training split if there is
+    one, then validation, then test; among those the smallest hash. A group with several
+    labels is left out whole, and so is what cannot be read. Tiny and grey images are
+    kept: the user may have no others.
 
     Args:
         files: the images audited.

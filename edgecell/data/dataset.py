@@ -91,7 +91,7 @@ class Reading:
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
     def warn_of_unlabelled(self) -> None:
-        """Names and counts the folders whose images are left out, in one line."""
+        """Warns in one line of the folders whose images are left out, with counts."""
         folders = Counter(re.split("[/:]", name)[-2] for name in self.unlabelled)
         if folders:
             each = ", ".join(
@@ -106,7 +106,7 @@ class Reading:
 
 
 def _advice(folder: str) -> str:
-    """How to name a folder whose name is that of a group of classes."""
+    """Advice on renaming a folder that is named after a group of classes."""
     label = label_of(folder)
     return f"; name it {label} if it holds these" if label else ""
 
@@ -178,8 +178,8 @@ def read(roots: Sequence[Path]) -> Reading:
 
     Returns:
         All labelled images, duplicates and damaged ones too, and the names of those
-        without a label. What is of a kind that is not read, or cannot be read, is
-        named in a warning.
+        without a label. A warning names the files that cannot be read or whose format
+        is not supported.
 
     Raises:
         InputError: a root is missing or has no labelled image, or none can be read.
@@ -280,7 +280,7 @@ def without_duplicates(files: Iterable[CellFile]) -> list[CellFile]:
 
 
 def sample(files: Sequence[CellFile], per_class: int, seed: int) -> list[CellFile]:
-    """A few images of each class; one of each class first, then the second ones.
+    """A few images of each class: the first of every class, then the second, and so on.
 
     Args:
         files: labelled images, in any order.

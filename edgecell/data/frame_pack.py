@@ -1,9 +1,9 @@
 """Packed frames: what a finder of cells is trained on, as a few files.
 
-Two kinds of images. In a frame all cells are labelled. A single-cell image is a frame,
-too, of which one cell is known: the white cell or platelet in its middle. As in
-`edgecell.data.pack` a file is an uncompressed ``.npz`` archive without pickled objects,
-and numpy and OpenCV are enough to read it.
+Two kinds of images. In a frame all cells are labelled. A single-cell image is also a
+frame, but only one of its cells is labelled: the white cell or platelet in its middle.
+As in `edgecell.data.pack` a file is an uncompressed ``.npz`` archive without pickled
+objects, and numpy and OpenCV are enough to read it.
 """
 
 import hashlib
@@ -212,8 +212,8 @@ def pack_frames(
     """Makes a finder's training data.
 
     Frames in a folder called ``val`` or ``test`` are not packed: they are for reports.
-    Of the others one in six, by content, is for choosing. What shows the same as a
-    frame for reports or choosing, in whatever orientation, is left out.
+    One in six of the others, chosen by content, is for validation. Images that show the
+    same as a frame for reports or validation, in any orientation, are left out.
 
     Args:
         frames: frames whose cells are all labelled.
@@ -258,7 +258,7 @@ def pack_frames(
 
 
 def middle_cell(image: Rgb) -> tuple[int, int, int, int] | None:
-    """Edges of the cell in the middle of an image; None if none is told clearly.
+    """Edges of the cell in the middle of an image; None if no cell is clear there.
 
     Args:
         image: uint8 RGB (H, W, 3).

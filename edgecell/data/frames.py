@@ -77,7 +77,7 @@ class LabelledFrame:
 def read_frames(data: Path, part: str | None = None) -> Iterator[LabelledFrame]:
     """Reads labelled frames one by one, in the order of their names.
 
-    A frame without a label file has no cells, as YOLO has it; how many there are is
+    As in YOLO, a frame without a label file has no cells. The number of such frames is
     logged, since a forgotten file looks the same.
 
     Args:
@@ -142,7 +142,7 @@ def parse_labels(
 ) -> tuple[LabelBox, ...]:
     """Reads YOLO labels.
 
-    Lines that come twice count once. Boxes whose centre is outside of the frame, or
+    Duplicate lines count once. Boxes whose centre is outside of the frame, or
     without an area, are left out with a warning: nothing can be found there.
 
     Args:
@@ -197,10 +197,10 @@ def parse_labels(
 def claim(
     centres: Sequence[tuple[float, float]], boxes: Sequence[LabelBox]
 ) -> list[tuple[int, LabelBox]]:
-    """Pairs cells that were found with labels.
+    """Matches found cells with labels.
 
-    A cell claims the box that its centre lies in; of several the one whose centre is
-    nearest. A box is claimed once.
+    A cell claims the box that its centre lies in; if there are several, the one with
+    the nearest centre. A box is claimed only once.
 
     Args:
         centres: x and y of the cells, the surest first.

@@ -149,8 +149,8 @@ def check_split(record: ModelRecord, files: Sequence[CellFile]) -> None:
 def unseen(record: ModelRecord, files: Sequence[CellFile]) -> list[CellFile]:
     """The images that a model was not trained or fitted on, as far as can be known.
 
-    Of sources that it was trained on, by their names, these are the test split; of
-    other sources all.
+    For sources that it was trained on, going by their names, these are the images of
+    the test split; for other sources, all images.
 
     Args:
         record: the model's.

@@ -51,13 +51,13 @@ def open_files(root: Path) -> Iterator[Files]:
 
 
 def member_path(info: ZipInfo) -> PurePosixPath:
-    """Where an archive says that a member lies."""
-    # Some Windows programs separate folders by the wrong slash.
+    """The path that an archive gives for a member."""
+    # Some Windows programs separate folders with the wrong slash.
     return PurePosixPath(info.filename.replace("\\", "/"))
 
 
 def each_member(archive: ZipFile) -> Iterator[ZipInfo]:
-    """The files of a ZIP archive in its own order, without what is hidden."""
+    """The files of a ZIP archive in its own order, without hidden ones."""
     for info in archive.infolist():
         if info.filename.endswith(("/", "\\")):
             continue
@@ -66,7 +66,7 @@ def each_member(archive: ZipFile) -> Iterator[ZipInfo]:
 
 
 def each_file(root: Path) -> Iterator[Path]:
-    """The files below a folder, without what is hidden, in an order of their own.
+    """The files below a folder, without hidden ones, in a fixed order.
 
     A folder's files come before those of the folders in it, both by their names: the
     same on every run, and without a list of them all.

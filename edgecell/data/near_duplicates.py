@@ -2,8 +2,8 @@
 
 Images of cells look alike: a dark nucleus in the middle, pale red cells around it.
 Plain correlation of small pictures therefore says much about the subject and little
-about the picture. Here each point is divided by the contrast around it, so that the
-fine structure everywhere counts the same, and copies are told from look-alikes by it.
+about the picture. Here each point is divided by the contrast around it, so that fine
+structure counts the same everywhere and tells copies from look-alikes.
 
 Two steps. Every pair is compared in all eight orientations at 16x16 pixels, which is
 a matrix product; the few that agree are laid over each other at 64x64, shifted to the
@@ -46,11 +46,11 @@ _BLOCK = 512
 
 @dataclass(frozen=True)
 class Pair:
-    """Two pictures of the same.
+    """Two pictures that show the same thing.
 
     Attributes:
-        first: position of the one.
-        second: position of the other, greater than ``first``.
+        first: position of the first picture.
+        second: position of the second one, greater than ``first``.
         similarity: how far the details agree, `SAME` to 1.
     """
 
@@ -146,7 +146,8 @@ def _candidates(described: Descriptors) -> list[tuple[int, int]]:
     starts = range(0, n, _BLOCK)
     for start in tqdm(starts, "comparing images", disable=None, leave=False):
         best = np.full((min(_BLOCK, n - start), n - start), -1, np.float32)
-        # Turning one of a pair is turning the other back, so half the pairs are all.
+        # Turning one picture equals turning the other one back, so half the pairs
+        # suffice.
         for turned in orientations(described[start : start + _BLOCK]):
             np.maximum(best, turned.reshape(len(best), -1) @ flat[start:].T, out=best)
         best[np.tril_indices(len(best))] = -1
@@ -158,7 +159,7 @@ def _candidates(described: Descriptors) -> list[tuple[int, int]]:
 
 
 def near_duplicates(thumbnails: Sequence[Thumbnail]) -> list[Pair]:
-    """Finds pictures of the same in whatever orientation.
+    """Finds pictures that show the same thing, in any orientation.
 
     16,000 take some 20 s on two cores; the time grows with the square.
 

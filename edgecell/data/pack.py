@@ -149,7 +149,7 @@ def write_packs(
         OutputError: a file can't be written.
     """
     parts = 1
-    # Dealt out in turn, so that each file has its share of every source.
+    # Cells are dealt out in turn, so that each file has its share of every source.
     while max(_bytes(pack, i, parts) for i in range(parts)) > file_bytes:
         parts += 1
         if parts > len(pack):

@@ -32,7 +32,7 @@ def pack_cells(
         prep: how a training image becomes an input.
         margin: side of the packed image over the crop's, at least 1.
         crops: for sources of another scale, the side of the crop over an image's
-            shorter side; others take ``prep.crop_fraction``.
+            shorter side; others use ``prep.crop_fraction``.
         table: attributes of some of the cells; None for none.
 
     Raises:

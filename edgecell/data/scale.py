@@ -28,7 +28,7 @@ def field_in_red_cells(files: Iterable[CellFile]) -> float:
         Median over a sample of the images in which red cells can be measured.
 
     Raises:
-        InputError: there is none, so the scale is not known.
+        InputError: there is no such image, so the scale is not known.
     """
     ratios = []
     for file in sorted(files, key=lambda f: f.sha256)[:SAMPLE]:

@@ -102,9 +102,9 @@ def check_size(size: int, name: str) -> None:
 def decode(data: bytes, name: str) -> Bgr:
     """Decodes an image file.
 
-    JPEG (also with EXIF rotation), PNG, BMP, TIFF and WebP are read, of several pages
-    or pictures the first. Grey images get three equal channels, 16 bits become 8,
-    transparency is dropped.
+    JPEG (also with EXIF rotation), PNG, BMP, TIFF and WebP are supported. If a file has
+    several pages or pictures, the first is read. Grey images get three equal channels,
+    16 bits become 8, transparency is dropped.
 
     Args:
         data: the encoded file.
@@ -114,7 +114,7 @@ def decode(data: bytes, name: str) -> Bgr:
         uint8 BGR (H, W, 3).
 
     Raises:
-        InputError: it is no such image, is damaged or cut short, or has more than
+        InputError: it is not such an image, is damaged or cut short, or has more than
             `LARGEST_PIXELS`.
     """
     check_size(len(data), name)
@@ -242,7 +242,7 @@ def _decode_jpeg(data: bytes, name: str) -> Bgr:
     """Decodes a JPEG; refuses one that libjpeg would patch up.
 
     OpenCV fills what is missing or damaged with whatever comes out. libjpeg's warnings,
-    which simplejpeg turns into errors, tell most damage. The pixels are the same.
+    which simplejpeg turns into errors, reveal most damage. The pixels are the same.
     """
     try:
         height, width, colours, sampling = simplejpeg.decode_jpeg_header(data)
@@ -278,7 +278,7 @@ def _damaged(name: str, why: Exception) -> InputError:
 def _only_padded(
     data: bytes, warning: str, width: int, height: int, sampling: str
 ) -> bool:
-    """Whether a JPEG is whole but for zeros that its camera put before markers.
+    """Whether a JPEG is whole except for zeros that its camera put before markers.
 
     Some encoders (Logitech's C270 and C910, some by Axis) align restart markers with
     zeros. libjpeg warns of them and passes over them. Its last warning alone is known,

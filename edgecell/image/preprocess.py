@@ -1,4 +1,4 @@
-"""From an image to the network's input: the one way, on every side.
+"""From an image to the network's input: one way for training and device.
 
 The numbers (input size, crop, mean, deviation, white reference) come from the
 record in the model file, never from here.
@@ -100,9 +100,9 @@ def white_gains(
 
 
 def levels_at_rank(image: Image, rank: float) -> npt.NDArray[np.int64]:
-    """Each channel's lowest level that at least so many pixels do not exceed.
+    """The lowest level of each channel that at least ``rank`` pixels do not exceed.
 
-    A sample gives it but for a level or so. The pixels above it, and above the level
+    A sample gives it to within a level or so. The pixels above it, and above the level
     below, are counted: in a large image that takes a third of a histogram's time.
 
     Args:
@@ -198,7 +198,7 @@ def resize(image: _Image, size: int) -> _Image:
     if image.shape[0] <= size:
         larger = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
         return cast(_Image, np.asarray(larger, np.uint8))
-    # The same numbers as of bytes, in three quarters of the time; but where whole
+    # The same numbers as with bytes, in three quarters of the time; but where whole
     # blocks are averaged, OpenCV has a faster way of its own for bytes.
     whole = image.shape[0] % size == 0
     given = image if whole else image.astype(np.float32)
@@ -207,9 +207,9 @@ def resize(image: _Image, size: int) -> _Image:
 
 
 def network_view(pixels: _Image, gains: npt.NDArray[np.float64], size: int) -> _Image:
-    """A cell that was cut out, at the size of the network's input and with its white.
+    """A cropped cell, resized to the network's input and white-balanced.
 
-    Every cell that a network sees, on every side, comes from here.
+    Every cell that a network sees, in training or on a device, comes from here.
 
     Args:
         pixels: uint8 (n, n, 3), the square around the cell.

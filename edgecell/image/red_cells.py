@@ -97,7 +97,7 @@ images that were too fine, which show parts of cells, 95 % lay below 0.11."""
 
 @dataclass(frozen=True)
 class StainMaps:
-    """What the colours of a working image say.
+    """What the colours of a working image reveal.
 
     Attributes:
         stain: float32 (H, W), natural-log units; about 0 for glass and red
@@ -187,7 +187,7 @@ def optical_density(
 
 
 def working_scale(shape: tuple[int, ...], red_cell_px: float) -> float:
-    """How much a frame is made smaller before cells are looked for.
+    """The factor by which a frame is shrunk before the search for cells.
 
     Args:
         shape: (H, W, ...) of the frame.
@@ -203,9 +203,9 @@ def working_scale(shape: tuple[int, ...], red_cell_px: float) -> float:
 def red_cell_diameter(frame: NDArray[np.uint8]) -> float | None:
     """Median diameter of the red cells of a frame.
 
-    The frame is looked at made small, then at twice that size and so on, until its red
-    cells are large enough to be measured. What is larger than `_LARGEST_WHOLE_PX` by
-    then is measured in some of its parts, so that a large frame takes little time.
+    The frame is first made small, then twice that size and so on, until its red cells
+    are large enough to be measured. If it is larger than `_LARGEST_WHOLE_PX` by then,
+    only some of its parts are measured, so that a large frame takes little time.
 
     Args:
         frame: uint8 BGR (H, W, 3).
@@ -269,7 +269,7 @@ def measure_red_cells(maps: StainMaps) -> float | None:
     Each point on a cell's outline votes for centres along its inward normal, at
     a range of radii. At the red cells' own radius the votes of one outline meet
     in one place. Cells that overlap, have pale centres or are cut by the border
-    still vote rightly with the arcs that can be seen.
+    still vote correctly with their visible arcs.
     """
     density, nuclei = _halved(maps)
     points, normals = _outline(density, nuclei)
@@ -295,7 +295,7 @@ def measure_red_cells(maps: StainMaps) -> float | None:
 
 
 def _blur(radius: float) -> float:
-    """Sigma in bins within which votes for one centre are taken together."""
+    """Sigma, in bins, within which votes for one centre are combined."""
     return max(0.5, _BLUR_PER_RADIUS * float(radius) / _BIN_PX)
 
 

@@ -3,8 +3,8 @@
 Behind global average pooling over Z positions and one linear layer with weights W, the
 gradient of logit c with respect to feature k is W[k, c] / Z at every position. That
 turns the methods below, which are defined by gradients, into closed forms. Each is
-scaled to a largest value of 1, so factors that all positions share are left out; a map
-that nothing in speaks for its class is empty, and not stretched into one.
+scaled to a largest value of 1, so factors that all positions share are left out; if
+nothing in a map supports its class, the map stays empty instead of being stretched.
 """
 
 import cv2
@@ -32,7 +32,7 @@ def finer_cam(maps: npt.NDArray[np.float32], index: int, other: int) -> Map:
     """Finer-CAM (Zhang et al., CVPR 2025): what speaks for a class and not another.
 
     Grad-CAM of the difference of two logits, with the comparison at full strength: so
-    its mean before rectification is that difference, but for the biases.
+    its mean before rectification is that difference, apart from the biases.
 
     Args:
         maps: float32 (h, w, C), without biases.

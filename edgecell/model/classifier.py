@@ -30,7 +30,7 @@ from edgecell.model.runtime import Interpreter, open_interpreter
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the network says of one cell.
+    """The network's output for one cell.
 
     Attributes:
         codes: class codes, in the order of the arrays.
@@ -138,7 +138,7 @@ def _check_shapes(
     given: dict[str, Any],
     outputs: dict[str, dict[str, Any]],
 ) -> None:
-    """Makes sure that a graph takes and gives what its record says.
+    """Checks that a graph's inputs and outputs are those that its record declares.
 
     Raises:
         ModelError: it doesn't.
@@ -253,7 +253,7 @@ class Classifier:
     def classify_all(
         self, images: Sequence[Rgb], features: bool = False
     ) -> list[Prediction]:
-        """Classifies the cells of a frame, with as little as can be between inferences.
+        """Classifies a frame's cells, doing as little as possible between inferences.
 
         The network empties the processor's caches, so all else is done before or after.
         One inference of many cells takes as long as one of each: 1.32 ms a cell in
@@ -324,7 +324,7 @@ class Classifier:
         images: npt.NDArray[np.uint8],
         read: Callable[[Interpreter], npt.NDArray[np.floating]],
     ) -> npt.NDArray[np.float32]:
-        """What ``read`` gives of the interpreter after each image, float32 (N, C)."""
+        """What ``read`` gets from the interpreter after each image, float32 (N, C)."""
         cores = os.cpu_count() or 1
         while len(self._pool) < cores:
             self._pool.append(self.runtime.interpreter(self.flatbuffer, threads=1))
@@ -350,7 +350,7 @@ class Classifier:
         return dequantise(interpreter.get_tensor(details["index"])[0], details)
 
     def input_tensor(self, image: Rgb) -> npt.NDArray[Any]:
-        """A cell as the network takes it: standardised, and quantised if that is so.
+        """A cell as the network takes it: standardised, and quantised if need be.
 
         Args:
             image: as for `classify`.

@@ -1,4 +1,4 @@
-"""What is decided about a cell, and every reason for a person to look at it."""
+"""The decision on a cell, and every reason for a person to look at it."""
 
 import math
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ NEVER = 1.0
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """What is decided about one cell at present; a later decision replaces it.
+    """The present decision on one cell; a later decision replaces it.
 
     Attributes:
         cell: the cell's number within the session, from 1.
@@ -111,7 +111,7 @@ def cell_words(
     attributes: npt.NDArray[np.floating] | None,
     verdicts: Sequence[Verdict],
 ) -> Words | None:
-    """What is said of a cell in words.
+    """Describes a cell in words.
 
     Args:
         record: the model's.
@@ -172,8 +172,8 @@ def _too_low(record: ModelRecord, best: int, probability: float) -> str:
 def size_reasons(code: str, size_red_cells: float) -> tuple[str, ...]:
     """Why a person should look at a cell whose class and size don't go together.
 
-    That is left where the model knows no class that a cell of this size can have: else
-    `possible_classes` has taken the others out.
+    This remains only where the model knows no class that a cell of this size can have;
+    otherwise `possible_classes` has removed the others.
 
     Args:
         code: the class that the network names.
@@ -233,9 +233,9 @@ def fit_review(
         y: int32 (N,), true classes.
         temperature: the exported model's.
         learned: bool (C,), classes that it was trained on. The others are never
-            possible: no held-out cell says from which probability on they were.
-        pooled: one threshold for all classes, as of one class that all cells are of,
-            where there are too few cells for one each.
+            possible: no held-out cell shows which probability would make them possible.
+        pooled: use one threshold for all classes, as if they were one class; for when
+            there are too few cells for a threshold each.
 
     Returns:
         The rule. If no miss rate makes enough of the accepted cells right, the one

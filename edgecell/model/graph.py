@@ -87,7 +87,7 @@ class Graph:
     outputs: tuple[Tensor, ...]
 
     def stored(self, weights: Tensor) -> Tensor:
-        """Where an operator's weights stand: float16 ones are behind a DEQUANTIZE."""
+        """Where an operator's weights are: float16 ones are behind a DEQUANTIZE."""
         widened = (o for o in self.operators if o.name == "DEQUANTIZE")
         return next((o.inputs[0] for o in widened if weights in o.outputs), weights)
 

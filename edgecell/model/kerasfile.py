@@ -54,7 +54,7 @@ def load_keras(path: Path) -> tuple["keras.Model", ModelRecord]:
 
     try:
         return keras.models.load_model(path, compile=False), record
-    except Exception as e:  # Keras builds what the file says and raises what it likes
+    except Exception as e:  # Keras may raise anything
         why = " ".join(str(e).split())[:200] or type(e).__name__
         raise ModelError(
             f"{path} cannot be loaded by Keras {keras.__version__}; load it with the "

@@ -1,11 +1,11 @@
-"""What tells a microscope that the network has learned from one that it has not.
+"""Distinguishes microscopes that the network has learned from unknown ones.
 
 The network's pooled features of a cell lie near the mean of its class, as long as the
 cell comes from a microscope of the training data. Each of these microscopes by itself
 gives class means and one covariance within the classes; a single covariance for all of
-them is too wide to tell anything (Lee et al., A Simple Unified Framework for Detecting
-Out-of-Distribution Samples, NeurIPS 2018, has one). How far cells that training did
-not see lie from the nearest mean says what is usual.
+them is too wide to be of use (Lee et al., A Simple Unified Framework for Detecting
+Out-of-Distribution Samples, NeurIPS 2018, has one). How far cells that training did not
+see lie from the nearest mean says what is usual.
 """
 
 import base64
@@ -97,7 +97,7 @@ class Microscope:
         return _unpack(self.axes, len(self.precisions) - 1)
 
     def whitening(self) -> Array:
-        """What makes the variance within the classes the same in every direction.
+        """Equalises the variance within the classes in all directions.
 
         Returns:
             float64 (K, K), symmetric and positive definite; directions other than the
@@ -151,8 +151,8 @@ class Verdict:
         kind: 'known': one of the training microscopes; 'calibrated': the one that
             the model was adapted to; 'shown': such a one, on which a random sample
             has shown the model to be right; 'unknown': none of these.
-        name: the microscope; of an unknown one the nearest; None if the model file
-            says nothing of microscopes.
+        name: the microscope; if it is unknown, the nearest one; None if the model file
+            does not describe microscopes.
         cells: cells that it rests on.
         score: their mean score.
         limit: the highest one that is usual.
@@ -180,7 +180,7 @@ class Verdict:
 def most_like(
     features: npt.NDArray[np.floating], microscopes: Sequence[Microscope]
 ) -> Microscope:
-    """The microscope whose cells some cells are most like.
+    """The microscope whose cells are most similar to the given ones.
 
     Args:
         features: float (N, K), pooled features.
@@ -204,7 +204,7 @@ def in_words(told: Mapping[tuple[int, int], Verdict]) -> str:
 def judge(
     features: npt.NDArray[np.floating], microscopes: Sequence[Microscope]
 ) -> Verdict:
-    """Tells the microscope that some cells come from.
+    """Identifies the microscope that some cells come from.
 
     Args:
         features: float (N, K), pooled features of N >= 1 white cells; the first
@@ -227,7 +227,7 @@ def judge(
     if nearest is None:
         return Verdict("unknown", None, n)
     if nearest.kind == "known" and any(m.calibrated for m in microscopes):
-        return replace(nearest, kind="unknown")  # an adapted head knows but one
+        return replace(nearest, kind="unknown")  # an adapted head knows only one
     return nearest
 
 
@@ -284,7 +284,8 @@ def fit_calibrated(
     like = most_like(x, known)
 
     def means(kept: npt.NDArray[np.bool_]) -> Array:
-        # A mean of few cells is drawn to that of all, by the weight of one cell.
+        # A mean of few cells is shrunk towards the mean of all, with the weight of one
+        # cell.
         every = x[kept].mean(0)
         each = [x[kept & (given == k)] for k in sorted(set(labels))]
         return np.array([(every + c.sum(0)) / (1 + len(c)) for c in each])
@@ -394,7 +395,7 @@ def _pack(values: Array) -> str:
 
 
 def _unpack(text: str, rows: int) -> Array:
-    """Raises ValueError if the text is no such array of finite numbers."""
+    """Decodes an array; raises ValueError if the text isn't one of finite numbers."""
     flat = np.frombuffer(base64.b64decode(text, validate=True), "<f2")
     values = flat.astype(np.float64).reshape(rows, -1)
     if not values.size or not math.isfinite(float(np.abs(values).sum())):

@@ -98,8 +98,8 @@ class ModelRecord:
         microscopes: those that cells of the training data come from, as far as there
             were enough cells to know them again; or the one that the model was
             adapted to.
-        attributes: what tells attributes of a cell, such as the nucleus' shape; None
-            if there were no such data.
+        attributes: the heads that predict attributes of a cell, such as the shape of
+            its nucleus; None if there were no such data.
         model_sha256: hash of the network: of the TFLite flatbuffer, or of all other
             files in the ``.keras`` archive.
         record_sha256: hash of all other fields.

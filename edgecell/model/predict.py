@@ -1,4 +1,4 @@
-"""What a model file, Keras, TFLite or ONNX, says of a set of images."""
+"""Runs a model file (Keras, TFLite or ONNX) on a set of images."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -90,7 +90,7 @@ def predict(path: Path, images: npt.NDArray[np.uint8]) -> Outputs:
 def predict_keras(
     model: "keras.Model", prep: Preprocessing, images: npt.NDArray[np.uint8]
 ) -> Outputs:
-    """What a trained network, before any conversion, says of a set of images.
+    """Runs a trained network, before any conversion, on a set of images.
 
     Args:
         model: as `load_keras` loads it.

@@ -1,4 +1,4 @@
-"""From logits to probabilities, for all who read them."""
+"""From logits to probabilities, for every module that needs them."""
 
 from collections.abc import Sequence
 

@@ -3,7 +3,7 @@
 A TFLite runtime trusts what it is given: a graph that was made to harm, or converted by
 a broken tool, ends the process. The hashes in a model file don't help against that,
 since whoever changes a file can compute them again. No check of the file alone finds
-all that a runtime stumbles over; running it does.
+everything that can crash a runtime; running it does.
 """
 
 import os
@@ -17,7 +17,7 @@ from edgecell.errors import ModelError
 
 SECONDS = 60.0
 _PATIENCE_ON_GPU = 10
-_REFUSED = 3  # exit status of a child that the runtime told why
+_REFUSED = 3  # exit status of a child in which the runtime gave a reason
 _MEMORY = 2**31  # bytes that a model may take on top of itself
 
 
@@ -34,7 +34,7 @@ def probe(
             may have to be built first.
 
     Returns:
-        '' if it runs, else what the runtime has against the model.
+        '' if it runs, else the runtime's reason for rejecting the model.
 
     Raises:
         ModelError: the child crashed, or did not come to an end.
@@ -91,11 +91,11 @@ def child(runtime: str, provider: str) -> None:
             zeros = np.zeros(given["shape"], given["dtype"])
             interpreter.set_tensor(given["index"], zeros)
         interpreter.invoke()
-    except Exception as e:  # whatever it is, it is the reason to be told
+    except Exception as e:  # whatever it is, it is the reason to report
         why = " ".join(str(e).split()) or type(e).__name__
         print(why, file=sys.stderr)
         sys.exit(_REFUSED)
-    os._exit(0)  # not to tear down what may be damaged
+    os._exit(0)  # avoids tearing down what may be damaged
 
 
 def _limit(memory: int | None) -> None:

@@ -203,7 +203,7 @@ _probing = threading.Lock()
 
 
 def _probed(graph: bytes, runtime: Runtime) -> str:
-    """As `probe`, once for a model: '' if it runs. The bundled one is known to."""
+    """Runs `probe` once per model: '' if it runs. The bundled one is known to run."""
     if bundled_model().read_bytes().startswith(graph + ARCHIVE_START):
         return ""
     with _probing:

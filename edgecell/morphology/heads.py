@@ -1,4 +1,4 @@
-"""Linear heads on the pooled features that tell attributes: part of a model's record.
+"""Linear heads that predict attributes from the pooled features, in a model's record.
 
 The network puts its last feature map out anyway, so the heads are a table of numbers in
 the record and no part of the graph: 224 x 29 products in numpy are all that they cost.
@@ -19,7 +19,7 @@ from edgecell.morphology.table import Attribute
 
 @dataclass(frozen=True)
 class Value:
-    """What is said of one attribute of a cell.
+    """The most probable value of one attribute of a cell.
 
     Attributes:
         attribute: its name, such as 'nucleus_shape'.

@@ -66,7 +66,7 @@ class AttributeTable:
 
         Args:
             files: N images. A file name that several of them have, with different
-                contents, names none of them.
+                contents, identifies none of them.
 
         Returns:
             int8 (N, A), indices of values, `UNKNOWN` where the table has none.

@@ -1,4 +1,4 @@
-"""What is said of a cell in words, and when nothing is said."""
+"""Describes a cell in words, where there is a basis for it."""
 
 import math
 from collections.abc import Sequence
@@ -63,12 +63,12 @@ _PHRASES = {
 
 @dataclass(frozen=True)
 class Words:
-    """What is said of a cell.
+    """The description of a cell in words.
 
     Attributes:
         values: the values that are probable enough to be named.
         sentence: why it is this class and not the runner-up, or what speaks against
-            that; '' if the words don't tell the two.
+            that; '' if the words don't distinguish the two.
     """
 
     values: tuple[Value, ...]
@@ -114,11 +114,11 @@ def describe(
         logits: float (V,), of the attributes; None if the cell wasn't classified.
         code: the class that the model names.
         runner_up: the second most probable one.
-        microscopes: names of those that the cell may come from, as far as they are
-            known ones of the training data; None for one that isn't.
+        microscopes: names of those that the cell may come from; None for one that isn't
+            among those of the training data.
 
     Returns:
-        The words; None where there is no ground for any: the cells of the training
+        The words; None where there is no basis for any: the cells of the training
         data that have attributes are of other classes or microscopes.
     """
     if heads is None or logits is None or code not in heads.classes:
@@ -135,7 +135,7 @@ def describe(
 def _sentence(
     heads: AttributeHeads, named: Sequence[Value], code: str, other: str
 ) -> str:
-    """Why a class and not another one; '' if the words don't tell them."""
+    """Why a class and not another; '' if the words don't distinguish them."""
     ratios = {
         v: math.log((heads.share(code, v) + _RARE) / (heads.share(other, v) + _RARE))
         for v in named

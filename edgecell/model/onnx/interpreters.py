@@ -53,7 +53,7 @@ class OnnxInterpreter:
         )
 
     def allocate_tensors(self) -> None:
-        """Nothing to do: the runtime has done it."""
+        """Does nothing: the runtime has done it."""
 
     def set_tensor(self, tensor_index: int, value: npt.NDArray[Any]) -> None:
         """Sets the input."""
@@ -72,7 +72,7 @@ class OnnxInterpreter:
         return self._details[1:]
 
     def get_signature_runner(self, signature_key: str) -> "Signature":
-        """The one that an ONNX graph has."""
+        """Returns the only signature that an ONNX graph has."""
         return Signature({details["name"]: details for details in self._details[1:]})
 
     def resize_tensor_input(self, input_index: int, tensor_size: Any) -> None:
