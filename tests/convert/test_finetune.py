@@ -66,7 +66,7 @@ def test_what_it_needs(
         )
     monkeypatch.setattr(finetune, "find_spec", lambda _: None)
     monkeypatch.setitem(sys.modules, "tensorflow_model_optimization", None)
-    with pytest.raises(MissingPackageError, match=r"edgecell\[qat\]"):
+    with pytest.raises(MissingPackageError, match=r"\.\[qat\]"):
         fine_tune(model, record, files, FineTuning(qat=True))
 
 
