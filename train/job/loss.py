@@ -44,9 +44,3 @@ def attribute_loss(
         for i, part in enumerate(logits.split(list(sizes), 1))
     ]
     return torch.stack(each, 1).mean(1)
-
-
-def set_accuracy(logits: torch.Tensor, sets: torch.Tensor) -> torch.Tensor:
-    """Share of the cells that are called by a class of their set: float32 ()."""
-    called = logits.argmax(1, keepdim=True)
-    return sets.gather(1, called).float().mean()
