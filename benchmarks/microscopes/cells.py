@@ -2,9 +2,10 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -60,13 +61,24 @@ class Looked:
         return np.asarray(grouped(self.sets, codes)[rows, logits.argmax(1)])
 
 
-def files_of(folder: Path, known: bool) -> list[CellFile]:
+@cache
+def files_of(folder: Path, known: bool) -> tuple[CellFile, ...]:
     """At most `MOST` cells of a data set, drawn by their hash; see `look`."""
     files = [f for f in scan([folder]) if not known or f.split == "test"]
-    return sorted(files, key=lambda f: f.sha256)[:MOST]
+    return tuple(sorted(files, key=lambda f: f.sha256)[:MOST])
 
 
-def look(classifier: Classifier, folder: Path, known: bool) -> Looked:
+def as_it_is(_: CellFile, view: Rgb) -> Rgb:
+    """Changes nothing, see `look`."""
+    return view
+
+
+def look(
+    classifier: Classifier,
+    folder: Path,
+    known: bool,
+    change: Callable[[CellFile, Rgb], Rgb] = as_it_is,
+) -> Looked:
     """Runs the network on the cells of a folder or zip file.
 
     Args:
@@ -75,6 +87,8 @@ def look(classifier: Classifier, folder: Path, known: bool) -> Looked:
         known: a data set that was trained on: only its test split is looked at, cut
             out as on a device. Others are cut out at the scale of their red cells, as
             `edgecell adapt` does.
+        change: is given each file and the network's view of it, and returns what the
+            network is to see instead.
     """
     files = files_of(folder, known)
     images = [decode(f.data, f.name) for f in files]
@@ -84,9 +98,10 @@ def look(classifier: Classifier, folder: Path, known: bool) -> Looked:
 
     def view(file: CellFile, image: Rgb) -> Rgb:
         if not known:
-            return cell_image(image, prep)
+            return change(file, cell_image(image, prep))
         rng = np.random.default_rng(int(file.sha256[:8], 16))
-        return as_found(image, classifier.record.preprocessing_of(file.source), rng)
+        trained = classifier.record.preprocessing_of(file.source)
+        return change(file, as_found(image, trained, rng))
 
     cores = min(os.cpu_count() or 1, len(files))
     each = [Classifier(classifier.path) for _ in range(cores)]

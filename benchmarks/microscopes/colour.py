@@ -5,23 +5,20 @@ optical density is multiplied by one factor, so that red cells are as dense as i
 training data.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
-from edgecell.benchmarks.microscopes.cells import Looked, files_of
-from edgecell.data.dataset import decode
-from edgecell.edge.adapt.cells import crop_of
+from edgecell.benchmarks.microscopes.cells import Looked, files_of, look
+from edgecell.data.dataset import CellFile, decode
 from edgecell.image.preprocess import (
     Preprocessing,
     Rgb,
     apply_gains,
-    cell_image,
     white_gains,
 )
 from edgecell.model.classifier import Classifier
@@ -35,8 +32,8 @@ _LEAST_GREEN, _MOST_GREEN, _MOST_RED, _OVER_RED = 0.12, 1.0, 0.25, 1.3
 
 
 @dataclass(frozen=True)
-class ColourFigures:
-    """Cells classified correctly without and with the correction.
+class ColourRow:
+    """Cells classified correctly without and with a correction.
 
     Attributes:
         cells: cells.
@@ -44,8 +41,8 @@ class ColourFigures:
         after: right with the correction.
         better: wrong before and right after.
         worse: right before and wrong after.
-        factors: of the optical density, R, G, B.
-        by_class: the factors from images of one class alone.
+        factors: of the optical density, R, G, B; None if too few images show red
+            cells, and nothing is corrected.
     """
 
     cells: int
@@ -53,8 +50,35 @@ class ColourFigures:
     after: int
     better: int
     worse: int
-    factors: tuple[float, ...]
-    by_class: dict[str, tuple[float, ...]]
+    factors: tuple[float, ...] | None
+
+
+@dataclass(frozen=True)
+class ColourFigures:
+    """What the correction does to the cells of a microscope.
+
+    Attributes:
+        known: whether the network has learned the microscope; then the correction
+            should change nothing.
+        all: the factors from all images.
+        by_class: each class as a slide of its own: the factors from its images alone.
+    """
+
+    known: bool
+    all: ColourRow
+    by_class: dict[str, ColourRow]
+
+    @property
+    def spread(self) -> float:
+        """The largest ratio of a factor from one class alone to the one from all."""
+        if self.all.factors is None:
+            return 1.0
+        ratios = (
+            max(one / every, every / one)
+            for row in self.by_class.values()
+            for one, every in zip(row.factors or (), self.all.factors, strict=False)
+        )
+        return max(ratios, default=1.0)
 
 
 def density(image: Rgb, prep: Preprocessing) -> Array:
@@ -104,50 +128,59 @@ def reference(folder: Path, prep: Preprocessing) -> Array:
 
 
 def measure_colour(
-    classifier: Classifier, folder: Path, before: Looked, aim: Array
+    classifier: Classifier, folder: Path, before: Looked, aim: Array, known: bool
 ) -> ColourFigures:
-    """Classifies the cells of an unknown microscope with and without the correction.
+    """Classifies the cells of a microscope with and without the correction.
 
     Args:
         classifier: the model.
         folder: the cells.
         before: the same without it.
         aim: density of the red cells of the training data, see `reference`.
+        known: see `look`.
     """
-    record, prep = classifier.record, classifier.record.preprocessing
-    files = files_of(folder, known=False)
-    images = [decode(f.data, f.name) for f in files]
-    here = red_cells(images[:_IMAGES], prep)
-    factors = np.ones(3) if here is None else aim / here
-    scaled = replace(prep, crop_fraction=crop_of(images, prep))
-    logits = np.stack(
-        [
-            classifier.classify(
-                corrected(cell_image(image, scaled), factors, prep.white_level)
-            ).logits
-            for image in tqdm(
-                images, desc=f"{before.name} colour", leave=False, disable=None
-            )
-        ]
-    )
-    was = before.right(before.logits, record.codes)
-    now = before.right(logits, record.codes)
-    by_class = {}
-    for code in sorted({f.code for f in files}):
-        of_class = [im for im, f in zip(images, files, strict=True) if f.code == code]
-        one = red_cells(of_class[:_IMAGES], prep)
-        if one is not None:
-            by_class[code] = _rounded(aim / one)
+    prep, codes = classifier.record.preprocessing, classifier.record.codes
+    files = files_of(folder, known)
+    labels = np.array([f.code for f in files])
+
+    def factors_of(some: Sequence[CellFile]) -> Array | None:
+        here = red_cells([decode(f.data, f.name) for f in some[:_IMAGES]], prep)
+        return None if here is None else aim / here
+
+    every = factors_of(files)
+    each = {
+        str(label): factors_of([f for f in files if f.code == label])
+        for label in np.unique(labels)
+    }
+
+    def right(factors: Mapping[str, Array | None]) -> npt.NDArray[np.bool_]:
+        def change(file: CellFile, view: Rgb) -> Rgb:
+            by = factors[file.code]
+            return view if by is None else corrected(view, by, prep.white_level)
+
+        seen = look(classifier, folder, known, change)
+        return seen.right(seen.logits, codes)
+
+    was = before.right(before.logits, codes)
+    now, alone = right(dict.fromkeys(each, every)), right(each)
     return ColourFigures(
-        cells=len(files),
+        known,
+        _row(was, now, every),
+        {
+            label: _row(was[labels == label], alone[labels == label], factors)
+            for label, factors in each.items()
+        },
+    )
+
+
+def _row(
+    was: npt.NDArray[np.bool_], now: npt.NDArray[np.bool_], factors: Array | None
+) -> ColourRow:
+    return ColourRow(
+        cells=len(was),
         before=int(was.sum()),
         after=int(now.sum()),
         better=int((now & ~was).sum()),
         worse=int((was & ~now).sum()),
-        factors=_rounded(factors),
-        by_class=by_class,
+        factors=None if factors is None else tuple(round(float(x), 3) for x in factors),
     )
-
-
-def _rounded(values: Array) -> tuple[float, ...]:
-    return tuple(round(float(x), 3) for x in values)

@@ -1,12 +1,14 @@
-"""A model's results on other microscopes: verdict, adapting, from frame to class.
+"""Models' results on microscopes they know and don't: verdict, adapting, frames.
 
-    python -m edgecell.benchmarks microscopes OUT.json MODEL --known pbc/ \\
-        --foreign raabin/ --foreign bccd/ --frames frames/ --truth frames-subtypes.csv
+    python -m edgecell.benchmarks microscopes OUT.json MODEL... --data pbc/ \\
+        --data raabin/ --data bccd/ --frames frames/ --truth frames-subtypes.csv
 
-MODEL has to be one that never saw the foreign microscopes.
+A model's record says which data sets it has learned; each is judged on the others as on
+microscopes that it never saw.
 """
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import click
 from edgecell.benchmarks.microscopes.cells import (
     Looked,
     adapt_draws,
+    files_of,
     look,
     told_unknown,
 )
@@ -32,91 +35,108 @@ NAMED = (10, 25, 50, 100)
 _MOST_NAMED = 0.75
 _VERDICTS = 4000
 
+Figures = dict[str, Any]
+
 _place = click.Path(path_type=Path, exists=True)
 
 
 @click.command("microscopes", cls=PoliteCommand, no_args_is_help=True)
 @click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
-@click.argument("model")
-@click.option("--known", type=_place, multiple=True, help="Data it was trained on.")
-@click.option("--foreign", type=_place, multiple=True, help="Data it never saw.")
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.option("--data", type=_place, multiple=True, help="Cells of one microscope.")
 @click.option("--frames", type=_place, help="Labelled frames, with --truth.")
 @click.option("--truth", type=_place, help="CSV: frame, source, class of its cell.")
 @click.option(
     "--stain-of",
     type=_place,
-    help="Data whose red cells the colours of the foreign ones are corrected to.",
+    help="Also correct colours: data whose red cells those of --data are matched to.",
 )
 @click.option("--draws", type=click.IntRange(2), default=20, show_default=True)
 def command(
     out: Path,
-    model: str,
-    known: tuple[Path, ...],
-    foreign: tuple[Path, ...],
+    models: tuple[str, ...],
+    data: tuple[Path, ...],
     frames: Path | None,
     truth: Path | None,
     stain_of: Path | None,
     draws: int,
 ) -> None:
-    """Measure MODEL on microscopes that it knows and does not, and write OUT, JSON.
+    """Measure each MODEL on microscopes it knows and doesn't, and write OUT, JSON.
 
-    Of the known ones it looks at the test split alone. Draws of ten cells, of one
-    slide each where slides are named, say how often a microscope is called unknown;
-    --draws of 10 to 100 cells say what adapting brings the other cells.
+    Of the data sets that a model has learned, by its record, only the test split is
+    looked at. Draws of ten cells, of one slide each where slides are named, say how
+    often a microscope is called unknown; --draws of 10 to 100 cells of the others say
+    what adapting brings. Frames count for models that have not learned their source.
     """
-    classifier = Classifier(model)
-    if not classifier.record.microscopes:
-        raise InputError(
-            f"{model} describes no microscopes; convert it with 'edgecell convert', or "
-            "see 'python -m edgecell.convert.microscopes --help'"
-        )
-    data: dict[str, Any] = {
-        "model_sha256": classifier.record.model_sha256,
-        "trained_on": classifier.record.training.get("sources"),
+    read = {} if truth is None else read_truth(truth)
+    found = []
+    for model in models:
+        classifier = Classifier(model)
+        if not classifier.record.microscopes:
+            raise InputError(
+                f"{model} describes no microscopes; convert it with 'edgecell "
+                "convert', or see 'python -m edgecell.convert.microscopes --help'"
+            )
+        figures = _measure(classifier, data, draws, stain_of)
+        foreign = {
+            frame: (source, label)
+            for frame, (source, label) in read.items()
+            if source not in figures["trained_on"]
+        }
+        if frames is not None and foreign:
+            each = measure_frames(classifier, frames, foreign)
+            figures["frames"] = {source: asdict(f) for source, f in each.items()}
+        found.append(_rounded(figures))
+    write_atomically(out, json.dumps({"models": found}, indent=1) + "\n")
+    click.echo("\n".join(line for figures in found for line in table(figures)))
+
+
+def _measure(
+    classifier: Classifier, data: tuple[Path, ...], draws: int, stain_of: Path | None
+) -> Figures:
+    """The figures of one model, but for frames."""
+    record = classifier.record
+    learned: list[str] = record.training.get("sources", [])
+    figures: Figures = {
+        "model_sha256": record.model_sha256,
+        "trained_on": learned,
         "unknown": {},
         "adapted": {},
         "colour": {},
         "frames": {},
     }
-    aim = None
-    if stain_of is not None:
-        aim = reference(stain_of, classifier.record.preprocessing)
-    for places, is_known in ((known, True), (foreign, False)):
-        for place in places:
-            cells = look(classifier, place, is_known)
-            _add(data, cells, classifier, is_known, draws)
-            if aim is not None and not is_known:
-                colour = measure_colour(classifier, place, cells, aim)
-                data["colour"][cells.name] = asdict(colour)
-    if frames is not None and truth is not None:
-        found = measure_frames(classifier, frames, read_truth(truth))
-        data["frames"] = {source: asdict(f) for source, f in found.items()}
-    write_atomically(out, json.dumps(_rounded(data), indent=1) + "\n")
-    click.echo("\n".join(table(data)))
+    aim = None if stain_of is None else reference(stain_of, record.preprocessing)
+    for place in data:
+        files = files_of(place, known=False)
+        if not files:
+            raise InputError(f"{place} has no images in folders named after classes")
+        known = files[0].source in learned
+        cells = look(classifier, place, known)
+        figures["unknown"][cells.name] = _verdicts(cells, classifier, known)
+        if not known:
+            figures["adapted"][cells.name] = [
+                asdict(adapt_draws(cells, classifier, n, draws))
+                for n in NAMED
+                if n <= _MOST_NAMED * len(cells.sets)
+            ]
+        if aim is not None:
+            colour = measure_colour(classifier, place, cells, aim, known)
+            figures["colour"][cells.name] = asdict(colour) | {"spread": colour.spread}
+    return figures
 
 
-def _add(
-    data: dict[str, Any],
-    cells: Looked,
-    classifier: Classifier,
-    known: bool,
-    draws: int,
-) -> None:
-    right = cells.right(cells.logits, classifier.record.codes)
-    data["unknown"][cells.name] = {
+def _verdicts(cells: Looked, classifier: Classifier, known: bool) -> Figures:
+    record = classifier.record
+    right = cells.right(cells.logits, record.codes)
+    return {
         "known": known,
+        "described": cells.name in {m.name for m in record.microscopes},
         "cells": len(right),
         "slides": len(set(cells.slides) - {""}),
         "right": int(right.sum()),
         "draws": _VERDICTS,
-        "unknown": told_unknown(cells, classifier.record, _VERDICTS),
+        "unknown": told_unknown(cells, record, _VERDICTS),
     }
-    if not known:
-        data["adapted"][cells.name] = [
-            asdict(adapt_draws(cells, classifier, n, draws))
-            for n in NAMED
-            if n <= _MOST_NAMED * len(right)
-        ]
 
 
 def _rounded(value: Any) -> Any:
@@ -128,40 +148,70 @@ def _rounded(value: Any) -> Any:
     return round(value, 4) if isinstance(value, float) else value
 
 
-def table(data: dict[str, Any]) -> list[str]:
-    """The figures as text."""
-    lines = [f"{'microscope':<14}{'cells':>6}{'right':>8}  draws called unknown"]
-    for name, row in data["unknown"].items():
+def table(figures: Mapping[str, Any]) -> Iterator[str]:
+    """A model's figures as text."""
+    learned = ", ".join(figures["trained_on"])
+    yield f"Model {figures['model_sha256'][:12]}, which has learned {learned}"
+    yield f"{'microscope':<14}{'cells':>6}{'right':>8}  draws called unknown"
+    for name, row in figures["unknown"].items():
         by = f", by {row['slides']} slides" if row["slides"] else ""
-        lines.append(
+        told = "" if row["described"] else ", too few cells to be described"
+        yield (
             f"{name:<14}{row['cells']:>6}{row['right'] / row['cells']:>8.1%}  "
-            f"{row['unknown']:.2%}{by}{' (known)' * row['known']}"
+            f"{row['unknown']:.2%}{by}"
+            f"{f' (learned{told})' if row['known'] else ''}"
         )
-    lines += [
-        "",
-        f"{'adapted to':<14}{'cells':>6}  right after (95 % of the mean), worst",
-    ]
-    for name, rows in data["adapted"].items():
+    if figures["adapted"]:
+        yield f"{'adapted to':<14}{'cells':>6}  right after (95 % of the mean), worst"
+    for name, rows in figures["adapted"].items():
         for row in rows:
             low, high = row["after_interval"]
-            lines.append(
+            yield (
                 f"{name:<14}{row['cells']:>6}  {row['after']:.1%} "
                 f"({low:.1%}-{high:.1%}), {row['worst']:.1%}; "
                 f"written {row['written']:.0%}, then worst change "
                 f"{100 * row['worst_change']:+.1f} points, mean {row['kept']:.1%}; "
                 f"accepted {row['accepted']:.0%}, {row['accepted_right']:.1%} right"
             )
-    for name, row in data["colour"].items():
-        lines.append(
-            f"colour of {name}: {row['before'] / row['cells']:.1%} right before, "
-            f"{row['after'] / row['cells']:.1%} after; {row['better']} became right, "
-            f"{row['worse']} wrong; factors of the density {row['factors']}"
+    yield from _colour_lines(figures["colour"])
+    yield from _frame_lines(figures["frames"])
+    yield ""
+
+
+def _colour_lines(colour: Mapping[str, Any]) -> Iterator[str]:
+    gains = []
+    for name, each in colour.items():
+        row = each["all"]
+        gain = 100 * (row["after"] - row["before"]) / row["cells"]
+        gains += [] if each["known"] else [gain]
+        known = " (learned)" if each["known"] else ""
+        yield (
+            f"colour of {name}{known}: {row['before'] / row['cells']:.1%} right, "
+            f"corrected {row['after'] / row['cells']:.1%} ({gain:+.1f} points, "
+            f"{row['better']} better, {row['worse']} worse); factors {row['factors']}, "
+            f"from one class alone up to {each['spread']:.2f} times as large or small"
         )
-    for source, row in data["frames"].items():
-        lines.append(
+        alone = each["by_class"].values()
+        before, after = (sum(r[key] for r in alone) for key in ("before", "after"))
+        yield (
+            f"  each class as a slide of its own: {before / row['cells']:.1%}, "
+            f"corrected {after / row['cells']:.1%}"
+        )
+    if gains:
+        mean = sum(gains) / len(gains)
+        yield f"colour, mean of those not learned: {mean:+.1f} points"
+
+
+def _frame_lines(frames: Mapping[str, Any]) -> Iterator[str]:
+    for source, row in frames.items():
+        yield (
             f"frames of {source}: {row['frames']}, found {row['found']}, right "
             f"{row['right']} ({row['right'] / row['frames']:.1%}); the rule takes "
             f"{row['by_rule']}, {row['by_rule_right']} right; {row['microscope']} "
             f"(draws unknown {row['unknown']:.1%}): accepted {row['accepted']}"
         )
-    return lines
+    if len(frames) > 1:
+        right, n = (
+            sum(row[key] for row in frames.values()) for key in ("right", "frames")
+        )
+        yield f"frames in all: {n}, right {right} ({right / n:.1%})"
