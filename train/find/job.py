@@ -3,7 +3,8 @@
 import io
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,17 @@ from edgecell.errors import InputError
 from edgecell.files import write_atomically
 from edgecell.image.preprocess import Bgr
 from edgecell.image.red_cells import glass_colour, shrink
+from edgecell.train.find.feed import Batch, Feed, batch
 from edgecell.train.find.judge import LEAST, FinderFigures, Judged, judge
+from edgecell.train.find.light import developed
 from edgecell.train.find.network import (
     FinderNetwork,
     finder_weights,
     set_finder_weights,
 )
-from edgecell.train.find.targets import finder_loss, target
-from edgecell.train.find.views import Scene, Views, developed
+from edgecell.train.find.scene import Scene
+from edgecell.train.find.targets import finder_loss
+from edgecell.train.find.views import Views
 from edgecell.train.job.config import RunConfig
 from edgecell.train.job.files import RESULT, SUMMARY
 from edgecell.train.job.training import Training, device_name, half_kernels
@@ -44,6 +48,7 @@ class FinderConfig(RunConfig):
         glass: level that the glass is brought to.
         middle: of the standardised input, levels.
         spread: of the standardised input, levels.
+        workers: processes that make views beside the one that trains; 0 for none.
     """
 
     batch_size: int = 16
@@ -56,6 +61,7 @@ class FinderConfig(RunConfig):
     glass: float = 224.0
     middle: float = 160.0
     spread: float = 64.0
+    workers: int = 0
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> "FinderConfig":
@@ -66,6 +72,10 @@ class FinderConfig(RunConfig):
 
 class FinderJob(Training[FinderNetwork, FinderFigures]):
     """One run of a finder.
+
+    Without workers a resumed run is the uninterrupted one, to the last bit. With
+    workers it draws other views than that would have, as do two runs of one seed: their
+    batches arrive in any order.
 
     Attributes:
         config: the settings.
@@ -96,12 +106,26 @@ class FinderJob(Training[FinderNetwork, FinderFigures]):
         if not any(frame.whole for frame in train) or not self.val:
             raise InputError("the packed files hold no frames to train or choose by")
         self.sources = Counter(frame.source for frame in train)
-        torch.manual_seed(config.seed)
-        network, averaged = (FinderNetwork(config.spec).to(device) for _ in range(2))
-        super().__init__(config, network, averaged, device)
-        scenes = [self._scene(frame) for frame in train]
         self._rng = np.random.default_rng(config.seed)
+        with ThreadPoolExecutor() as pool:
+            scenes = list(pool.map(self._scene, train))
         self.views = Views(scenes, config.glass, self._rng)
+        self._feed: Feed | None = None
+        torch.manual_seed(config.seed)
+        network, averaged = (
+            FinderNetwork(config.spec).to(device, memory_format=torch.channels_last)
+            for _ in range(2)
+        )
+        super().__init__(config, network, averaged, device)
+
+    def set_first_weights(self, weights: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Starts from other weights than random ones.
+
+        Raises:
+            InputError: they are another network's.
+        """
+        for network in (self.network, self.averaged):
+            set_finder_weights(network, weights)
 
     def _scene(self, frame: PackedFrame) -> Scene:
         image = frame.decoded()
@@ -114,25 +138,43 @@ class FinderJob(Training[FinderNetwork, FinderFigures]):
         levels = cv2.LUT(image, table.astype(np.uint8)[None])
         return np.ascontiguousarray(levels[..., ::-1])
 
-    def _seen(
-        self, network: FinderNetwork, levels: npt.NDArray[np.floating]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Maps of a batch (N, H, W, 3)."""
-        x = (levels.astype(np.float32) - self.config.middle) / self.config.spread
-        batch = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
-        with self.autocast():
-            heat, size = network(batch.to(self.device))
-        return heat.float(), size.float()
+    def _standardised(self, levels: torch.Tensor) -> torch.Tensor:
+        """Levels (N, 3, H, W) as a network takes them."""
+        x = (levels - self.config.middle) / self.config.spread
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def _batch(self) -> Batch:
+        """Views and targets, in this process's memory."""
+        cfg = self.config
+        if not cfg.workers:
+            return batch(self.views, cfg.batch_size)
+        if self._feed is None:  # late, so that a resumed run has other draws
+            seed = (cfg.seed, self.step)
+            self._feed = Feed(self.views, cfg.batch_size, cfg.workers, seed)
+        return self._feed()
 
     def train_step(self) -> torch.Tensor:
         """Takes one step; returns the mean loss of its batch, on the device."""
         self.begin_step()
-        glass = self.config.glass
-        views = [self.views() for _ in range(self.config.batch_size)]
-        levels = np.stack([developed(view, glass, self._rng) for view, _, _ in views])
-        targets = [target(boxes, known) for _, boxes, known in views]
-        heat, size = self._seen(self.network, levels)
-        return self.learn(finder_loss(heat, size, targets))
+        views, maps = (self._moved(part) for part in self._batch())
+        with torch.no_grad():
+            x = developed(views, self.config.glass, self.generator)
+            x = self._standardised(x)
+        with self.autocast():
+            heat, size = self.network(x)
+        return self.learn(finder_loss(heat.float(), size.float(), maps))
+
+    def _moved(self, part: torch.Tensor) -> torch.Tensor:
+        """A part of a batch on the device."""
+        if self.device.type != "cuda":
+            return part
+        return part.pin_memory().to(self.device, non_blocking=True)
+
+    def close(self) -> None:
+        """Ends the processes that make views."""
+        if self._feed is not None:
+            self._feed.close()
+            self._feed = None
 
     @torch.no_grad()
     def judged(self) -> FinderFigures:
@@ -150,10 +192,9 @@ class FinderJob(Training[FinderNetwork, FinderFigures]):
                 cv2.BORDER_CONSTANT,
                 value=(self.config.glass,) * 3,
             )
-            heat, size = self._seen(self.averaged, np.asarray(levels, np.float32)[None])
-            heat_map, size_map = (
-                m[0].permute(1, 2, 0).cpu().numpy() for m in (heat, size)
-            )
+            x = torch.from_numpy(levels.transpose(2, 0, 1)[None]).to(self.device)
+            maps = self.averaged(self._standardised(x.float()))
+            heat_map, size_map = (m[0].permute(1, 2, 0).cpu().numpy() for m in maps)
             points = decode(heat_map, size_map, (LEAST,) * 3, (width, height))
             found.append(Judged(points, boxes, width, height))
         return judge(found)

@@ -54,8 +54,8 @@ def _shares(
 @click.option(
     "--first",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="First weights of a GRsNet, from `python -m edgecell.train.job.first`.  "
-    "[default: random]",
+    help="First weights: of a GRsNet from `python -m edgecell.train.job.first`, of a "
+    "finder the result.npz of a run.  [default: random]",
 )
 @click.option("--seconds", type=float, help="Time limit.  [default: 480]")
 @click.option("--steps", type=int, help="Limit in batches.  [default: none]")
@@ -81,6 +81,11 @@ def _shares(
 )
 @click.option("--exclude", multiple=True, help="Source to leave out; may be repeated.")
 @click.option("--device", default="", help="cuda or cpu.  [default: cuda if there]")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    help="To find: processes that make views.  [default: 0, in this one]",
+)
 @click.option("--threads", type=int, default=0, help="Processor threads.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in OUT.")
 def command(
@@ -102,7 +107,9 @@ def command(
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
     try:
         if task == "find":
-            refuse(("model", "first", "shares", "exclude"), "is not for --task find")
+            refuse(("model", "shares", "exclude"), "is not for --task find")
+        else:
+            refuse(("workers",), "is for --task find")
         _run(packs, out, task, first, device, threads, resume, settings)
     except EdgecellError as e:
         raise click.ClickException(" ".join(str(e).split())) from e
@@ -132,7 +139,7 @@ def _run(
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     given = {name: value for name, value in settings.items() if value}
     if task == "find":
-        _find(packs, out, given, place, resume)
+        _find(packs, out, first, given, place, resume)
         return
     if resume:
         config, mean, std = _settings_of(out)
@@ -146,6 +153,7 @@ def _run(
 def _find(
     packs: tuple[Path, ...],
     out: Path,
+    first: Path | None,
     given: dict[str, Any],
     place: Any,
     resume: bool,
@@ -154,7 +162,7 @@ def _find(
     from edgecell.data.frame_pack import read_packed_frames
     from edgecell.files import write_atomically
     from edgecell.train.find.job import FinderConfig, FinderJob
-    from edgecell.train.job.files import CHECKPOINT, SETTINGS
+    from edgecell.train.job.files import CHECKPOINT, SETTINGS, read_weights
 
     frames = read_packed_frames(packs)
     if resume:
@@ -172,8 +180,13 @@ def _find(
         except ValueError as e:
             raise click.UsageError(str(e)) from e
         job = FinderJob(config, frames, place)
+        if first:
+            job.set_first_weights(read_weights(first))
         write_atomically(out / SETTINGS, json.dumps(config.to_dict(), indent=1) + "\n")
-    job.run(out)
+    try:
+        job.run(out)
+    finally:
+        job.close()
 
 
 def _settings_of(out: Path) -> tuple["JobConfig", "Triple", "Triple"]:

@@ -22,21 +22,24 @@ from edgecell.data.frame_pack import (  # noqa: E402
 from edgecell.data.frames import LabelBox  # noqa: E402
 from edgecell.edge.find.finder import Points  # noqa: E402
 from edgecell.image.preprocess import Rgb  # noqa: E402
+from edgecell.train.find.feed import Feed, batch  # noqa: E402
 from edgecell.train.find.job import FinderConfig, FinderJob  # noqa: E402
 from edgecell.train.find.judge import Judged, judge  # noqa: E402
+from edgecell.train.find.light import developed  # noqa: E402
 from edgecell.train.find.network import (  # noqa: E402
     FinderNetwork,
     finder_weights,
     set_finder_weights,
 )
-from edgecell.train.find.targets import finder_loss, target  # noqa: E402
-from edgecell.train.find.views import (  # noqa: E402
-    SIDE,
-    Scene,
-    Views,
-    developed,
-    moved_boxes,
+from edgecell.train.find.scene import Scene, moved_boxes  # noqa: E402
+from edgecell.train.find.targets import (  # noqa: E402
+    HEAT,
+    SIZE,
+    SIZED,
+    finder_loss,
+    target,
 )
+from edgecell.train.find.views import SIDE, Views  # noqa: E402
 from edgecell.train.job.__main__ import command  # noqa: E402
 from edgecell.train.job.files import read_weights  # noqa: E402
 from edgecell.train.networks.finder import FinderSpec  # noqa: E402
@@ -152,10 +155,14 @@ def test_keras_builds_the_same_network() -> None:
 def test_boxes_move_with_the_picture() -> None:
     box = np.array([[1, 10, 20, 30, 60]], np.float32)
     turned = np.array([[0.0, -1.0, 100.0], [1.0, 0.0, 0.0]])  # x' = 100 - y, y' = x
-    assert moved_boxes(box, turned, (0, 0, 224, 224)).tolist() == [[1, 40, 10, 80, 30]]
+    moved, seen = moved_boxes(box, turned, (0, 0, 224, 224))
+    assert moved.tolist() == [[1, 40, 10, 80, 30]]
+    assert seen == 1
     # 9 of 40 pixels are left of a cut at 49: more than a fifth
-    assert moved_boxes(box, turned, (0, 0, 49, 224)).tolist() == [[1, 40, 10, 49, 30]]
-    assert moved_boxes(box, turned, (0, 0, 47, 224)).shape == (0, 5)
+    moved, seen = moved_boxes(box, turned, (0, 0, 49, 224))
+    assert moved.tolist() == [[1, 40, 10, 49, 30]]
+    assert seen == pytest.approx(9 / 40)
+    assert moved_boxes(box, turned, (0, 0, 47, 224))[0].shape == (0, 5)
 
 
 def test_views_show_what_their_boxes_say() -> None:
@@ -181,8 +188,7 @@ def test_of_single_cells_the_rest_is_unknown() -> None:
     single = Scene(image, boxes, False, image.shape[:2])
     whole = Scene(*frame(1), True, image.shape[:2])
     views = Views([whole, single], GLASS, np.random.default_rng(1))
-    drawn = [view for view in (views() for _ in range(40)) if not view[2].all()]
-    assert len(drawn) > 5
+    drawn = [views._single(np.ones((3, 56, 56), np.float32)) for _ in range(20)]
     for _, boxes, known in drawn:
         if not len(boxes):
             assert not known.any()
@@ -194,40 +200,74 @@ def test_of_single_cells_the_rest_is_unknown() -> None:
     assert min(known[0].mean() for _, boxes, known in drawn if len(boxes)) < 1
 
 
-def test_views_without_a_draw_of_light_keep_their_glass() -> None:
-    glass = np.full((20, 20, 3), 224, np.uint8)
-    rng = np.random.default_rng(5)
-    levels = np.array([developed(glass, GLASS, rng).mean() for _ in range(40)])
-    assert np.median(levels) == pytest.approx(224, rel=0.02)
-    assert levels.std() > 2
+def test_light_changes_a_view_and_keeps_its_glass_in_the_middle() -> None:
+    glass = torch.full((60, 20, 20, 3), 224, dtype=torch.uint8)
+    levels = developed(glass, GLASS, torch.Generator().manual_seed(5))
+    assert levels.shape == (60, 3, 20, 20)
+    means = levels.mean((1, 2, 3))
+    assert float(means.median()) == pytest.approx(224, rel=0.02)
+    assert float(means.std()) > 2
+    again = developed(glass, GLASS, torch.Generator().manual_seed(5))
+    assert torch.equal(levels, again)
+
+
+def test_far_fields_have_no_boxes_and_mosaics_small_ones() -> None:
+    views = Views(scenes(), GLASS, np.random.default_rng(2))
+    far = views._far()
+    assert far.shape == (SIDE, SIDE, 3)
+    assert far.min() < 150
+    known = np.ones((3, 56, 56), np.float32)
+    _, boxes = views._mosaic(known)
+    reds = boxes[boxes[:, 0] == 1]
+    assert len(reds) > 8
+    assert np.median((reds[:, 3:] - reds[:, 1:3]).max(1)) < 45
+    assert known[0].all()
 
 
 def test_the_target_is_the_cell() -> None:
     boxes = np.array([[0, 40, 40, 72, 104]], np.float32)
     one = target(boxes, np.ones((3, 56, 56), np.float32))
-    assert one.heat[0].max() == one.heat[0, 18, 14] == 1
-    assert one.centres.sum() == 1
-    assert np.exp(one.size[:, 18, 14]) * 16 == pytest.approx([32, 64])
-    assert one.sized[18, 14] == 1
-    assert one.sized[0, 0] == one.heat[1:].max() == 0
+    assert one[HEAT][0].max() == one[0, 18, 14] == 1
+    assert (one[HEAT] == 1).sum() == 1
+    assert np.exp(one[SIZE, 18, 14].astype(float)) * 16 == pytest.approx(
+        [32, 64], rel=1e-3
+    )
+    assert one[SIZED, 18, 14] == 1
+    assert one[SIZED, 0, 0] == one[1:3].max() == 0
 
 
 def test_the_loss_is_least_for_the_target_and_blind_where_nothing_is_known() -> None:
     boxes = np.array([[0, 40, 40, 104, 104]], np.float32)
     known = np.ones((3, 56, 56), np.float32)
     known[2] = 0
-    one = target(boxes, known)
+    maps = torch.from_numpy(target(boxes, known)[None])
     heat = torch.full((1, 3, 56, 56), -6.0)
     heat[0, 0, 18, 18] = 6.0
-    size = torch.from_numpy(one.size[None])
-    good = finder_loss(heat, size, [one])
+    size = maps[:, SIZE].float()
+    good = finder_loss(heat, size, maps)
     blind = heat.clone()
     blind[0, 2] = 6.0
-    assert finder_loss(blind, size, [one]) == good
+    assert finder_loss(blind, size, maps) == good
     wrong = heat.clone()
     wrong[0, 1, 5, 5] = 6.0
-    assert finder_loss(wrong, size, [one]) > good + 0.1
-    assert finder_loss(heat, size + 0.5, [one]) == pytest.approx(float(good) + 0.5)
+    assert finder_loss(wrong, size, maps) > good + 0.1
+    assert finder_loss(heat, size + 0.5, maps) == pytest.approx(float(good) + 0.5)
+
+
+def test_workers_make_other_views_each_and_end() -> None:
+    views = Views(scenes(), GLASS, np.random.default_rng(0))
+    levels, maps = batch(views, 3)
+    feed = Feed(views, 3, 2, (1, 0))
+    batches = [feed() for _ in range(6)]
+    feed.close()
+    for made, drawn in batches:
+        assert made.shape == levels.shape
+        assert made.dtype == levels.dtype
+        assert drawn.shape == maps.shape
+        assert float(drawn.max()) >= 1
+    seen = {made.numpy().tobytes() for made, _ in batches}
+    assert len(seen) == 6
+    assert not any(worker.is_alive() for worker in feed._workers)
 
 
 def test_figures_by_hand() -> None:
@@ -290,6 +330,19 @@ def test_the_command_trains_refuses_and_resumes(
     assert summary["val"]["frames"] == 3
     assert "heat.bias" in read_weights(out / "result.npz")
     assert "holds a run" in call(*start)[1]
-    assert call(*start, "--steps", "3", "--resume")[0] == 0
+    assert call(*start, "--steps", "3", "--resume", "--workers", "1")[0] == 0
     assert json.loads((out / "result.json").read_text())["step"] == 3
     assert "is not for --task find" in call(*start, "--model", "grsnet")[1]
+    second = tmp_path / "second"
+    start[4] = str(second)
+    first = out / "result.npz"
+    assert call(*start, "--steps", "1", "--batch-size", "2", "--first", str(first)) == (
+        0,
+        "",
+    )
+    assert (
+        "not those of this finder"
+        in call(
+            *start[:4], str(tmp_path / "other"), "--first", str(path), "--steps", "1"
+        )[1]
+    )
