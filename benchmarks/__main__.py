@@ -8,35 +8,39 @@ from edgecell.cli import LazyGroup
 COMMANDS: dict[str, tuple[str, str]] = {
     name.rpartition(".")[2].replace("_", "-"): (f"edgecell.benchmarks.{name}", text)
     for name, text in {
-        "adapt": "Another microscope, before and after training there.",
-        "attribute_cells": "Cells with what the model says of them, as a picture.",
-        "cam_agreement": "The device's maps against TensorFlow's gradients.",
-        "slides.counting": "Whether each cell of a slide is counted once.",
+        "adapt": "Accuracy on another microscope, before and after training there.",
+        "attribute_cells": "Draw cells with their attributes in words.",
+        "cam_agreement": "Compare the device's maps with TensorFlow's gradients.",
+        "slides.counting": "Check that each cell of a slide is counted once.",
         "frame_evaluation": "Red cells and white cells in fields of any size.",
-        "lime_speed": "LIME here against the lime package's defaults.",
+        "lime_speed": "Compare LIME here with the lime package's defaults.",
         "memory": "Peak memory of the loop on frames of 0.3 to 24 megapixels.",
         "networks.network_choice": "Speed of the forms that GRsNet can take.",
         "networks.peers": "Parameters and FLOPs of every network.",
         "schemes": "Accuracy and speed of every way to convert.",
-        "networks.training_cost": "What the input pipeline costs in training.",
+        "networks.training_cost": "Time that the input pipeline adds to a training "
+        "step.",
         "fit_localiser": "Fit the localiser's weights.",
         "slides.make_mosaic": "Film a slide whose cells are known.",
         "slides.make_samples": "Make the bundled samples.",
-        "stage.scanning": "A scan of 400 known cells by a simulated microscope.",
+        "stage.scanning": "Scan 400 known cells with a simulated microscope.",
     }.items()
 } | {
-    "page": ("edgecell.benchmarks.page.measure", "What the page and its viewers cost."),
+    "page": (
+        "edgecell.benchmarks.page.measure",
+        "Processor time and memory of the page and its viewers.",
+    ),
     "microscopes": (
         "edgecell.benchmarks.microscopes.measure",
-        "A model on microscopes that it knows, and on others.",
+        "Accuracy on microscopes that the model knows, and on others.",
     ),
     "archive": (
         "edgecell.benchmarks.speed.archive",
-        "Images a second of an archive, with one worker and with more.",
+        "Images per second of an archive, with one worker and with more.",
     ),
     "start": (
         "edgecell.benchmarks.speed.start",
-        "The start: help against a bare interpreter, a run's first result.",
+        "Time to show the help, and to a run's first result.",
     ),
 }
 

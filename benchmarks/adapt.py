@@ -134,9 +134,9 @@ def command(out: Path, segwbc: Path) -> None:
     }
     write_atomically(out, json.dumps(result, indent=1) + "\n")
     click.echo(
-        f"right of {len(cells)}: {sum(before)} before ({sum(before_of_five)} of these "
-        f"five classes alone), {sum(after)} after; of {sum(accepted)} accepted without "
-        f"review before, {result['accepted_before_right']}"
+        f"right of {len(cells)}: {sum(before)} before ({sum(before_of_five)} with "
+        f"these five classes only), {sum(after)} after; accepted without review "
+        f"before: {sum(accepted)}, of which right: {result['accepted_before_right']}"
     )
 
 

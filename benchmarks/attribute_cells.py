@@ -41,7 +41,9 @@ def command(model: str, out: Path, data: tuple[Path, ...]) -> None:
     classifier = Classifier(model)
     heads = classifier.record.attributes
     if heads is None:
-        raise InputError(f"{model} tells no attributes")
+        raise InputError(
+            f"{model} predicts no attributes; convert it with --attributes"
+        )
     files = [
         f
         for f in scan(data)

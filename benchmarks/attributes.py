@@ -138,7 +138,8 @@ def evaluate_attributes(
     heads = answers.record.attributes
     if heads is None:
         raise InputError(
-            f"{path} tells no attributes; make it with 'edgecell convert --attributes'"
+            f"{path} predicts no attributes; make it with 'edgecell convert "
+            "--attributes'"
         )
     truth = true_values(heads, table, answers)
     chosen = np.flatnonzero((truth >= 0).any(1))

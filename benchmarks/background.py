@@ -103,7 +103,10 @@ def transplants(path: Path, files: Sequence[CellFile]) -> list[Transplant]:
     record = read_record(path)
     sources = sorted({f.source for f in files})
     if len(sources) < 2:
-        raise InputError("all images come from one source; backgrounds need two")
+        raise InputError(
+            "all images come from one source; give images of two, so that "
+            "backgrounds can be exchanged"
+        )
     groups: dict[tuple[str, str], list[CellFile]] = {}
     for file in sorted(files, key=lambda f: f.sha256):
         groups.setdefault((file.code, file.source), []).append(file)
@@ -112,7 +115,7 @@ def transplants(path: Path, files: Sequence[CellFile]) -> list[Transplant]:
         f.name: _view(f, record.preprocessing)
         for f in tqdm(
             [f for members in groups.values() for f in members],
-            "cutting out",
+            "cutting out cells",
             disable=None,
             leave=False,
         )

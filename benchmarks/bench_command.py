@@ -58,8 +58,8 @@ def _frame_size(
     size = int(width), int(height)
     if not (240 <= size[1] <= 4320 and 4 / 3 <= size[0] / size[1] <= 2):
         raise click.BadParameter(
-            f"'{value}' is not a camera's; give 240 to 4320 pixels of height, and 4/3 "
-            "to twice as much width"
+            f"'{value}' is not a size of camera frames; give a height of 240 to 4320 "
+            "pixels, and a width of 4/3 to 2 times the height"
         )
     return size
 
@@ -72,7 +72,10 @@ def _mode(asked: Mapping[str, bool]) -> str:
     """
     given = [name for name, asks in asked.items() if asks]
     if len(given) > 1:
-        raise click.UsageError(f"--{given[0]} and --{given[1]} are two measurements")
+        raise click.UsageError(
+            f"--{given[0]} and --{given[1]} are two different "
+            "measurements; give one of them"
+        )
     mode = given[0] if given else ""
     others = set().union(*_OPTIONS.values()) - _OPTIONS[mode]
     whom = f"--{mode}" if mode else "a model's cost"
@@ -116,8 +119,8 @@ def _mode(asked: Mapping[str, bool]) -> str:
     "--peers",
     multiple=True,
     metavar="FILE",
-    help="Time other files of the same network, too, .onnx or .tflite, on every "
-    "runtime that is installed; may be given more than once.",
+    help="Also time another file of the same network, .onnx or .tflite, on every "
+    "installed runtime. May be given more than once.",
 )
 @click.option(
     "--board",
@@ -128,20 +131,21 @@ def _mode(asked: Mapping[str, bool]) -> str:
     "--emulator",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="FOLDER",
-    help="With --board: count anew with what scripts/emulator made in FOLDER.",
+    help="With --board: count the instructions again, with the emulator that "
+    "scripts/emulator made in FOLDER.",
 )
 @click.option(
     "--submit",
     type=OutputFile("JSON"),
     metavar="FILE",
-    help="Measure this machine and write FILE, to be sent to the project.",
+    help="Measure this machine and write FILE, which you can send to the project.",
 )
 @click.option(
     "--frames",
     type=click.IntRange(30, 10_000_000),
     default=900,
     show_default=True,
-    help="With --loop, --stages or --submit: frames that the camera sends.",
+    help="With --loop, --stages or --submit: number of frames that the camera sends.",
 )
 @click.option(
     "--size",
@@ -348,7 +352,9 @@ def _text(row: "BenchmarkRow", limits: Mapping[str, float]) -> str:
     ]
     if row.memory:
         growth = _number(row.memory.growth_bytes)
-        lines.append(f"memory: {growth} bytes of the peak are the runtime and model")
+        lines.append(
+            f"memory: the runtime and the model take {growth} bytes of the peak"
+        )
     uncounted = ", ".join(f"{n} {op}" for op, n in row.cost.uncounted.items())
     lines.append(f"not counted: {uncounted or 'nothing'}")
     if not limits:

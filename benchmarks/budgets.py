@@ -246,7 +246,8 @@ def _table(where: str, value: Any, record: type | None = None) -> dict[str, Any]
     known = [f.name for f in fields(record)] if record else list(value)
     if unknown := sorted(set(value) - set(known)):
         raise ValueError(
-            f"'{where}' has an unknown key '{unknown[0]}'; known are {', '.join(known)}"
+            f"'{where}' has an unknown key '{unknown[0]}'; the known keys are "
+            f"{', '.join(known)}"
         )
     return dict(value)
 

@@ -74,8 +74,8 @@ def attributes_table(r: "AttributeReport") -> str:
         f"{r.towards_truth} are more typical of the true class"
     )
     lines += [
-        f"of {b.n} {b.truth} called {b.called}, annotators side with the model on "
-        f"{b.sided}"
+        f"of {b.n} {b.truth} that the model calls {b.called}, the annotators agree "
+        f"with the model on {b.sided}"
         for b in r.band_errors
     ]
     c = r.consensus
@@ -162,14 +162,15 @@ def frames_table(report: "FrameReport") -> str:
     type=click.Choice(["unseen", "all", "train", "val", "test"]),
     default="unseen",
     show_default=True,
-    help="Which part of DATA. The content of an image decides its split. 'unseen' is "
+    help="Split of DATA to measure on. The content of an image decides its split. "
+    "'unseen' is "
     "the test split of the sources that MODEL was trained on, and all images of other "
     "sources. With --frames: the folder of that name, or all.",
 )
 @click.option(
     "--frames",
     type=click.Path(path_type=Path),
-    help="Measure instead how well cells are found in frames: a folder or zip file "
+    help="Instead, measure how well cells are found in frames, in a folder or zip file "
     "with YOLO labels (0 white cell, 1 red cell, 2 platelet).",
 )
 @click.option(
@@ -183,9 +184,10 @@ def frames_table(report: "FrameReport") -> str:
     "--attributes",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Also measure the attributes that MODEL tells, such as the nucleus' shape, on "
-    "the cells of a CSV table: img_name,nucleus_shape,...; and the accuracy without "
-    "the neutrophils whose class the table contradicts.",
+    help="Also measure the attributes that MODEL predicts, such as the shape of the "
+    "nucleus, on the cells of a CSV table: img_name,nucleus_shape,... Also "
+    "measure the accuracy without the neutrophils whose class the table "
+    "contradicts.",
 )
 @click.option(
     "--robustness",

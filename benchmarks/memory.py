@@ -155,7 +155,7 @@ def command(out: Path) -> None:
     Writes OUT, a JSON file, and prints the figures beside the unit's limit.
     """
     if peak_resident_bytes() is None:
-        raise EdgecellError("this system does not tell a process's peak memory")
+        raise EdgecellError("this system does not report the peak memory of a process")
     rows = [measure(source, *size) for source in ("stills", "stream") for size in SIZES]
     machine = asdict(this_machine())
     result = {"machine": machine, "rows": [asdict(row) for row in rows]}

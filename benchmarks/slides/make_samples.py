@@ -59,7 +59,7 @@ the name; it is the data set's, not ours.
   2019 (AML-Cytomorphology, TCIA). Its Kaggle page says CC BY 4.0 in one place and
   CC BY-NC 4.0 in another: treat these files as non-commercial. Resized to 224x224.
 - **TXL-PBC**: Gan et al. 2024, MIT licence; built on BCCD, BCD, PBC and Raabin,
-  which a frame's size tells apart.
+  which can be told apart by the size of a frame.
 - `clip.avi`: {n} frames at {fps:g} frames/s, Motion JPEG; a {w}x{h} window that pans
   over four BCCD frames laid side by side. The seams are not hidden.
 - `grsnet-lite-int8.tflite`: ours, see `MODEL_CARD.md`.

@@ -109,7 +109,9 @@ def stored_counts(cpu: str) -> Counts:
     path = Path(str(files("edgecell.benchmarks"))) / "results" / _STORED
     stored = json.loads(path.read_text())
     if cpu not in stored["counts"]:
-        raise InputError(f"no counts of {cpu} are stored; count them with --emulator")
+        raise InputError(
+            f"no instruction counts of {cpu} are stored; count them with --emulator"
+        )
     return Counts(cpu, stored["counts"][cpu], f"stored; {stored['how']}")
 
 
@@ -128,7 +130,9 @@ def count(cpu: str, emulator: Path) -> Counts:
     """
     program = emulator / "count"
     if not program.is_file():
-        raise InputError(f"{emulator} has no emulator; make one with scripts/emulator")
+        raise InputError(
+            f"there is no emulator in {emulator}; make one with scripts/emulator"
+        )
 
     def run(stage: str, times: int) -> int:
         done = subprocess.run(
@@ -140,7 +144,7 @@ def count(cpu: str, emulator: Path) -> Counts:
         last = (done.stderr.strip().splitlines() or [""])[-1]
         word, _, number = last.partition(" ")
         if done.returncode or word != "instructions" or not number.isdecimal():
-            raise EdgecellError(f"{program} {cpu} {stage} failed: {last or 'no word'}")
+            raise EdgecellError(f"{program} {cpu} {stage} failed: {last or 'silently'}")
         return int(number)
 
     counted = {
@@ -197,13 +201,13 @@ def board_text(board: Board, counts: Counts) -> str:
             "",
             *lines,
             "",
-            f"of a frame's instructions inference is {counts.inference_share:.0%}, and "
-            f"{counts.other_share:.0%} is neither that nor looking for cells",
+            f"inference takes {counts.inference_share:.0%} of a frame's instructions; "
+            f"{counts.other_share:.0%} go into neither inference nor finding cells",
             f"stages: {parts}",
             f"counts: {counts.cpu}, {counts.how}",
             f"estimate: one core, {board.hertz / 1e9:g} GHz, {low:g} to {high:g} "
-            f"instructions a cycle of the {board.decodes} that it decodes (assumed)",
+            f"instructions per cycle (assumed; it decodes up to {board.decodes})",
             f"source: {board.source}",
-            "Have you the board? 'edgecell bench --submit FILE' measures it.",
+            "Do you have this board? 'edgecell bench --submit FILE' measures it.",
         ]
     )

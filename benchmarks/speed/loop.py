@@ -203,8 +203,8 @@ def loop_text(row: LoopRow) -> str:
     rows: Sequence[tuple[str, str, str]] = (
         ("frames a second, maps drawn", f"{row.fps:.1f}", "at least 20"),
         ("classifying thread, ms a frame", f"{row.frame_ms:.1f}", ""),
-        ("of it inference, ms", f"{row.inference_ms:.1f}", ""),
-        ("its other work, share of it", f"{row.other_share:.0%}", "at most 40%"),
+        ("of which inference, ms", f"{row.inference_ms:.1f}", ""),
+        ("of which other work, share", f"{row.other_share:.0%}", "at most 40%"),
         ("frame's age when done, ms", f"{row.age_ms:.0f}", ""),
         (
             "resident memory, peak, MB",

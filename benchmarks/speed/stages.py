@@ -242,7 +242,7 @@ def stages_text(cost: FrameCost) -> str:
     """The table for people."""
     lines = [
         f"{cost.frames} frames of {cost.width}x{cost.height} with "
-        f"{cost.cells_per_frame:.1f} cells each, as fast as the loop goes",
+        f"{cost.cells_per_frame:.1f} cells each, as fast as the loop can process them",
         "",
         f"{'':<38}{'ms a frame':>10}{'share':>8}{'calls':>8}",
     ]
@@ -265,7 +265,7 @@ def stages_text(cost: FrameCost) -> str:
             f"{'processor time, all threads':<38}{cost.cpu_ms:>10.2f}",
             f"{'frames a second':<38}{cost.fps:>10.1f}",
             "",
-            "neither finding nor inference: at most 25 % asked for",
+            "neither finding nor inference: the target is at most 25 %",
             f"runtime: {cost.runtime}, threads: 1",
             f"machine: {m.model}, {m.architecture}, {m.cores} cores",
         ]

@@ -58,7 +58,8 @@ def submission_text(found: Submission, out: Path) -> str:
             f"machine: {found.model['machine']['model']}",
             f"one cell's image to its prediction, one thread: {one:.2f} ms",
             *lines,
-            f"{out} is written. Attach it to an issue named 'Speed of BOARD', with how "
-            "the board is cooled and powered; it holds no names and no pictures.",
+            f"Wrote {out}. Attach it to an issue titled 'Speed of BOARD', and say how "
+            "the board is cooled and powered. The file contains no names and no "
+            "pictures.",
         ]
     )

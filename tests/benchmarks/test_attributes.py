@@ -86,7 +86,10 @@ def test_figures_by_hand() -> None:
     assert (c.n, c.contradicted, c.contradicted_accuracy) == (5, 2, 0.5)
     assert c.accuracy == pytest.approx(3 / 5)
     text = attributes_table(report)
-    assert "of 2 SNE called BNE, annotators side with the model on 1" in text
+    assert (
+        "of 2 SNE that the model calls BNE, the annotators agree with the model on 1"
+        in text
+    )
     assert "consensus accuracy: 60.0 % of the 5 cells" in text
 
 

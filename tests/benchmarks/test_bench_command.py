@@ -58,7 +58,7 @@ def test_report(tiny_path: Path, budgets: Path) -> None:
         "1 thread, image to prediction",
     ]
     assert "not counted: 1 MEAN" in lines
-    assert "memory: 1,500,000 bytes of the peak are the runtime and model" in lines
+    assert "memory: the runtime and the model take 1,500,000 bytes of the peak" in lines
 
 
 def test_layers(tiny_path: Path) -> None:
@@ -183,9 +183,9 @@ def test_bad_threads(tiny_path: Path, threads: str) -> None:
         (["--loop", "--budgets", "b.toml"], "--budgets is not for --loop"),
         (["--frames", "30"], "--frames is not for a model's cost"),
         (["--stages", "--runs", "3"], "--runs is not for --stages"),
-        (["--stages", "--loop"], "--loop and --stages are two measurements"),
+        (["--stages", "--loop"], "--loop and --stages are two different measurements"),
         (["--stages", "--size", "640"], "'640' is not a size like 640x480"),
-        (["--stages", "--size", "480x640"], "'480x640' is not a camera's"),
+        (["--stages", "--size", "480x640"], "'480x640' is not a size of camera frames"),
     ],
 )
 def test_no_option_is_ignored(arguments: list[str], message: str) -> None:

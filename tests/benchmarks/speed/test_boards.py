@@ -65,7 +65,7 @@ def test_an_emulator_that_fails(tmp_path: Path, script: str) -> None:
 def test_no_emulator(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="scripts/emulator"):
         count("cortex-a76", tmp_path)
-    with pytest.raises(InputError, match="no counts of z80"):
+    with pytest.raises(InputError, match="no instruction counts of z80"):
         boards.stored_counts("z80")
 
 
