@@ -75,7 +75,8 @@ def fit_heads(
     seen = [np.unique(column) for column in given[train].T]
     if min(map(len, seen)) < 2:
         raise InputError(
-            "an attribute has one value in all cells of the training split"
+            "an attribute has the same value in all cells of the training split; leave "
+            "it out of the table"
         )
     attributes = tuple(
         Attribute(a.name, tuple(a.values[v] for v in values))

@@ -58,13 +58,14 @@ def summary(made: "Conversion") -> str:
         )
         if target.worst_steps is not None:
             ran += (
-                f"; beside the runtime here the same class {_percent(target.agreement)}"
-                f", logits within {target.worst_steps:.1f} steps"
+                "; compared with the runtime here: same class "
+                f"{_percent(target.agreement)}, logits within {target.worst_steps:.1f} "
+                "steps"
             )
     again = ""
     if made.recalibrated is not None:
         again = (
-            f"; with another draw of it the same class on {_percent(made.recalibrated)}"
+            f"; with another random draw: same class on {_percent(made.recalibrated)}"
         )
     return "\n".join(
         (
@@ -75,7 +76,7 @@ def summary(made: "Conversion") -> str:
             f"on {c.n} images of {made.split}: accuracy {_percent(c.accuracy_before)} "
             f"before, {_percent(c.accuracy_after)} after; same class "
             f"{_percent(c.agreement)}",
-            f"probabilities drift by {c.drift_mean:.3f} in the mean, "
+            f"probabilities drift by {c.drift_mean:.3f} on average, "
             f"{c.drift_worst:.3f} at worst; maps correlate by {c.map_similarity:.3f}",
             f"temperature {made.temperature:.3f}; {_percent(made.accepted)} of the "
             f"validation cells accepted, {_percent(made.accepted_right)} of them right",
@@ -174,8 +175,8 @@ def layers_table(reports: "Sequence[LayerReport]") -> str:
     "--attributes",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="CSV table of what cells of the data look like, by file name: "
-    "img_name,nucleus_shape,... The file learns to tell it.",
+    help="CSV table of the cells' attributes, by file name: img_name,nucleus_shape,... "
+    "The file learns to predict them.",
 )
 @manifest_option
 @click.option(
@@ -208,7 +209,8 @@ def layers_table(reports: "Sequence[LayerReport]") -> str:
     default=0.5,
     show_default=True,
     metavar="POINTS",
-    help="Largest loss of accuracy, in percentage points; above it nothing is written.",
+    help="Largest loss of accuracy that is allowed, in percentage points. If it is "
+    "larger, nothing is written.",
 )
 @click.option(
     "--split",
@@ -222,14 +224,16 @@ def layers_table(reports: "Sequence[LayerReport]") -> str:
     type=click.Choice(["litert", "tflite-runtime-2.14"]),
     default="litert",
     show_default=True,
-    help="Runtime that the file is made for. The file is checked and run on it.",
+    help="Runtime that the file is made for. The file is checked against it and run on "
+    "it.",
 )
 @click.option(
     "--onnx",
     is_flag=True,
-    help="Make an ONNX file of MODEL, a .tflite of ours or 'bundled', with the same "
-    "classes on real cells: those of --calibration's --split, else the samples. With "
-    "--float32 it has no quantisation, for TensorRT's FP16.",
+    help="Make an ONNX file from MODEL, a .tflite file that edgecell wrote, or "
+    "'bundled'. Both are compared on real cells: those of --calibration and --split, "
+    "or else the bundled samples. With --float32 the file is not quantised, as "
+    "TensorRT's FP16 needs it.",
 )
 @click.option(
     "--debug",
@@ -412,7 +416,9 @@ def _to_onnx(
     files = scan_split(calibration, manifest) if calibration else sample_cells()
     cells = [f for f in of_one_class(files) if not calibration or f.split == split]
     if not cells:
-        raise ModelError(f"the data have no image of '{split}' to compare both on")
+        raise ModelError(
+            f"the data has no image in the split '{split}' to compare the two files on"
+        )
     images = load_images(cells, record.preprocessing, crops=record.crops)
     floating = scheme == "float32"
     y = labels(cells, record.codes)
@@ -420,7 +426,8 @@ def _to_onnx(
     report(onnx_summary(made), made.to_dict(), json_file)
     if not made.written:
         raise ModelError(
-            f"beside {model} accuracy fell by {made.comparison.drop:.2f} points, and "
-            f"{100 * (1 - made.comparison.agreement):.1f} % of the cells changed their "
-            "class; nothing was written. Try the other of --int8 and --float32"
+            f"compared with {model}, accuracy fell by {made.comparison.drop:.2f} "
+            "points and "
+            f"{100 * (1 - made.comparison.agreement):.1f} % of the cells changed "
+            "class; nothing was written. Try the other one of --int8 and --float32"
         )

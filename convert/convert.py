@@ -157,8 +157,8 @@ def convert(
     judged = [f for f in known if f.split == request.split]
     if not held_out or not judged:
         raise InputError(
-            "the data have no image of the validation split to fit the confidence on, "
-            f"or none of '{request.split}' to measure on; give the data that the model "
+            "the data has no image of the validation split to fit the confidence on, "
+            "or none of '{request.split}' to measure on; give the data that the model "
             "was trained on"
         )
 

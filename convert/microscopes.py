@@ -120,8 +120,8 @@ def describe(path: Path, files: Sequence[CellFile]) -> tuple[Microscope, ...]:
         )
         if len(train) < LEAST_CELLS or len(val) < LEAST_HELD_OUT:
             logger.warning(
-                "%s has too few cells (%d and %d for validation) to be known again; "
-                "the device will call its microscope unknown",
+                "%s has too few cells (%d and %d for validation) to be recognised; the "
+                "device will call its microscope unknown",
                 source,
                 len(train),
                 len(val),

@@ -159,8 +159,8 @@ def onnx_summary(made: OnnxConversion) -> str:
         (
             f"{made.path}: ONNX opset {made.opset}, {made.scheme}, "
             f"{made.bytes / 1e6:.2f} MB",
-            f"on {c.n} cells by {made.runtime}: the same class for {c.agreement:.1%}; "
-            f"probabilities drift by {c.drift_mean:.3f} in the mean, "
+            f"on {c.n} cells with {made.runtime}: same class {c.agreement:.1%}; "
+            f"probabilities drift by {c.drift_mean:.3f} on average, "
             f"{c.drift_worst:.3f} at worst; maps correlate by {c.map_similarity:.3f}",
             "",
             *rows,
@@ -198,7 +198,7 @@ def onnx_graph(flatbuffer: bytes, floating: bool) -> bytes:
             timeout=_SECONDS,
         )
         if done.returncode or not made.exists():
-            said = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
+            said = (done.stderr.strip().splitlines() or ["it gave no reason"])[-1]
             raise EdgecellError(f"tf2onnx cannot convert the model: {said}")
         model = onnx.load(str(made))
     renamed = _without_rounding(model.graph) if floating else None

@@ -91,12 +91,12 @@ def test_training_goes_on_from_a_converted_network(
     assert after.metrics["val"]["accuracy"] == pytest.approx(
         before.metrics["val"]["accuracy"], abs=0.05
     )
-    assert "won't name them" not in caplog.text
+    assert "will not predict them" not in caplog.text
     few = [drawn_cells / code for code in ("BA", "EO", "LY", "MO", "SNE")]
     train(audited(read(few).files), cfg, tmp_path / "closer")
     assert "cells fill 1.32 times as much" in caplog.text
     assert "--crop 0.66 gives the same scale" in caplog.text
-    assert "cut the images out wider" not in caplog.text
+    assert "cut the images out with more field" not in caplog.text
     assert "no images of BNE, ERB, MMY, MY, MYE, PLT, PMY to train on" in caplog.text
     out = tmp_path / "few.tflite"
     code, output = run(
