@@ -105,7 +105,7 @@ def make_config(recipe: str, given: dict[str, Any]) -> "TrainConfig":
 @click.option(
     "--teacher",
     metavar="FILE",
-    help=".keras file of a network whose outputs are learned beside the labels.",
+    help=".keras file of a network whose outputs are learned as well as the labels.",
 )
 @click.option(
     "--manifest",

@@ -70,12 +70,12 @@ def _check_scale(prep: Preprocessing, first: Preprocessing) -> None:
     if abs(np.log(ratio)) > np.log(SCALE_TOLERANCE):
         crop = prep.crop_fraction * ratio
         logger.warning(
-            "cells fill %.2f times as much of a crop as where the first weights were "
-            "trained; %s",
+            "cells fill %.2f times as much of a crop as in the training of the first "
+            "weights; %s",
             ratio,
             f"--crop {crop:.2f} gives the same scale"
             if crop <= 1
-            else "cut the images out wider around them",
+            else "cut the images out with more field around the cells",
         )
 
 
@@ -99,7 +99,9 @@ def prepare(
     learned = classes_learned(train)
     if len(learned) < len(CODES):
         absent = ", ".join(code for code in CODES if code not in learned)
-        logger.warning("no images of %s to train on: the model won't name them", absent)
+        logger.warning(
+            "no images of %s to train on: the model will not predict them", absent
+        )
     prep = training_view(train, crop_fraction=cfg.crop_fraction)
     images = load_images(train, prep, cfg.margin)
     if first:

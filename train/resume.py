@@ -61,8 +61,8 @@ def restore_last(checkpoint: "tf.train.Checkpoint", folder: Path) -> None:
             checkpoint.restore(path).assert_existing_objects_matched()
         except Exception as e:  # TensorFlow's readers raise an IndexError, too
             why = (str(e).strip() or type(e).__name__).splitlines()[0]
-            logger.warning("%s cannot be read (%s); trying the one before", path, why)
+            logger.warning("%s cannot be read (%s); trying the previous one", path, why)
             continue
-        logger.info("going on from %s", path)
+        logger.info("continuing from %s", path)
         return
     raise InputError(f"{folder} has no checkpoint that can be read; start a new run")

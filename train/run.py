@@ -156,8 +156,8 @@ def _check_resumable(out: Path, files: Sequence[CellFile]) -> None:
         raise InputError(f"{out} has no checkpoint to resume from")
     if manifest_rows(out / "split.csv") != {(f.sha256, f.code, f.split) for f in files}:
         raise InputError(
-            f"the data are not those that the run in {out} began with (its split.csv "
-            "names them); give the same, or start a new run"
+            f"the data is not the data that the run in {out} started with (its "
+            "split.csv lists it); give the same data, or start a new run"
         )
 
 

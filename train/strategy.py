@@ -35,7 +35,7 @@ def open_strategy(name: str) -> tuple["tf.distribute.Strategy", bool]:
         config = json.loads(os.environ["TF_CONFIG"])
         workers, index = config["cluster"]["worker"], int(config["task"]["index"])
         if config["task"]["type"] != "worker" or not 0 <= index < len(workers):
-            raise ValueError("the task is none of the workers")
+            raise ValueError("the task is not one of the workers")
     except (KeyError, TypeError, ValueError) as e:
         raise InputError(
             f"multiworker needs TF_CONFIG ({e!r}), such as TF_CONFIG='"

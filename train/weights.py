@@ -56,8 +56,8 @@ def first_record(name: str, init: str) -> ModelRecord | None:
         )
     if not trained and name not in PRESETS:
         raise InputError(
-            f"of {name}, weights cannot be read back from {init}; give the .keras "
-            "file that it was converted from"
+            f"weights of {name} cannot be read back from {init}; give the .keras file "
+            "that it was converted from"
         )
     return record
 
@@ -114,8 +114,9 @@ def load_teacher(
     if seen != (prep.input_size, prep.crop_fraction) or record.codes != CODES:
         raise InputError(
             f"the teacher {path} was trained with a crop of {other.crop_fraction:g} at "
-            f"{other.input_size} pixels and {len(record.classes)} classes, the student "
-            f"has {prep.crop_fraction:g} at {prep.input_size} and {len(CODES)}; train "
+            f"{other.input_size} pixels and {len(record.classes)} classes, but the "
+            f"student has {prep.crop_fraction:g} at {prep.input_size} and "
+            f"{len(CODES)}; train "
             "one of them again"
         )
     name = record.network["name"]

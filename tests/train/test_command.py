@@ -118,7 +118,7 @@ def test_a_run_does_not_resume_on_other_data(
         for path in (drawn_cells / "BA").iterdir():
             path.rename(path.with_suffix(".png"))
     assert result.exit_code == 1
-    assert "not those that the run" in result.output
+    assert "not the data that the run" in result.output
 
 
 def test_recipes() -> None:

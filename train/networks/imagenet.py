@@ -67,7 +67,9 @@ class _Unpickler(pickle.Unpickler):
             return _rebuild
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
-        raise pickle.UnpicklingError(f"{module}.{name} has no place in weights")
+        raise pickle.UnpicklingError(
+            f"{module}.{name} does not belong in a file of weights"
+        )
 
     def persistent_load(self, pid: Any) -> tuple[str, str]:
         _, kind, key, *_ = pid
