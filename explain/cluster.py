@@ -96,8 +96,8 @@ def work_off_on_cluster(
                     threading.Event().wait(_LOOK_EVERY_S)
         except (OSError, TimeoutError) as e:
             raise InputError(
-                f"the Dask scheduler at {scheduler} is gone ({reason(e)}); start again "
-                "when it is back. No job is lost"
+                f"the Dask scheduler at {scheduler} is gone ({reason(e)}); run the "
+                "command again when it is back. No job is lost"
             ) from e
         finally:
             for queue in queues:

@@ -75,7 +75,9 @@ def explain(
         MissingPackageError: a package that the method needs is not installed.
     """
     if method not in METHODS:
-        raise InputError(f"'{method}' is not a method; there are {', '.join(METHODS)}")
+        raise InputError(
+            f"'{method}' is not a method; choose from {', '.join(METHODS)}"
+        )
     size, classes = classifier.record.preprocessing.input_size, classifier.record.codes
     if seen.shape != (size, size, 3) or seen.dtype != np.uint8:
         raise InputError(f"the model takes cells of {size}x{size} pixels, uint8 RGB")
@@ -97,8 +99,9 @@ def _checked(
     if not residual <= allowed:
         raise ModelError(
             f"the map of {prediction.codes[index]} does not add up to its logit (off "
-            f"by {residual:.3g} and not {allowed:.3g} at most): the model file is not "
-            "what it claims, or the image is beyond what it was quantised for"
+            f"by {residual:.3g}, allowed is {allowed:.3g}): the model file is not what "
+            "it claims to be, or the image is outside the range that it was quantised "
+            "for"
         )
     return prediction
 

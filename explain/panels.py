@@ -124,7 +124,7 @@ def _told(told: AttributeMap) -> tuple[str, str]:
     """The text above and below a map of an attribute."""
     name = told.attribute.replace("_", " ")
     if told.value is None:
-        return name, "nothing is said of it"
+        return name, "no attributes are predicted for it"
     return f"{name}:\n{told.value.value}", f"{told.value.probability:.0%}"
 
 
@@ -139,7 +139,7 @@ def _called(row: Row) -> str:
 
 def _scores(e: Explanation, lost: float, gained: float) -> str:
     if e.empty:
-        return "empty: nothing speaks for it"
+        return "empty: no evidence for this class"
     text = f"del {lost:.2f}, ins {gained:.2f}"
     if "r2" in e.scores:
         text += f"\nR2 {e.scores['r2']:.2f}, stable {e.scores['top5_stability']:.2f}"

@@ -159,7 +159,7 @@ def attribute_maps(
     for name in attributes:
         if heads is None or name not in known:
             raise InputError(
-                f"the model does not tell the attribute '{name}'; it tells "
+                f"the model does not predict the attribute '{name}'; it predicts "
                 f"{', '.join(known) or 'none'}"
             )
         said = [v for v in words.values if v.attribute == name] if words else []
@@ -195,7 +195,9 @@ def session_rows(
     """
     with open_queue(folder, "ro") as queue:
         if queue.model.model_sha256 != classifier.record.model_sha256:
-            raise InputError(f"{folder} was run with another model; name that one")
+            raise InputError(
+                f"{folder} was recorded with another model; give that model"
+            )
         found = list(queue.results())
     cells: dict[tuple[str, int], list[Explained]] = {}
     for result in found:

@@ -86,7 +86,7 @@ class Conditions:
                 self._before = self._machine.ticks()
             except OSError as e:
                 raise InputError(
-                    "this system does not tell its load; leave out --max-load"
+                    "this system does not report its load; leave out --max-load"
                 ) from e
             self._machine.wait()
 
@@ -144,7 +144,7 @@ def make(job: Job, classifier: Classifier) -> Explanation:
         EdgecellError: it can't be made; says why.
     """
     if job.seen is None:
-        raise InputError("its crop is gone: --keep took it")
+        raise InputError("its crop is gone: --keep deleted it")
     index = classifier.record.codes.index(job.code)
     return explain(job.method, classifier, decode_seen(job.seen), index, job.seed)
 

@@ -58,7 +58,7 @@ def table(found: "ExplainReport") -> str:
     ):
         if any(c.measure == measure for c in found.comparisons):
             names = ", ".join(found.beating(measure)) or "none"
-            lines.append(f"beats both controls in {heading}: {names}")
+            lines.append(f"better than both controls in {heading}: {names}")
     lines.append("(the 95 % interval of the paired difference is above 0)")
     return "\n".join(lines)
 
@@ -66,13 +66,14 @@ def table(found: "ExplainReport") -> str:
 @click.command("evaluate", short_help="Measure how reliable explanations are.")
 @click.argument("model")
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
-@drawn_cells("test", 4, "Only this method. May be given more than once.")
+@drawn_cells("test", 4, "Measure only this method. May be given more than once.")
 @manifest_option
 @click.option(
     "--masks",
     type=click.Path(path_type=Path, exists=True),
     help="Folder or zip file with images/ and masks/ (nucleus white, cytoplasm grey). "
-    "Also measures the heat inside the masks, on as many cells as of DATA.",
+    "Also measure how much of the heat lies inside the masks, on as many cells as from "
+    "DATA.",
 )
 @click.option(
     "--plot",

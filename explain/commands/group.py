@@ -11,7 +11,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "status": (
         "edgecell.explain.commands.status",
-        "Show what is queued, done and set aside.",
+        "Show which explanations are queued, done and set aside.",
     ),
     "retry": (
         "edgecell.explain.commands.retry",

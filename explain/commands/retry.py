@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from edgecell.cli import several
 from edgecell.optional import require
 
 
@@ -20,4 +21,6 @@ def command(folder: Path) -> None:
     counts, unreadable = each_queue(folder, "rw", JobQueue.retry)
     for line in unreadable:
         click.echo(line, err=True)
-    click.echo(f"{sum(counts)} jobs are queued again; run 'edgecell explain work'")
+    click.echo(
+        f"{several(sum(counts), 'job')} queued again; now run 'edgecell explain work'"
+    )

@@ -45,8 +45,8 @@ def _default() -> tuple[str, ...]:
     "attributes",
     multiple=True,
     metavar="NAME",
-    help="Also map where the cell shows its value of an attribute, such as "
-    "nucleus_shape or granule_type. May be given more than once.",
+    help="Also map where the cell shows an attribute, such as nucleus_shape or "
+    "granule_type. May be given more than once.",
 )
 @drawn_cells(
     "all",
@@ -88,7 +88,9 @@ def command(
     from edgecell.model.classifier import Classifier
 
     if code is not None and code not in CODES:
-        raise click.UsageError(f"no class {code}; there are {', '.join(CODES)}")
+        raise click.UsageError(
+            f"there is no class {code}; choose from {', '.join(CODES)}"
+        )
     classifier = Classifier(model)
     images = [p for p in data if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES]
     folders = {p: find_sessions(p) for p in data if p.is_dir()}
@@ -118,6 +120,8 @@ def command(
     for session in sessions:
         rows += session_rows(classifier, session, code, methods, cells, attributes)
     if not rows:
-        raise InputError("there are no such cells, or none explained, in this data")
+        raise InputError(
+            "there are no such cells in this data, or none of them has been explained"
+        )
     draw_rows(rows, out)
     click.echo(f"{out}: {several(len(rows), 'cell')}\n{RESEARCH_USE}")

@@ -9,7 +9,9 @@ from edgecell.cli import json_option, report
 from edgecell.optional import require
 
 
-@click.command("status", short_help="Show what is queued, done and set aside.")
+@click.command(
+    "status", short_help="Show which explanations are queued, done and set aside."
+)
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @json_option
 def command(folder: Path, json_file: str | None) -> None:

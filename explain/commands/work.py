@@ -82,7 +82,7 @@ def _of_model(root: Path, model: str, sha256: str) -> "tuple[list[Status], list[
 @click.option(
     "--between",
     metavar="WINDOW",
-    help="Work only during this time of day, such as 22:00-06:00.",
+    help="Work only at this time of day, such as 22:00-06:00.",
 )
 @click.option(
     "--scheduler",
@@ -121,8 +121,8 @@ def command(
 
     if scheduler and (max_load or max_celsius or between):
         raise click.UsageError(
-            "--max-load, --max-celsius and --between are about this machine; with "
-            "--scheduler others do the work"
+            "--max-load, --max-celsius and --between apply to this machine; with "
+            "--scheduler other machines do the work"
         )
     os.nice(_LOWEST_PRIORITY)  # first, since threads keep what they start with
     window = parse_window(between) if between else None

@@ -77,7 +77,7 @@ def test_maps_of_other_logits_are_refused(classifier: Classifier, seen: Rgb) -> 
 
 def test_bad_input_is_named(classifier: Classifier, seen: Rgb) -> None:
     with pytest.raises(
-        InputError, match="'saliency' is not a method; there are grad-cam"
+        InputError, match="'saliency' is not a method; choose from grad-cam"
     ):
         explain("saliency", classifier, seen, 0, 0)
     with pytest.raises(InputError, match="no class 12; the last is 11"):

@@ -64,12 +64,12 @@ def test_a_cell_without_its_crop_is_set_aside_and_can_be_retried(
         errors = {a.cell: a.error for a in queue.status().set_aside}
     assert errors == {
         1: "its crop is damaged",
-        2: "its crop is gone: --keep took it",
+        2: "its crop is gone: --keep deleted it",
     }
     with closing(sqlite3.connect(session / "session.sqlite")) as database:
         database.execute("INSERT INTO crops VALUES (2, ?, X'00')", (kept,))
         database.commit()
-    assert "2 jobs are queued again" in run("retry", session)[1]
+    assert "2 jobs queued again" in run("retry", session)[1]
     assert "1 explanations made, 1 attempts failed" in run("work", session)[1]
 
 

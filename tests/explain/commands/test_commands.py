@@ -70,7 +70,7 @@ def test_evaluate_compares_with_the_controls(few: Path, tmp_path: Path) -> None:
     args += ["--plot", tmp_path / "curves.png", "--json", tmp_path / "out.json"]
     result = evaluate(few, *args)
     assert result.exit_code == 0, result.output
-    assert "beats both controls in deletion:" in result.output
+    assert "better than both controls in deletion:" in result.output
     assert "For research use only" in result.output
     found = json.loads((tmp_path / "out.json").read_text())
     methods = {row["method"]: row for row in found["methods"]}
@@ -121,7 +121,7 @@ def test_show_draws_what_a_session_explained(tmp_path: Path) -> None:
     session = record(tmp_path / "s", CAM, [seen(n) for n in range(3)])
     nothing = show(session, "--out", tmp_path / "x.png")
     assert nothing.exit_code == 1
-    assert "none explained" in nothing.output
+    assert "none of them has been explained" in nothing.output
     with open_queue(session) as queue:
         for job in queue.claim(2):
             queue.acknowledge(job, explanation())
@@ -138,7 +138,7 @@ def test_show_draws_what_a_session_explained(tmp_path: Path) -> None:
     args = ["explain", "show", str(tmp_path / "other.tflite"), str(session)]
     refused = CliRunner().invoke(cli, args)
     assert refused.exit_code == 1
-    assert "was run with another model; name that one" in refused.output
+    assert "was recorded with another model; give that" in refused.output
 
 
 def test_the_command_that_work_prints_can_be_run(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_bad_data_is_named(args: tuple[object, ...], message: str) -> None:
 
 
 def test_bad_options_are_named(few: Path, tmp_path: Path) -> None:
-    assert "no class XYZ; there are BA" in show(few, "--class", "XYZ").output
+    assert "there is no class XYZ; choose from BA" in show(few, "--class", "XYZ").output
     none = show(few, "--class", "BA", "--out", tmp_path / "x.png")
     assert "no such cells" in none.output
     assert "is not one of" in evaluate(few, "--method", "saliency").output
@@ -241,6 +241,6 @@ def test_attributes_are_mapped_where_there_is_ground_for_words(
     wrong = show(*drawn, "--out", out, "--attribute", "nose")
     assert wrong.exit_code == 1
     assert (
-        "the model does not tell the attribute 'nose'; it tells cell_size"
+        "the model does not predict the attribute 'nose'; it predicts cell_size"
         in wrong.stderr
     )
