@@ -133,6 +133,7 @@ def describe(path: Path, files: Sequence[CellFile]) -> tuple[Microscope, ...]:
                 pooled_features(path, train),
                 [f.code for f in train],
                 pooled_features(path, val, jitter=True),
+                [f.slide for f in val],
             )
         )
     return tuple(found)

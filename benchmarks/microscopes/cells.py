@@ -1,7 +1,6 @@
 """Cells of a microscope as the network sees them, and results of random draws."""
 
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -32,9 +31,6 @@ Sets = npt.NDArray[np.bool_]
 
 MOST = 1000
 """Cells of a data set that are looked at, at most."""
-
-_SLIDE = re.compile(r"[at]_(\d+(?:-\d+)*)_")
-"""Raabin's names: the part, then the slide, or of basophils the day."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,14 +116,13 @@ def look(
                 bar.update()
 
         list(pool.map(work, range(cores)))
-    slides = [_SLIDE.match(Path(f.name).name) for f in files]
     codes = classifier.record.codes
     return Looked(
         name,
         np.stack(features).astype(np.float64),
         np.stack(logits),
         label_matrix([f.code for f in files], codes),
-        tuple(m[1] if m else "" for m in slides),
+        tuple(f.slide for f in files),
     )
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +32,8 @@ Sets = npt.NDArray[np.bool_]
 
 LEAST_CELLS = 10
 _LEAST_SCALES = 3
+_MOST_SCALES = 60
+"""Images whose red cells are measured, at most: their median hardly changes then."""
 _LEAST_FOR_LAMPS = 20
 _LAMPS_APART = 7.0
 """Distance of two groups of backgrounds, in their own standard deviations, beyond which
@@ -193,7 +195,9 @@ def _of_folders(folders: Sequence[Path], prep: Preprocessing) -> list[_Views]:
                 f"{other.name} is {other.code}, and {file.name}, the same image, is "
                 f"{file.code}; remove the one that is wrong"
             )
-    images = {f.sha256: decode(f.data, f.name) for f in files.values()}
+    with ThreadPoolExecutor(_cores(files)) as pool:
+        decoded = pool.map(lambda f: decode(f.data, f.name), files.values())
+        images = dict(zip(files, decoded, strict=True))
     # A recorded crop is the network's view already; all else shows a field around.
     fields = [i for i in images.values() if i.shape[:2] != (prep.input_size,) * 2]
     _check_one_lamp([f.name for f in files.values()], list(images.values()), prep)
@@ -221,11 +225,15 @@ def crop_of(images: Sequence[Rgb], prep: Preprocessing) -> float:
         images: single-cell images of one data set.
         prep: the model's preprocessing, whose share stays if too few show red cells.
     """
-    ratios = []
-    for image in images:
-        diameter = red_cell_diameter(to_bgr(image))
-        if diameter:
-            ratios.append(min(image.shape[:2]) / diameter)
+    measured = np.linspace(0, len(images) - 1, min(len(images), _MOST_SCALES))
+    some = [images[i] for i in np.rint(measured).astype(int)]
+    with ThreadPoolExecutor(_cores(some)) as pool:
+        found = list(pool.map(lambda image: red_cell_diameter(to_bgr(image)), some))
+    ratios = [
+        min(image.shape[:2]) / diameter
+        for image, diameter in zip(some, found, strict=True)
+        if diameter
+    ]
     if len(ratios) < _LEAST_SCALES:  # then they are taken for images like training's
         return prep.crop_fraction
     return min(1.0, prep.crop_red_cells / float(np.median(ratios)))
@@ -282,9 +290,14 @@ def two_groups(points: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_] | None:
     return None
 
 
+def _cores(work: Sized) -> int:
+    """Threads for some pieces of work, at least 1."""
+    return max(1, min(os.cpu_count() or 1, len(work)))
+
+
 def _look(classifier: Classifier, cells: Sequence[_Views]) -> list[list[Prediction]]:
     """Runs the model on each view of each cell, with one interpreter a core."""
-    cores = max(1, min(os.cpu_count() or 1, len(cells)))
+    cores = _cores(cells)
     each = [classifier, *(Classifier(classifier.path) for _ in range(cores - 1))]
     found: list[list[Prediction]] = [[] for _ in cells]
 

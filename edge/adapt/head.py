@@ -6,7 +6,9 @@ directions of the features vary alike within the classes. It is minimised by New
 method with conjugate gradients, many fits at a time: one for each cell left out.
 """
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,11 +103,14 @@ def choose(
     """
     change = np.eye(features.shape[1]) if whitening is None else whitening
     fit = _Fit(features @ change, sets, head.after(np.linalg.inv(change)))
-    choices = []
-    for pull in sorted(pulls, reverse=True):
-        weights = fit.solve(pull)
-        found, left_out = fit.head(weights).after(change), fit.left_out(pull, weights)
-        choices.append(Choice(found, pull, left_out))
+    strongest_first = sorted(pulls, reverse=True)
+    solved = [fit.solve(pull) for pull in strongest_first]
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, len(solved))) as pool:
+        left_out = list(pool.map(fit.left_out, strongest_first, solved))
+    choices = [
+        Choice(fit.head(weights).after(change), pull, logits)
+        for weights, pull, logits in zip(solved, strongest_first, left_out, strict=True)
+    ]
     return max(choices, key=lambda c: float(log_likelihood(c.left_out, sets).sum()))
 
 

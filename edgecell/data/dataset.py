@@ -46,6 +46,8 @@ VAL_SHARE = 0.1
 SPLIT_FOLDERS = ("train", "val", "valid", "validation", "test")
 FILE_PREFIXES = {c: c for c in CODES} | {"PLATELET": "PLT", "MYO": "MYE", "NGS": "SNE"}
 _NUMBERED = re.compile(r"([A-Z]+)_\d")
+_SLIDE = re.compile(r"[at]_(\d+(?:-\d+)*)_")
+"""Raabin-WBC's names: the part, then the slide, or of basophils the day."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,12 @@ class CellFile:
     def split(self) -> Split:
         """The part of the data that this image belongs to, for ever."""
         return self.assigned or split_of(self.sha256)
+
+    @property
+    def slide(self) -> str:
+        """The slide that the file's name tells; '' if it tells none."""
+        found = _SLIDE.match(PurePath(re.split("[/:]", self.name)[-1]).name)
+        return found[1] if found else ""
 
 
 @dataclass(frozen=True)

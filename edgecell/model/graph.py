@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -130,6 +130,7 @@ def _check_kind(graph: bytes) -> None:
         )
 
 
+@lru_cache(maxsize=4)
 def read_graph(flatbuffer: bytes) -> Graph:
     """Reads a model's main graph.
 
@@ -150,18 +151,19 @@ def read_graph(flatbuffer: bytes) -> Graph:
         if not name.startswith("_")
     }
 
+    @cache
     def tensor(index: int) -> Tensor:
         t = graph.Tensors(index)
         q = t.Quantization()
-        scales = range(q.ScaleLength()) if q else ()
+        quantized = q is not None and q.ScaleLength() > 0
         return Tensor(
             index,
             t.Name().decode(),
             tuple(t.Shape(i) for i in range(t.ShapeLength())),
             dtypes[t.Type()],
             t.Buffer() if model.Buffers(t.Buffer()).DataLength() else None,
-            tuple(q.Scale(i) for i in scales),
-            tuple(q.ZeroPoint(i) for i in scales),
+            tuple(q.ScaleAsNumpy().tolist()) if quantized else (),
+            tuple(q.ZeroPointAsNumpy().tolist()) if quantized else (),
             q.QuantizedDimension() if q else 0,
         )
 

@@ -37,6 +37,9 @@ _FALSE_ALARMS = 0.005
 """Share of the draws from a known microscope that may be called unknown: half of what
 is promised, for the limits fit the cells that they are chosen on."""
 
+_FALSE_ALARMS_OF_SLIDES = 0.001
+"""The same where slides are named: they are few, and the next may be an odder one."""
+
 _DRAWS = 4000
 
 Kind = Literal["known", "calibrated", "shown", "unknown"]
@@ -236,6 +239,7 @@ def fit_microscope(
     features: npt.NDArray[np.floating],
     labels: Sequence[str],
     unseen: npt.NDArray[np.floating],
+    slides: Sequence[str] = (),
 ) -> Microscope:
     """Describes a microscope of the training data.
 
@@ -245,6 +249,7 @@ def fit_microscope(
         labels: N labels; each distinct one with `_LEAST_OF_A_CLASS` cells has a mean.
         unseen: float (H, K), of cells that training did not see, cut out as the
             device does: off centre and off scale by a little.
+        slides: H names of the slides that these come from; see `usual_limits`.
 
     Raises:
         ValueError: fewer than `LEAST_CELLS` cells, or `LEAST_HELD_OUT` unseen ones.
@@ -259,7 +264,7 @@ def fit_microscope(
         [x[given == label] - m for label, m in zip(kept, means, strict=True)]
     )
     axes, precisions = principal_axes(within)
-    return measured(name, len(x), means, axes, precisions, unseen)
+    return measured(name, len(x), means, axes, precisions, unseen, slides)
 
 
 def fit_calibrated(
@@ -343,6 +348,7 @@ def measured(
     axes: Array,
     precisions: Array,
     unseen: npt.NDArray[np.floating],
+    slides: Sequence[str] = (),
 ) -> Microscope:
     """A microscope with what is usual for it, measured on cells not used so far.
 
@@ -353,6 +359,7 @@ def measured(
         axes: float64 (R, K), orthonormal.
         precisions: float64 (R + 1,).
         unseen: see `fit_microscope`.
+        slides: likewise.
     """
     each = len(means)
     blank = Microscope(
@@ -378,16 +385,57 @@ def measured(
         blank,
         centres=tuple(float(c) for c in centres),
         spreads=tuple(float(s) for s in spreads),
-        limits=usual_limits(scores),
+        limits=usual_limits(scores, slides),
     )
 
 
-def usual_limits(scores: Array) -> tuple[float, ...]:
-    """The mean scores of 1, 2, ... `CELLS` cells that few draws exceed."""
+def usual_limits(scores: Array, slides: Sequence[str] = ()) -> tuple[float, ...]:
+    """The mean scores of 1, 2, ... `CELLS` cells that few draws exceed.
+
+    A session shows one slide, whose stain its cells share, so that their mean varies
+    more than that of cells from everywhere. Each draw is of one slide.
+
+    Args:
+        scores: float64 (N,).
+        slides: N names of slides; without any, the cells count as those of one.
+    """
+    of_slides, within, sizes = _parted(scores, slides)
     rng = np.random.default_rng(0)
-    drawn = scores[rng.integers(0, len(scores), (_DRAWS, CELLS))]
+    slide = rng.choice(len(sizes), (_DRAWS, 1), p=sizes / sizes.sum())
+    cell = rng.integers(0, len(within), (_DRAWS, CELLS))
+    drawn = np.minimum(of_slides[slide] + within[cell], _FARTHEST)
     running = drawn.cumsum(1) / np.arange(1, CELLS + 1)
-    return tuple(float(x) for x in np.quantile(running, 1 - _FALSE_ALARMS, axis=0))
+    alarms = _FALSE_ALARMS if len(sizes) == 1 else _FALSE_ALARMS_OF_SLIDES
+    return tuple(float(x) for x in np.quantile(running, 1 - alarms, axis=0))
+
+
+def _parted(
+    scores: Array, slides: Sequence[str]
+) -> tuple[Array, Array, npt.NDArray[np.intp]]:
+    """Parts scores into what a slide's cells share and what they don't.
+
+    The means of few cells vary more than slides do. They are drawn together until
+    their variance is that between slides, by the analysis of variance (Louis,
+    Estimating a population of parameter values, JASA 1984).
+
+    Returns:
+        The slides' scores, float64 (S,); deviations of cells from their slides',
+        float64 (M,); cells of each slide, int (S,).
+    """
+    slides = slides or [""] * len(scores)
+    _, slide, sizes = np.unique(slides, return_inverse=True, return_counts=True)
+    means = np.bincount(slide, scores) / sizes
+    several = (sizes > 1)[slide]
+    if len(sizes) == 1 or not several.any():
+        return np.zeros(1), scores, np.array([len(scores)])
+    away = (scores - means[slide]) * np.sqrt(sizes / np.maximum(sizes - 1, 1))[slide]
+    n, mean = len(scores), scores.mean()
+    variance = ((scores - means[slide]) ** 2).sum() / (n - len(sizes))
+    apart = (sizes * (means - mean) ** 2).sum() / (len(sizes) - 1)
+    typical = (n - (sizes**2).sum() / n) / (len(sizes) - 1)
+    between = max((apart - variance) / typical, 0.0)
+    kept = np.sqrt(between / (between + variance / sizes + 1e-12))
+    return np.asarray(mean + kept * (means - mean)), away[several], sizes
 
 
 def _pack(values: Array) -> str:

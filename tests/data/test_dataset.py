@@ -8,6 +8,7 @@ import pytest
 
 from edgecell.classes import CODES
 from edgecell.data.dataset import (
+    CellFile,
     dataset_hash,
     decode,
     label_sets,
@@ -285,3 +286,14 @@ def test_a_source_of_another_scale_has_a_crop_of_its_own(drawn_cells: Path) -> N
     assert np.array_equal(both[:3], load_images(files, PREP))
     own = replace(PREP, crop_fraction=0.5)
     assert np.array_equal(both[3:], load_images(files, own))
+
+
+def test_a_name_may_tell_the_slide() -> None:
+    names = {
+        "raabin.zip:raabin/EO/t_95-8-10-1_65_1.jpg": "95-8-10-1",
+        "raabin/BA/a_20190604_12_1.jpg": "20190604",
+        "pbc/BA/BA_40355.jpg": "",
+        "t_95-8/BA_1.jpg": "",
+    }
+    for name, slide in names.items():
+        assert CellFile(name, "EO", "lab", "", b"").slide == slide
