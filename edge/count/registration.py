@@ -11,6 +11,7 @@ from itertools import product
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from edgecell.image.peaks import refined_peak
 from edgecell.image.preprocess import Image
@@ -18,6 +19,11 @@ from edgecell.image.red_cells import shrink
 
 MINIATURE_SIDE = 160
 """Longer side of a miniature: a red cell of a usual frame spans 10 to 25 pixels."""
+
+_Floats = npt.NDArray[np.float32]
+
+_EMPTY = 128
+"""Level of a miniature where there is nothing."""
 
 _BROAD_PX = 33
 """Side of the square whose mean is taken for the lamp's light."""
@@ -74,8 +80,8 @@ def miniature(frame: Image) -> Image:
     green = np.asarray(cv2.extractChannel(frame, 1), np.uint8)
     small = shrink(green, MINIATURE_SIDE / max(frame.shape[:2]))
     lamp = cv2.blur(small, (_BROAD_PX, _BROAD_PX))
-    detail = np.asarray(cv2.addWeighted(small, 1, lamp, -1, 128), np.uint8)
-    return np.clip(detail, 128 - _MOST_CONTRAST, 128 + _MOST_CONTRAST)
+    detail = np.asarray(cv2.addWeighted(small, 1, lamp, -1, _EMPTY), np.uint8)
+    return np.clip(detail, _EMPTY - _MOST_CONTRAST, _EMPTY + _MOST_CONTRAST)
 
 
 def register(
@@ -98,8 +104,8 @@ def register(
     if near is not None:
         return near
     height, width = field.shape
-    first, second = (picture.astype(np.float32) - 128 for picture in (field, image))
-    (x, y), _ = cv2.phaseCorrelate(first, second, _window(width, height))
+    window = _window(width, height)
+    (x, y), _ = cv2.phaseCorrelate(_centred(field), _centred(image), window)
     across = -x, -x - math.copysign(width, -x)
     down = -y, -y - math.copysign(height, -y)
     readings = (check(field, image, guess) for guess in product(across, down))
@@ -125,8 +131,9 @@ def check(field: Image, image: Image, guess: tuple[float, float]) -> Offset | No
     Returns:
         The offset; None if the two don't show the same place, or too little of it.
     """
+    first, second = _centred(field), _centred(image)
     for _ in range(_MOST_SEARCHES):
-        found = _search(field, image, guess)
+        found = _search(first, second, guess)
         if found is None:
             return None
         moved = abs(found.x - round(guess[0])), abs(found.y - round(guess[1]))
@@ -136,7 +143,15 @@ def check(field: Image, image: Image, guess: tuple[float, float]) -> Offset | No
     return None
 
 
-def _search(field: Image, image: Image, guess: tuple[float, float]) -> Offset | None:
+def _centred(picture: Image) -> _Floats:
+    """A miniature whose empty parts are 0: OpenCV correlates bytes in double precision,
+    which takes twice as long, and off the middle it loses four digits."""
+    return picture.astype(np.float32) - np.float32(_EMPTY)
+
+
+def _search(
+    field: _Floats, image: _Floats, guess: tuple[float, float]
+) -> Offset | None:
     """The best place within `_SEARCH_PX` of a guess, if it is good enough."""
     height, width = field.shape
     gx, gy = round(guess[0]), round(guess[1])

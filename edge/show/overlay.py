@@ -147,7 +147,8 @@ def cell_in_crop(cell: CellResult) -> npt.NDArray[np.bool_]:
     """
     crop, box = cell.crop, cell.record.box
     side = crop.width, crop.height
-    mask = cv2.resize(cell_mask(cell.seen), side, interpolation=cv2.INTER_LINEAR) > 0.5
+    soft = np.rint(255 * cell_mask(cell.seen)).astype(np.uint8)  # as bytes: faster
+    mask = cv2.resize(soft, side, interpolation=cv2.INTER_LINEAR) > 127
     share = _PLATELET_REACH if cell.record.kind == "platelet" else _REACH
     reach = round(share * max(box.width, box.height))
     x0, y0 = box.x0 - crop.x0, box.y0 - crop.y0
@@ -184,13 +185,14 @@ def _draw_map(
     if cell.heat is None:
         return
     side = cell.crop.width, cell.crop.height
-    heat = cv2.resize(cell.heat, side, interpolation=cv2.INTER_CUBIC)
+    levels = np.rint(255 * cell.heat).astype(np.uint8)
+    heat = cv2.resize(levels, side, interpolation=cv2.INTER_CUBIC)
     for level, thickness in zip(LEVELS, (max(1, line - 1), line), strict=True):
-        inside = ((heat >= level) & where).astype(np.uint8)
+        inside = ((heat >= 255 * level) & where).astype(np.uint8)
         lines, _ = cv2.findContours(
             inside,
             cv2.RETR_EXTERNAL,
-            cv2.CHAIN_APPROX_NONE,
+            cv2.CHAIN_APPROX_SIMPLE,
             offset=(cell.crop.x0, cell.crop.y0),
         )
         cv2.polylines(picture, list(lines), True, HEAT, thickness, cv2.LINE_AA)

@@ -25,8 +25,17 @@ Bgr = NewType("Bgr", npt.NDArray[np.uint8])
 
 _Image = TypeVar("_Image", bound=npt.NDArray[np.uint8])
 
-_SAMPLE_PIXELS = 5_000
-"""Of a large image, by which its brightness is nearly known."""
+_WHOLE_PIXELS = 160_000
+_SAMPLE_PIXELS = 80_000
+"""An image of more pixels than the first is judged for its background by rows that hold
+about as many as the second: a channel's level is the same in 90 % of the frames of
+TXL-PBC, and one off in the others. Training images are looked at whole."""
+
+_HALVED_FROM = 2.5
+"""How many times larger than the network's view a crop is that is halved first, which
+takes a third of the time, at six times a tenth. Of 1,635 val images of Barcelona and
+Munich, which are smaller, enlarged to 2.5 to 6.25 times 92.8 to 92.9 % are classified
+correctly without, and 93.0 to 93.8 % with it."""
 
 
 @dataclass(frozen=True)
@@ -95,48 +104,13 @@ def white_gains(
         float64 (3,), one gain a channel, in the image's channel order; at most 4,
         so that a dark frame isn't blown up into noise.
     """
-    rank = percentile / 100 * image.shape[0] * image.shape[1]
-    return np.minimum(level / np.maximum(levels_at_rank(image, rank), 1), 4.0)
-
-
-def levels_at_rank(image: Image, rank: float) -> npt.NDArray[np.int64]:
-    """The lowest level of each channel that at least ``rank`` pixels do not exceed.
-
-    A sample gives it to within a level or so. The pixels above it, and above the level
-    below, are counted: in a large image that takes a third of a histogram's time.
-
-    Args:
-        image: uint8 (H, W, 3).
-        rank: a number of pixels, 0..H * W.
-
-    Returns:
-        int64 (3,), 0..255, in the image's channel order.
-    """
     pixels = image.shape[0] * image.shape[1]
-    step = max(1, round((pixels / _SAMPLE_PIXELS) ** 0.5))
-    sample = np.ascontiguousarray(image[::step, ::step])
-    share = rank / pixels * sample.shape[0] * sample.shape[1]
+    step = 1 if pixels <= _WHOLE_PIXELS else round(pixels / _SAMPLE_PIXELS)
+    sample = image[:: min(step, image.shape[0])]
+    rank = percentile / 100 * sample.shape[0] * sample.shape[1]
     counts = (cv2.calcHist([sample], [c], None, [256], [0, 256]) for c in range(3))
-    levels = np.array([np.searchsorted(c.cumsum(), share) for c in counts]).clip(0, 255)
-    above, above_less = _above(image, levels), _above(image, levels - 1)
-    while True:
-        up = (pixels - above < rank) & (levels < 255)
-        down = (pixels - above_less >= rank) & (levels > 0)
-        if not (up | down).any():
-            return np.asarray(levels, np.int64)
-        levels = levels + up - down
-        counted = _above(image, np.where(up, levels, levels - 1))
-        above, above_less = (
-            np.where(up, counted, np.where(down, above_less, above)),
-            np.where(up, above, np.where(down, counted, above_less)),
-        )
-
-
-def _above(image: Image, levels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """How many pixels of each channel exceed its level, int64 (3,)."""
-    less = cv2.subtract(image, np.append(levels, 0).astype(np.float64))
-    exceeds = cv2.threshold(less, 0, 1, cv2.THRESH_BINARY)[1]
-    return np.array(cv2.sumElems(exceeds)[:3], np.int64)
+    levels = np.array([np.searchsorted(c.cumsum(), rank) for c in counts])
+    return np.asarray(np.minimum(level / np.maximum(levels, 1), 4.0))
 
 
 def apply_gains(image: _Image, gains: npt.NDArray[np.float64]) -> _Image:
@@ -194,7 +168,20 @@ def crop_square(image: _Image, centre: tuple[float, float], side: float) -> _Ima
 
 
 def resize(image: _Image, size: int) -> _Image:
-    """Resizes to a square of ``size`` pixels, averaging areas when it shrinks."""
+    """Resizes to a square of ``size`` pixels, averaging areas when it shrinks.
+
+    What is much larger is halved first, for which an odd last row and column are left
+    out: half a pixel of many.
+
+    Args:
+        image: uint8 (n, n, 3).
+        size: side of the result, pixels.
+    """
+    while len(image) >= _HALVED_FROM * size:
+        half = len(image) // 2
+        even = image[: 2 * half, : 2 * half]
+        halved = cv2.resize(even, (half, half), interpolation=cv2.INTER_AREA)
+        image = cast(_Image, np.asarray(halved, np.uint8))
     if image.shape[0] <= size:
         larger = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
         return cast(_Image, np.asarray(larger, np.uint8))

@@ -281,18 +281,18 @@ class Classifier:
             interpreter.set_tensor(place, tensor)
             interpreter.invoke()
             found.append([interpreter.get_tensor(d["index"])[0] for d in wanted])
-        return [
-            self._prediction(*map(dequantise, outputs, wanted)) for outputs in found
-        ]
-
-    def _prediction(
-        self,
-        logits: npt.NDArray[np.float32],
-        maps: npt.NDArray[np.float32],
-        features: npt.NDArray[np.float32] | None = None,
-    ) -> Prediction:
+        if not found:
+            return []
+        each = zip(*found, strict=True)
+        logits, *others = (
+            dequantise(np.stack(outputs), details)
+            for outputs, details in zip(each, wanted, strict=True)
+        )
         probabilities = softmax(logits, self.record.temperature)
-        return Prediction(self.record.codes, logits, probabilities, maps, features)
+        return [
+            Prediction(self.record.codes, *outputs)
+            for outputs in zip(logits, probabilities, *others, strict=True)
+        ]
 
     def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Logits of many cells, on all cores.

@@ -8,7 +8,6 @@ from edgecell.image.preprocess import (
     apply_gains,
     cell_image,
     crop_square,
-    levels_at_rank,
     resize,
     standardise,
     white_gains,
@@ -86,25 +85,55 @@ def test_nonsense_is_refused(change: dict[str, object]) -> None:
         Preprocessing(**(PREP.__dict__ | change))
 
 
-def test_levels_at_a_rank_are_those_of_a_histogram() -> None:
+def test_gains_are_those_of_a_histogram() -> None:
     rng = np.random.default_rng(0)
-    for _ in range(100):
+    for _ in range(50):
         height, width = rng.integers(1, 400, 2)
         means, spread = rng.integers(0, 256, 3), rng.uniform(0, 80)
         noise = rng.normal(means, spread, (height, width, 3))
         image = np.clip(noise, 0, 255).astype(np.uint8)
-        image[: height // 3] = rng.integers(0, 256, 3)  # a sample need not be like all
-        for rank in (0, 1, rng.uniform(0, height * width), height * width):
-            expected = [
-                np.searchsorted(np.bincount(channel.ravel()).cumsum(), rank)
+        percent = rng.uniform(1, 100)
+        levels = np.array(
+            [
+                np.searchsorted(
+                    np.bincount(channel.ravel()).cumsum(),
+                    percent / 100 * height * width,
+                )
                 for channel in np.moveaxis(image, 2, 0)
             ]
-            assert levels_at_rank(image, rank).tolist() == expected
+        )
+        expected = np.minimum(240 / np.maximum(levels, 1), 4.0)
+        assert (white_gains(image, percent, 240.0) == expected).all()
 
 
-@pytest.mark.parametrize("side", [50, 112, 113, 150, 224, 225, 302, 336, 681])
+@pytest.mark.parametrize("shape", [(480, 640), (1080, 1920), (2, 400_000)])
+def test_rows_of_a_large_image_tell_its_background(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    image = np.empty((*shape, 3), np.uint8)
+    image[:] = rng.normal(120, 20, image.shape).clip(0, 255)
+    image[rng.random(shape) < 0.3] = (230, 200, 210)  # the glass
+    gains = white_gains(image, 95.0, 240.0)
+    assert gains.tolist() == [240 / 230, 240 / 200, 240 / 210]
+
+
+@pytest.mark.parametrize("side", [50, 112, 113, 150, 224, 225, 279])
 def test_a_view_is_opencvs_own(side: int) -> None:
     image = np.random.default_rng(side).integers(0, 256, (side, side, 3), np.uint8)
     method = cv2.INTER_AREA if side > 112 else cv2.INTER_LINEAR
     expected = cv2.resize(image, (112, 112), interpolation=method)
     assert (resize(image, 112) == expected).all()
+
+
+@pytest.mark.parametrize("side", [280, 327, 448, 704, 1121, 2400])
+def test_a_large_crop_shows_the_same_in_the_view(side: int) -> None:
+    """A picture without detail that a pixel of the view can't show."""
+    small = np.random.default_rng(side).integers(0, 256, (10, 10, 3), np.uint8)
+    large = cv2.resize(small, (side, side), interpolation=cv2.INTER_CUBIC)
+    image = np.asarray(large, np.uint8)
+    even = image[: side // 2 * 2, : side // 2 * 2]
+    direct = cv2.resize(even, (112, 112), interpolation=cv2.INTER_AREA)
+    view = resize(image, 112)
+    assert view.shape == (112, 112, 3)
+    away = np.abs(view.astype(int) - direct)
+    assert away.mean() < 1.0
+    assert away.max() <= 8
