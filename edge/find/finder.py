@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from edgecell import __version__
 from edgecell.errors import ModelError
-from edgecell.image.preprocess import Bgr
+from edgecell.image.preprocess import Bgr, to_rgb
 from edgecell.image.red_cells import glass_colour
 from edgecell.model.modelfile import (
     FORMAT,
@@ -186,14 +186,15 @@ class Finder:
         levels = levels_by_glass(glass, record.glass)
         standardised = (levels - record.middle) / record.spread
         table = np.rint(standardised / self._scale + self._zero)
-        table = np.clip(table, -128, 127).astype(np.int8)[None]
+        table = np.clip(table, -128, 127).astype(np.int8)[None, :, ::-1]
         height, width = image.shape[:2]
         if (height, width) != (rows, columns):
             below, right = rows - height, columns - width
             edge = (0, below, 0, right, cv2.BORDER_CONSTANT)
             bordered = cv2.copyMakeBorder(image, *edge, value=glass.tolist())
             image = Bgr(np.asarray(bordered, np.uint8))
-        return np.ascontiguousarray(cv2.LUT(image, table)[None, ..., ::-1])
+        numbers = cv2.LUT(to_rgb(image), np.ascontiguousarray(table))
+        return np.asarray(numbers[None], np.int8)
 
 
 def levels_by_glass(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from edgecell.edge.find.finder import Points
-from edgecell.edge.find.network import NetworkLocaliser, Seen
+from edgecell.edge.find.network import NetworkLocaliser, Seen, red_cell_px
 from edgecell.image.preprocess import Bgr
 
 SIDE = 256
@@ -85,3 +85,51 @@ def test_no_red_cells_give_nothing() -> None:
     paint(glass, 300, 200, 150, BLUE)
     assert look(glass) == Seen([], None)
     assert look(Bgr(np.zeros((8, 300, 3), np.uint8))) == Seen([], None)
+
+
+def test_red_cells_count_by_the_area_that_they_cover() -> None:
+    sizes = [10, 10, 10, 10, 40, 40, 50]
+    boxes = [
+        (100 + 60 * (i % 3), 60 + 60 * (i // 3), s, s) for i, s in enumerate(sizes)
+    ]
+    boxes += [(20, 60, 40, 40), (20, 160, 44, 44)]  # the edge cuts both
+    points = Points(
+        np.ones(len(boxes), int),
+        np.array(boxes, np.float32),
+        np.full(len(boxes), 0.9, np.float32),
+    )
+    # 100 x 4 + 1600 x 2 + 2500 = 6100 square pixels: half are in cells of at most 40
+    assert red_cell_px(points, 256, 300) == 40
+    few = Points(points.kinds[:1], points.boxes[:1], points.scores[:1])
+    assert red_cell_px(few, 256, 300) is None
+
+
+def test_a_known_scale_is_not_searched() -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def finder(image: Bgr) -> Points:
+        seen.append(image.shape[:2])
+        return by_colour(image)
+
+    frame = field(480, 640, 60)  # 24 pixels in a working image: it may do
+    found = NetworkLocaliser(finder, SIDE).look(frame, 100.0)
+    assert seen == [(192, 256)]
+    assert found.red_cell_px == pytest.approx(60, rel=0.12)  # as it was seen
+    paint(frame, 320, 240, 120, BLUE)
+    glass = Bgr(np.full((480, 640, 3), 230, np.uint8))
+    paint(glass, 320, 240, 150, BLUE)
+    (cell,) = NetworkLocaliser(finder, SIDE).look(glass, 90.0).detections
+    assert cell.box.width == pytest.approx(150, abs=8)
+
+
+def test_dots_of_a_wide_field_are_not_taken_for_red_cells() -> None:
+    """A finder that takes anything for red cells of 40 pixels gives no scale."""
+
+    def anything(image: Bgr) -> Points:
+        boxes = [(x, 60, 40, 40) for x in (50, 100, 150)]
+        return Points(
+            np.ones(3, int), np.array(boxes, np.float32), np.full(3, 0.9, np.float32)
+        )
+
+    glass = Bgr(np.full((1500, 2000, 3), 230, np.uint8))
+    assert NetworkLocaliser(anything, SIDE).look(glass) == Seen([], None)
