@@ -17,6 +17,7 @@ from edgecell.cli import PoliteCommand
 from edgecell.data.dataset import decode, sample, scan
 from edgecell.edge.analyse.single import classify_single, words_of
 from edgecell.errors import InputError
+from edgecell.files import several
 from edgecell.image.preprocess import cell_pixels
 from edgecell.model.cam import class_activation, enlarge
 from edgecell.model.classifier import Classifier
@@ -94,4 +95,4 @@ def command(model: str, out: Path, data: tuple[Path, ...]) -> None:
         told.text(0, 1, "\n".join(lines), va="top", fontsize=7.5)
     fig.supxlabel(RESEARCH_USE, fontsize=8)
     save(fig, out)
-    click.echo(f"{out}: {len(chosen)} cells")
+    click.echo(f"{out}: {several(len(chosen), 'cell')}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecell.cli import OutputFolder, json_option, manifest_option, refuse, report
+from edgecell.files import several
 
 if TYPE_CHECKING:
     from edgecell.benchmarks.attributes import AttributeReport
@@ -61,8 +62,9 @@ def attributes_table(r: "AttributeReport") -> str:
     """Figures of the attributes as text."""
     heads = ("accuracy", "macro F1", "cal. error", "annotators")
     lines = [
-        f"attributes of {r.cells} cells: mean accuracy {100 * r.accuracy:.1f} %, mean "
-        f"macro F1 {100 * r.macro_f1:.1f} %; annotators: two of them agree",
+        f"attributes of {several(r.cells, 'cell')}: mean accuracy "
+        f"{100 * r.accuracy:.1f} %, mean macro F1 {100 * r.macro_f1:.1f} %; "
+        "annotators: two of them agree",
         f"{'attribute':<28}{'n':>6}" + "".join(f"{h:>12}" for h in heads),
     ]
     for name, f in r.attributes.items():
@@ -91,7 +93,7 @@ def table(e: "Evaluation") -> str:
     """The figures as text."""
     auc = "-" if e.macro_auc is None else f"{e.macro_auc:.4f}"
     lines = [
-        f"{e.n} images: accuracy {100 * e.accuracy:.1f} %, macro recall "
+        f"{several(e.n, 'image')}: accuracy {100 * e.accuracy:.1f} %, macro recall "
         f"{_percent(e.macro_recall, 0)} %, macro F1 {_percent(e.macro_f1, 0)} %, "
         f"macro AUC {auc}",
         f"95 % interval of the accuracy {100 * e.accuracy_ci95[0]:.1f} to "
@@ -163,9 +165,8 @@ def frames_table(report: "FrameReport") -> str:
     default="unseen",
     show_default=True,
     help="Split of DATA to measure on. The content of an image decides its split. "
-    "'unseen' is "
-    "the test split of the sources that MODEL was trained on, and all images of other "
-    "sources. With --frames: the folder of that name, or all.",
+    "'unseen' is the test split of the sources that MODEL was trained on, and all "
+    "images of other sources. With --frames: the folder of that name, or all.",
 )
 @click.option(
     "--frames",

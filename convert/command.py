@@ -427,7 +427,7 @@ def _to_onnx(
     if not made.written:
         raise ModelError(
             f"compared with {model}, accuracy fell by {made.comparison.drop:.2f} "
-            "points and "
-            f"{100 * (1 - made.comparison.agreement):.1f} % of the cells changed "
-            "class; nothing was written. Try the other one of --int8 and --float32"
+            f"points and {100 * (1 - made.comparison.agreement):.1f} % of the cells "
+            "changed class; nothing was written. Try the other one of --int8 and "
+            "--float32"
         )

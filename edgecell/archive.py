@@ -35,7 +35,7 @@ def _told(name: str) -> Iterator[None]:
         raise InputError(f"cannot read {name}: {e.strerror or e}") from e
     except NotImplementedError as e:
         raise InputError(
-            f"{name} is packed in a way that cannot be read here ({e}); unpack it, or "
+            f"{name} is packed in a way that is not supported ({e}); unpack it, or "
             "pack it again as a plain ZIP file"
         ) from e
     except _DAMAGE as e:

@@ -137,8 +137,9 @@ def parse_label(text: str, codes: Sequence[str] = CODES) -> tuple[int, ...]:
     parts = label.split(SEPARATOR) if label else []
     if not parts or any(code not in codes for code in parts):
         raise InputError(
-            f"'{text}' is not a class; known are {', '.join(codes)}, their English "
-            f"names, the groups {' and '.join(GROUP_CODES)}, and sets such as BNE|SNE"
+            f"'{text}' is not a class; known classes are {', '.join(codes)}, their "
+            f"English names, the groups {' and '.join(GROUP_CODES)}, and sets such as "
+            "BNE|SNE"
         )
     return tuple(codes.index(code) for code in parts)
 

@@ -60,7 +60,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "trust": (
         "edgecell.edge.commands.microscopes.trust",
-        "Show how right a model is on your microscope.",
+        "Show how often a model is right on your microscope.",
     ),
     "explain": (
         "edgecell.explain.commands.group",
@@ -318,11 +318,6 @@ def refuse(names: Collection[str], why: str) -> None:
         source = context.get_parameter_source(option.name or "")
         if option.name in names and source is ParameterSource.COMMANDLINE:
             raise click.UsageError(f"{option.opts[0]} {why}")
-
-
-def several(count: int, noun: str) -> str:
-    """A number with its noun: '1 cell', '2 cells'."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def report(text: str, data: dict[str, Any], json_file: str | None) -> None:

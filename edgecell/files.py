@@ -72,6 +72,11 @@ def csv_text(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
     return text.getvalue()
 
 
+def several(count: int, noun: str) -> str:
+    """A number with its noun: '1 cell', '2 cells'."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def printable(text: str) -> str:
     """Text as a terminal, a log or a table may show it.
 
@@ -122,7 +127,9 @@ def check_kind(path: Path, kind: Kind) -> None:
         OutputError: ``path`` is another kind of file, or named as a session's.
     """
     if path.suffix == ".sqlite":
-        raise OutputError(f"cannot write {path}: sessions are named so, not {kind}")
+        raise OutputError(
+            f"cannot write {path}: the ending .sqlite is for sessions, not for {kind}"
+        )
     if not path.is_file():
         return
     try:

@@ -23,7 +23,7 @@ def missing(module: str, extra: str, error: ImportError) -> MissingPackageError:
         error: what its import raised.
     """
     return MissingPackageError(
-        f"this command needs {module}, which does not import here ({error}); "
+        f"this command needs {module}, which cannot be imported here ({error}); "
         f'install it with: pip install ".[{extra}]"'
     )
 

@@ -22,7 +22,7 @@ def main(frame: str, picture: str) -> None:
         cv2.putText(image, label, (box.x0, box.y0 - 6), 0, 0.6, (160, 60, 0), 2)
     if not cv2.imwrite(picture, image):
         sys.exit(f"{picture} can't be written")
-    print(f"{len(found.cells)} cells in {picture}. {edgecell.RESEARCH_USE}")
+    print(f"Cells in {picture}: {len(found.cells)}. {edgecell.RESEARCH_USE}")
 
 
 if __name__ == "__main__":

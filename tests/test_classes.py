@@ -64,11 +64,17 @@ def test_a_label_becomes_indices() -> None:
 
 @pytest.mark.parametrize("codes", [CODES, ("EO", "LY")])
 def test_an_unknown_label_is_named(codes: tuple[str, ...]) -> None:
-    with pytest.raises(InputError, match=r"'SNE\|unknown' is not a class; known are"):
+    with pytest.raises(
+        InputError,
+        match=r"'SNE\|unknown' is not a class; known "
+        r"classes are",
+    ):
         parse_label("SNE|unknown", codes)
     assert parse_label("LY", codes) == (codes.index("LY"),)
     if codes != CODES:
-        with pytest.raises(InputError, match="'NEU' is not a class; known are EO, LY"):
+        with pytest.raises(
+            InputError, match="'NEU' is not a class; known classes are EO, LY"
+        ):
             parse_label("NEU", codes)
 
 

@@ -146,7 +146,7 @@ def test_only_an_earlier_result_of_the_kind_is_overwritten(
         path.write_bytes(kept)
         with pytest.raises(OutputError, match="is not overwritten"):
             check_kind(path, kind)
-    with pytest.raises(OutputError, match="sessions are named so"):
+    with pytest.raises(OutputError, match="is for sessions"):
         check_kind(tmp_path / "session.sqlite", kind)
 
 

@@ -8,6 +8,7 @@ import click
 from click.core import ParameterSource
 
 from edgecell.cli import Number, json_option, report
+from edgecell.files import several
 
 if TYPE_CHECKING:
     from edgecell.train.config import TrainConfig
@@ -190,8 +191,8 @@ def command(
         kept = "no epoch was finished, so there is no model"
         if done:
             best = best_epoch(done)
-            kept = f"{out / 'model.keras'} holds epoch {best.epoch}; --resume goes on"
-        click.echo(f"Stopped after {len(done)} epochs: {kept}", err=True)
+            kept = f"{out / 'model.keras'} holds epoch {best.epoch}; --resume continues"
+        click.echo(f"Stopped after {several(len(done), 'epoch')}: {kept}", err=True)
         ctx.exit(INTERRUPTED)
     text = (
         f"{out / 'model.keras'}: epoch {best.epoch}, validation accuracy "

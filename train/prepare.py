@@ -12,6 +12,7 @@ from edgecell.classes import CODES
 from edgecell.data.dataset import CellFile, label_sets, load_images, of_one_class
 from edgecell.data.scale import training_view
 from edgecell.errors import InputError
+from edgecell.files import several
 from edgecell.image.preprocess import Preprocessing, channel_statistics
 from edgecell.train.config import TrainConfig
 
@@ -50,8 +51,8 @@ def by_split(files: Sequence[CellFile]) -> dict[str, list[CellFile]]:
         parts[file.split].append(file)
     if not parts["train"] or not parts["val"]:
         raise InputError(
-            f"{len(files)} images are too few to train on: one in ten is kept for "
-            "validation and two for testing"
+            f"{several(len(files), 'image')}: too few to train on; one in ten is kept "
+            "for validation and two for testing"
         )
     return parts
 

@@ -116,8 +116,7 @@ def load_teacher(
             f"the teacher {path} was trained with a crop of {other.crop_fraction:g} at "
             f"{other.input_size} pixels and {len(record.classes)} classes, but the "
             f"student has {prep.crop_fraction:g} at {prep.input_size} and "
-            f"{len(CODES)}; train "
-            "one of them again"
+            f"{len(CODES)}; train one of them again"
         )
     name = record.network["name"]
     size = prep.input_size if name in FIXED_SIZE else None

@@ -292,6 +292,6 @@ def _check_file(
         expected = head.logits(prediction.pooled)
         if np.abs(found - expected).max() > 4 * step + 0.02 * np.abs(expected).max():
             raise ModelError(
-                "the network with the new head does not give what was fitted; nothing "
-                "is written. Convert the model again, and adapt that file"
+                "the network with the new head does not give the fitted results; "
+                "nothing was written. Convert the model again, and adapt that file"
             )

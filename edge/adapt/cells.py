@@ -17,6 +17,7 @@ from edgecell.edge.record.pictures import export_hashes, hashes
 from edgecell.edge.record.sessions import open_session
 from edgecell.edge.record.trail import codes_of, open_trail
 from edgecell.errors import InputError
+from edgecell.files import several
 from edgecell.image.preprocess import (
     Preprocessing,
     Rgb,
@@ -146,13 +147,13 @@ def check(labels: Sequence[str]) -> None:
     """
     if len(labels) < LEAST_CELLS:
         raise InputError(
-            f"{len(labels)} named cells are too few to learn a microscope from; name "
-            f"{LEAST_CELLS - len(labels)} more, of several classes"
+            f"{several(len(labels), 'named cell')}: too few to learn a microscope "
+            f"from; name {LEAST_CELLS - len(labels)} more, of several classes"
         )
     if len(set(labels)) < 2:
         raise InputError(
-            f"all {len(labels)} cells are {labels[0]}: one class teaches nothing; name "
-            "cells of other classes too"
+            f"all {len(labels)} cells are {labels[0]}; one class is not enough to "
+            "learn from, so name cells of other classes too"
         )
 
 
@@ -164,8 +165,9 @@ def _of_session(
         seen_by = session.model.model_sha256
         if seen_by != record.model_sha256:
             raise InputError(
-                f"{folder} was seen by another model ({seen_by[:12]}) than the one to "
-                f"adapt ({record.model_sha256[:12]}); name the model of that session"
+                f"{folder} was recorded with another model ({seen_by[:12]}) than the "
+                f"one to adapt ({record.model_sha256[:12]}); give the model of that "
+                "session"
             )
         cells = []
         for cell, label in trail.reviewed().items():
@@ -251,9 +253,9 @@ def _check_one_lamp(
         one = names[int(np.flatnonzero(parted)[0])]
         other = names[int(np.flatnonzero(~parted)[0])]
         raise InputError(
-            f"the cells seem to come from two microscopes: {parted.sum()} have another "
-            f"background than the other {(~parted).sum()} (such as {one} and {other}); "
-            "give those of one microscope at a time"
+            f"the cells seem to come from two microscopes: {parted.sum()} have a "
+            f"different background from the other {(~parted).sum()} (such as {one} and "
+            f"{other}); give the cells of one microscope at a time"
         )
 
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecell import RESEARCH_USE
-from edgecell.cli import json_option, report, several
-from edgecell.files import printable
+from edgecell.cli import json_option, report
+from edgecell.files import printable, several
 from edgecell.optional import require
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def export_command(
             rows += new
             gone += lost
         if not rows and sample is not None:
-            why = "; ".join(few) or "--keep took their pixels"
+            why = "; ".join(few) or "--keep deleted their pixels"
             raise InputError(f"no cell of the sample is left to write: {why}")
         if not rows:
             raise InputError(
@@ -102,7 +102,7 @@ def export_command(
         f"into {printable(str(out))}:",
         *(f"  {name:<24}{n:>6}" for name, n in sorted(counts.items())),
         *few,
-        *([f"Left out since --keep took their pixels: {gone}"] if gone else []),
+        *([f"Left out because --keep deleted their pixels: {gone}"] if gone else []),
         RESEARCH_USE,
     ]
     data = {
@@ -119,9 +119,12 @@ def _why_fewer(folder: Path, trail: "Trail", unnamed: int, sample: int) -> list[
     drawn = len(trail.drawn())
     why = []
     if drawn < sample:
-        why.append(f"{folder} has no more than {several(drawn, 'white cell')}")
+        why.append(f"{folder} has only {several(drawn, 'white cell')}")
     if unnamed < drawn:
-        why.append(f"{drawn - unnamed} of the sample of {folder} have a name already")
+        why.append(
+            f"{several(drawn - unnamed, 'cell')} of the sample of {folder} "
+            "already named"
+        )
     return why
 
 
@@ -163,10 +166,13 @@ def import_command(
     shown = printable(", ".join(others[:_MOST_NAMES]))
     shown += ", ..." * (len(others) > _MOST_NAMES)
     lines = [
-        f"Named {several(len(named), 'cell')}; {done.unchanged} had their name, "
-        f"unsorted: {done.unsorted}",
+        f"Named {several(len(named), 'cell')}; already had this name: "
+        f"{done.unchanged}, unsorted: {done.unsorted}",
         *(
-            [f"Left alone: {several(len(others), 'file')} not of this session: {shown}"]
+            [
+                f"Ignored {several(len(others), 'file')} that this session did not "
+                f"export: {shown}"
+            ]
             if others
             else []
         ),

@@ -14,7 +14,13 @@ from edgecell.classes import CLASSES, PLATELET
 from edgecell.cli import OutputFile, claim, json_option, refuse, report
 from edgecell.edge.commands.options import model_option
 from edgecell.errors import InputError
-from edgecell.files import check_writable, csv_text, printable, write_atomically
+from edgecell.files import (
+    check_writable,
+    csv_text,
+    printable,
+    several,
+    write_atomically,
+)
 from edgecell.optional import require
 
 if TYPE_CHECKING:
@@ -137,13 +143,13 @@ def microscope_line(told: Mapping[tuple[int, int], "Verdict"]) -> str:
 
     if not told:
         return (
-            f"Microscope: cannot be told from fewer than {CELLS} images of one size. "
-            "The classes are reliable only on a microscope that the model knows."
+            f"Microscope: cannot be identified from fewer than {CELLS} images of one "
+            "size. The classes are reliable only on a microscope that the model knows."
         )
     line = f"Microscope: {in_words(told)}"
     if all(verdict.trusted for verdict in told.values()):
         return line
-    return f"{line}; cells of one that the model does not know are all for review"
+    return f"{line}; all cells of an unknown microscope are for review"
 
 
 def _row(
@@ -173,7 +179,7 @@ def _row(
             for code, p in found.prediction.top(3)
         ],
         "review": [*found.reasons, *([flag] if flag else [])],
-        "microscope": "not told" if verdict is None else str(verdict),
+        "microscope": "not identified" if verdict is None else str(verdict),
         "red_cell_px": found.red_cell_px and round(found.red_cell_px, 1),
         "attributes": words and words.to_dict(),
     }
@@ -245,23 +251,25 @@ def _words(row: dict[str, Any]) -> tuple[str, str]:
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="TABLE",
-    help="Write one .parquet or .csv of any number of images, on all cores. Run the "
-    "same command again after an interruption: it goes on where it was.",
+    help="Write one .parquet or .csv table of any number of images, using all cores. "
+    "After an interruption, run the same command again: it continues where it "
+    "stopped.",
 )
 @click.option(
     "--frames",
     is_flag=True,
-    help="With --out: the images are frames with many cells; a row for each cell.",
+    help="With --out: the images are frames with many cells; each cell gets a row.",
 )
 @click.option(
     "--workers",
     type=click.IntRange(1, 1024),
-    help="With --out: processes.  [default: one a core]",
+    help="With --out: number of processes.  [default: one per core]",
 )
 @click.option(
     "--scheduler",
     metavar="ADDRESS",
-    help="With --out: let a Dask cluster do it, such as tcp://server:8786.",
+    help="With --out: use the Dask cluster with this scheduler, such as "
+    "tcp://server:8786.",
 )
 @json_option
 def command(
@@ -301,7 +309,7 @@ def command(
         claim(out, "Parquet" if out.suffix == ".parquet" else "CSV")
         refuse(("csv_file",), "is not for --out, which writes a table itself")
         if scheduler:
-            refuse(("workers",), "is about this machine, not for --scheduler")
+            refuse(("workers",), "applies to this machine, not to --scheduler")
         if frames and red_cell_px == "measure":
             red_cell_px = None  # of frames it is measured anyway
         _archive(images, model, red_cell_px, frames, out, workers, scheduler, json_file)
@@ -367,8 +375,10 @@ def _archive(
     seconds = monotonic() - start_s
     fresh = done.images - done.resumed
     lines = [
-        f"{out}: {done.rows} rows of {done.images} images, {done.errors} with an error",
-        f"{fresh} images in {seconds:.1f} s, {fresh / max(seconds, 1e-3):.0f} a second"
+        f"{out}: {several(done.rows, 'row')} of {several(done.images, 'image')}, "
+        f"{done.errors} with an error",
+        f"{several(fresh, 'image')} in {seconds:.1f} s, "
+        f"{fresh / max(seconds, 1e-3):.0f} per second"
         + (f"; {done.resumed} were done before" if done.resumed else ""),
         *(f"Microscope of {size}: {it}" for size, it in done.microscopes.items()),
         RESEARCH_USE,

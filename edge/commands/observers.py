@@ -17,7 +17,7 @@ from edgecell.edge.count.tracking import TrackedFrame
 from edgecell.edge.loop.run import Observer, Run
 from edgecell.edge.show.health import Health
 from edgecell.edge.sources.base import Frame
-from edgecell.files import printable
+from edgecell.files import printable, several
 
 _MOST_ROWS = 60
 _NAMES = {c.code: f"{c.code:<4}{c.name}" for c in CLASSES}
@@ -137,5 +137,5 @@ def rows_table(rows: Sequence[str], sightings: int) -> list[str]:
         return []
     lines = [_HEADER, *rows[:_MOST_ROWS]]
     if sightings > _MOST_ROWS:
-        lines.append(f"... and {sightings - _MOST_ROWS} more sightings")
+        lines.append(f"... and {several(sightings - _MOST_ROWS, 'more sighting')}")
     return [*lines, ""]

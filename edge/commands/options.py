@@ -65,8 +65,8 @@ def loop_options(command: Any) -> Any:
             "--scope",
             type=click.Path(path_type=Path, dir_okay=False),
             metavar="FILE",
-            help="File of 'edgecell trust', which says whether cells of this "
-            "microscope may be accepted without review.",
+            help="Scope file that 'edgecell trust' wrote; it says whether cells of "
+            "this microscope may be accepted without review.",
         ),
         model_option,
     ):

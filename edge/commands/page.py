@@ -52,7 +52,8 @@ def page_options(command: Any) -> Any:
         click.option(
             "--no-sign-in",
             is_flag=True,
-            help="Let anybody at this machine do everything. Only for 127.0.0.1.",
+            help="Let anyone at this machine do everything, without signing in. Only "
+            "for 127.0.0.1.",
         ),
         click.option(
             "--port",
@@ -114,8 +115,8 @@ class Serving:
             return
         if self.no_sign_in:
             raise InputError(
-                f"--no-sign-in would let everybody in who reaches {self.host}; leave "
-                "out one of them"
+                f"--no-sign-in would let in everyone who can reach {self.host}; leave "
+                "out one of the two"
             )
         if self.certificate is None:
             raise InputError(
@@ -176,8 +177,8 @@ class Serving:
         if accounts is not None and not accounts.people():
             link = f"{door.address}/welcome?token={accounts.invite('manage')}"
             click.echo(
-                "Nobody has an account yet. This link makes the first one, once, "
-                f"within a day:\n{link}",
+                "Nobody has an account yet. This link creates the first one; it works "
+                f"once, within a day:\n{link}",
                 err=True,
             )
         return create_app(root, door, accounts, live, driver), taken

@@ -16,7 +16,7 @@ from edgecell.edge.commands.options import COUNT, loop_options
 from edgecell.edge.commands.page import Serving, beside, page_options
 from edgecell.errors import InputError
 from edgecell.explainers import DEFERRED
-from edgecell.files import check_writable
+from edgecell.files import check_writable, several
 from edgecell.optional import require
 from edgecell.signals import on_stop
 
@@ -58,8 +58,8 @@ def goal_lines(goals: Sequence["Goal"], differential: "Differential") -> list[st
         low, high = goal.interval(differential)
         lines.append(
             f"{goal}: {words[goal.outcome(differential)]} after "
-            f"{differential.white_cells} white cells (sequential 95 % interval "
-            f"{100 * low:.1f}-{100 * high:.1f} %)"
+            f"{several(differential.white_cells, 'white cell')} (sequential 95 % "
+            f"interval {100 * low:.1f}-{100 * high:.1f} %)"
         )
     return lines
 
@@ -70,7 +70,7 @@ def _scope_line(run: "Run", microscope: str) -> list[str]:
     if scope is None:
         return []
     if scope.shown.holds and "shown to be right" not in microscope:
-        return [f"{file} is of another camera or microscope: {scope.camera}"]
+        return [f"{file} is for another camera or microscope: {scope.camera}"]
     enough = "" if scope.shown.holds else f", not above {100 * scope.shown.least:g} %"
     return [f"{file}: {scope.shown}{enough}"]
 
@@ -88,8 +88,8 @@ def _ending(run: "Run", last: "SessionResult") -> list[str]:
         f"Frames: {tally.frames} in {tally.seconds:.1f} s, dropped "
         f"{last.health.dropped}, model {classifier.path.name} on {classifier.runtime}; "
         f"ended: {tally.ended}",
-        f"Results: {last.out} ({last.recorded} frames recorded, "
-        f"{last.pictures} pictures in frames/)",
+        f"Results: {last.out} ({several(last.recorded, 'frame')} recorded, "
+        f"{several(last.pictures, 'picture')} in frames/)",
     ]
 
 
@@ -117,7 +117,7 @@ def report_sessions(
 
     config, last = run.config, sessions[-1]
     lines = [
-        *(f"Slide before: {before.out}" for before in sessions[:-1]),
+        *(f"Previous slide: {before.out}" for before in sessions[:-1]),
         *rows_table(rows, last.tally.sightings),
         *(last.differential.lines(config.target) if table else []),
         *goal_lines(config.goals, last.differential),
@@ -162,7 +162,7 @@ def _skipped_line(skipped: "Skipped") -> list[str]:
     if names and skipped.count > len(names):
         names.append("...")
     listed = f": {', '.join(names)}" if names else ""
-    return [f"{skipped.count} not readable and left out{listed}"]
+    return [f"{skipped.count} could not be read and were left out{listed}"]
 
 
 def _size(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
@@ -225,15 +225,16 @@ def serving_of(parameters: Mapping[str, Any]) -> Serving | None:
 @click.option(
     "--runtime",
     type=click.Choice(("litert", "onnxruntime", "openvino")),
-    help="What runs the network: litert a .tflite, the others an .onnx.  [default: the "
-    "first that works here]",
+    help="Runtime of the network: litert runs a .tflite file, the others an .onnx "
+    "file.  [default: the first that works here]",
 )
 @click.option("--max-frames", type=COUNT, help="End after this number of frames.")
 @click.option(
     "--maps/--no-maps",
     default=True,
     show_default=True,
-    help="Draw into the pictures where the network looked.",
+    help="Draw the Grad-CAM maps, which show where the network looked, into the "
+    "pictures.",
 )
 @click.option(
     "--video",

@@ -19,14 +19,14 @@ _FIELDS = 20
     type=click.IntRange(1, 10**4),
     default=_FIELDS,
     show_default=True,
-    help="Most fields in a row.",
+    help="Largest number of fields in a row.",
 )
 @click.option(
     "--rows",
     type=click.IntRange(1, 10**4),
     default=_FIELDS,
     show_default=True,
-    help="Most rows.",
+    help="Largest number of rows.",
 )
 @click.option(
     "--to",
@@ -91,5 +91,5 @@ def command(
             sessions = run.go([ScanMap(scan, stage), bar])
     if scan.left_out:
         kinds = (f"{count} {layer}" for layer, count in sorted(scan.left_out.items()))
-        click.echo(f"Fields beyond the monolayer: {', '.join(kinds)}", err=True)
+        click.echo(f"Fields outside the monolayer: {', '.join(kinds)}", err=True)
     report_sessions(run, sessions, bar.rows, True, json_file)

@@ -6,6 +6,7 @@ import click
 
 from edgecell.cli import json_option, report
 from edgecell.errors import OutputError
+from edgecell.files import several
 from edgecell.optional import require
 
 _PATIENCE_S = 30
@@ -85,6 +86,6 @@ def send_command(
     report(text, {"messages": [m.to_dict() for m in messages]}, json_file)
     if open_:
         raise OutputError(
-            f"messages not delivered yet: {len(open_)}; they stay in the session: "
-            f"run 'edgecell session send {folder}' when the receiver is back"
+            f"{several(len(open_), 'message')} not delivered yet, and kept in the "
+            f"session; run 'edgecell session send {folder}' when the receiver is back"
         )

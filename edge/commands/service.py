@@ -278,8 +278,8 @@ def _check_options(source: str, options: Sequence[str]) -> list[str]:
     """
     if any(not c.isprintable() for text in (source, *options) for c in text):
         raise InputError(
-            "a unit holds no control character and nothing that is not UTF-8; "
-            "in an address write it as %XX"
+            "a unit cannot hold control characters, or bytes that are not UTF-8; in an "
+            "address, write them as %XX"
         )
     from edgecell.edge.commands import run
     from edgecell.edge.loop.mqtt import parse_broker
@@ -291,7 +291,7 @@ def _check_options(source: str, options: Sequence[str]) -> list[str]:
     for option, name in ours.items():
         if parameters[name] is not None:
             raise InputError(
-                f"{option} has no place in a unit, which is started again and again: "
+                f"{option} cannot be used in a unit, which is started again and again: "
                 "each session gets its own folder in /var/lib/edgecell/edgecell-out, "
                 "and health is in /run/edgecell/health.json"
             )
@@ -299,7 +299,7 @@ def _check_options(source: str, options: Sequence[str]) -> list[str]:
     for file in (parameters[name] for name in files if parameters[name] is not None):
         if str(file) not in (BUNDLED, "-") and not Path(file).is_absolute():
             raise InputError(
-                f"the unit runs in a folder of its own; give the whole path of {file}"
+                f"the unit runs in a folder of its own; give the full path of {file}"
             )
     run.config_of(source, parameters)
     if parameters["mqtt"]:
@@ -315,8 +315,8 @@ def _check_options(source: str, options: Sequence[str]) -> list[str]:
 def _say_what_is_left_to_do(secrets: Iterable[str]) -> None:
     for name in secrets:
         click.echo(
-            "Note: the address holds a password, so the unit takes it from "
-            f"{_SECRETS}/{name}: write it there, and chmod 600 that file.",
+            "Note: the address holds a password, so the unit reads it from "
+            f"{_SECRETS}/{name}: write it there, and run chmod 600 on that file.",
             err=True,
         )
     if sys.executable.startswith(("/home/", "/root/")):
@@ -347,7 +347,7 @@ def certificate_command(hosts: tuple[str, ...], into: Path) -> None:
 
     certificate, key = make_certificate(into, list(hosts))
     click.echo(
-        f"Written: {printable(f'{certificate} and {key}')}. Keep the second one "
-        "secret. Use them like this:\n"
+        f"Wrote {printable(f'{certificate} and {key}')}. Keep the second file secret. "
+        "Use them like this:\n"
         f"edgecell page --host 0.0.0.0 --certificate {certificate} --key {key}"
     )

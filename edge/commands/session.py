@@ -9,12 +9,12 @@ import click
 
 from edgecell import RESEARCH_USE
 from edgecell.classes import CLASSES
-from edgecell.cli import OutputFile, OutputFolder, claim, json_option, report, several
+from edgecell.cli import OutputFile, OutputFolder, claim, json_option, report
 from edgecell.edge.commands.cells import export_command, import_command
 from edgecell.edge.commands.microscopes.trust import advice, needed
 from edgecell.edge.commands.send import send_command
 from edgecell.errors import InputError
-from edgecell.files import printable, write_atomically
+from edgecell.files import printable, several, write_atomically
 from edgecell.optional import require
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def _time(text: str) -> str:
 
 
 def _end(summary: "Summary") -> str:
-    return summary.end_reason or "running, or broken off"
+    return summary.end_reason or "running, or interrupted"
 
 
 def _verdict(decision: "Decision") -> str:
@@ -56,7 +56,7 @@ def _sighting_line(s: "Sighting") -> str:
 
     x, y = s.box.centre
     said = s.gate or f"{s.code} {s.probability:.0%}"
-    kept = "" if s.seen is not None else "  pixels dropped by --keep"
+    kept = "" if s.seen is not None else "  pixels deleted by --keep"
     return (
         f"{s.frame:>8}  {s.name[:20]:<20}  {utc(s.captured).removesuffix(' UTC'):<19}  "
         f"{f'{x:.0f},{y:.0f}':<10}{said}{kept}"
@@ -90,8 +90,8 @@ def list_command(folder: Path, json_file: str | None) -> None:
         except InputError as e:
             unreadable.append(printable(str(e)))
     lines = [
-        f"{s.started[:16].replace('T', ' ')} UTC  {s.white_cells:>6} white cells  "
-        f"{s.frames:>8} frames  {s.bytes / 1e6:>8.1f} MB  "
+        f"{s.started[:16].replace('T', ' ')} UTC  white cells {s.white_cells:<6}  "
+        f"frames {s.frames:<8}  {s.bytes / 1e6:>8.1f} MB  "
         f"{printable(str(s.folder))}  ({_end(s)})"
         for s in found
     ]
@@ -184,14 +184,15 @@ def _head(summary: "Summary") -> list[str]:
         lines.append(f"Shown on this microscope: {scope['says']}")
     if summary.left_out:
         lines.append(
-            f"{summary.left_out} more frames were looked at and are not in the record"
+            f"{several(summary.left_out, 'more frame')} processed, but not in the "
+            "record"
         )
     return lines
 
 
 def _waiting_lines(wait: Sequence["CellInShort"], everything: bool) -> list[str]:
     if not wait:
-        return ["No cell waits for a person.", ""]
+        return ["No cell is waiting for review.", ""]
     shown = wait if everything else wait[:_MOST]
     lines = [f"To review ({len(wait)}, the most doubtful first):", _WAITING_HEADER]
     for cell in shown:
@@ -232,7 +233,7 @@ def _waiting_line(cell: "CellInShort") -> str:
     "version",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Report the N-th signed version instead of the present state.",
+    help="Report the N-th signed version instead of the current state.",
 )
 @json_option
 def report_command(
@@ -268,7 +269,7 @@ def report_command(
     report("\n".join(lines), {"standing": view.standing, "report": content}, json_file)
 
 
-@command.command("trace", short_help="Trace a cell to the pixels it was judged by.")
+@command.command("trace", short_help="Trace a cell back to its pixels.")
 @_folder
 @click.argument("cell", type=click.IntRange(1, 2**63 - 1))
 @click.option(
@@ -300,7 +301,7 @@ def trace_command(
         write_atomically(out / f"{stem}.png", s.seen)
         write_atomically(out / f"{stem}.jpg", s.pixels)
         written += 1
-    same = "" if decision.cell == cell else f" (cell {cell} turned out to be it)"
+    same = "" if decision.cell == cell else f" (the same cell as {cell})"
     lines = [
         f"Cell {decision.cell}{same}: {_verdict(decision)}",
         *(filter(None, (str(words), words.sentence)) if words else ()),

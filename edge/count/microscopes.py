@@ -16,11 +16,19 @@ ENOUGH = 5
 """White cells without which no microscope is called known: a single foreign cell can't
 be told from a known microscope's, and of five most sets can."""
 
-NOT_TOLD = "microscope not told yet"
+NOT_TOLD = "microscope not identified yet"
 UNKNOWN = "unknown microscope"
 NOT_SHOWN = "not yet shown to be right on this microscope"
-OTHER_CAMERA = "the scope file is another camera's"
-OF_MICROSCOPE = (NOT_TOLD, UNKNOWN, NOT_SHOWN, OTHER_CAMERA)
+OTHER_CAMERA = "the scope file is for another camera"
+OF_MICROSCOPE = (
+    NOT_TOLD,
+    UNKNOWN,
+    NOT_SHOWN,
+    OTHER_CAMERA,
+    "microscope not told yet",
+    "the scope file is another camera's",
+)
+"""Reasons that are about the microscope; the last two are those of earlier sessions."""
 """Reasons that say nothing of the cell itself."""
 
 
@@ -82,11 +90,15 @@ class MicroscopeGate:
     def summary(self) -> str:
         """The verdicts in one line, see `in_words`."""
         if not self._microscopes:
-            return "not told: the model file describes none"
+            return "not identified: the model file describes no microscopes"
         few = [
-            f"{w}x{h}: not told" for (w, h), v in self._views.items() if not v.verdict
+            f"{w}x{h}: not identified"
+            for (w, h), v in self._views.items()
+            if not v.verdict
         ]
-        return ", ".join([in_words(self.told), *few] if self.told else ["not told yet"])
+        return ", ".join(
+            [in_words(self.told), *few] if self.told else ["not identified yet"]
+        )
 
     def admit(self, tracked: TrackedFrame) -> TrackedFrame:
         """Adds what the microscope says to a frame's decisions.

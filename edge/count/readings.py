@@ -74,7 +74,7 @@ class Readings:
         totals: dict[str, Sequence[object]] = {
             "white cells": [d.white_cells for d in three],
             "erythroblasts per 100": [_decimal(d.erythroblasts_per_100) for d in three],
-            "waiting for a person": [d.to_review for d in three],
+            "waiting for review": [d.to_review for d in three],
         }
         heads = "".join(f"{name:>{_GROUP}}" for name in NAMES.values())
         columns = f" {'n':>4}{'%':>5}{'95 %':>8}" * len(three)

@@ -51,7 +51,7 @@ class Shown:
             and max(self.accepted, self.right) <= self.cells
             and 0 < self.least < 1
         ):
-            raise ValueError("the counts of a scope do not fit together")
+            raise ValueError("the counts of the scope file do not fit together")
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -173,7 +173,7 @@ def write_scope(path: Path, scope: Scope) -> None:
         before = read_scope(path)
         if not before.fits((scope.width, scope.height), scope.red_cell_px):
             raise InputError(
-                f"{path} is the scope of another camera ({before.camera}, not "
+                f"{path} is the scope file of another camera ({before.camera}, not "
                 f"{scope.camera}); name another file"
             )
     write_atomically(path, json.dumps(asdict(scope), indent=1) + "\n")

@@ -25,9 +25,10 @@ NO_SCALE = "scale not found"
 REASONS = (DARK, BRIGHT, EMPTY, BLURRED, CAST, NO_COLOUR, SWAPPED, NO_SCALE)
 
 ADVICE = {
-    NO_COLOUR: "cells are told by their stain: use a colour camera, and convert raw "
-    "(Bayer) frames",
-    SWAPPED: "set the camera or the converter to deliver the channels in their order",
+    NO_COLOUR: "cells are recognised by their stain: use a colour camera, and convert "
+    "raw (Bayer) frames",
+    SWAPPED: "set the camera or the converter to deliver the channels in the right "
+    "order",
     NO_SCALE: "measure a red cell in a frame and give its diameter with --red-cell-px",
 }
 """What to do where a reason's name doesn't say it."""

@@ -81,13 +81,13 @@ class LoopConfig:
                 raise InputError(f"{name} must be at least 1, not {value}")
         if self.video is not None and self.keep_bytes is not None:
             raise InputError(
-                "a --video grows without end, which --keep is there to prevent; leave "
-                "out one of them"
+                "the --video file grows without limit, which --keep is meant to "
+                "prevent; leave out one of the two"
             )
         unknown = [method for method in self.explain_by if method not in DEFERRED]
         if unknown:
             raise InputError(
-                f"'{unknown[0]}' is not a method for the queue; there are "
+                f"'{unknown[0]}' is not a method that can be queued; choose from "
                 f"{', '.join(DEFERRED)}"
             )
         parse_policy(self.explain, self.explain_by)

@@ -42,10 +42,14 @@ def loop_metrics(health: Health, differential: Differential) -> Iterator["Metric
     core = require("prometheus_client.core", "monitor")
     yield gauge("source_lost", "1 if the camera is lost.", health.source != "on")
     yield gauge("frames", "Frames processed in this session.", health.analysed)
-    yield gauge("frames_per_second", "Frames processed, lately.", health.fps)
-    yield gauge("frames_dropped", "Frames of a camera left out.", health.dropped)
+    yield gauge(
+        "frames_per_second", "Frames processed per second, recently.", health.fps
+    )
+    yield gauge("frames_dropped", "Camera frames that were dropped.", health.dropped)
     age_s = (health.age_ms or 0.0) / 1e3
-    yield gauge("frame_age_seconds", "Age of the last frame when it was done.", age_s)
+    yield gauge(
+        "frame_age_seconds", "Age of the last frame when its result was ready.", age_s
+    )
     yield gauge("white_cells", "Accepted white cells.", differential.white_cells)
     yield gauge("to_review", "Cells of this session to review.", differential.to_review)
     yield gauge("recording", "1 while the session is recorded.", recording(health))

@@ -278,8 +278,8 @@ class Loop:
             if not self._told_stale:
                 self._told_stale = True
                 logger.warning(
-                    "a frame was %.1f s old before it was done, and is left out; if "
-                    "that goes on, this machine is too slow for %d x %d pixels",
+                    "a frame was %.1f s old before it was processed, and is left out; "
+                    "if this continues, this machine is too slow for %d x %d pixels",
                     frame.age_s,
                     frame.image.shape[1],
                     frame.image.shape[0],

@@ -123,12 +123,12 @@ def _by_mllp(target: str, control: str, payload: str, timeout_s: float) -> Deliv
         while _END not in received:
             part = line.recv(65536)
             if not part or len(received) > _LONGEST_ANSWER:
-                return Delivery(False, False, "the receiver broke off its answer")
+                return Delivery(False, False, "the receiver's answer was cut off")
             received += part
     frame = received[received.find(_START) + 1 : received.find(_END)]
     answer = read_answer(frame.decode(errors="replace"))
     if answer is None or answer.control != control:
-        return Delivery(False, False, "what it answered is no acknowledgement of this")
+        return Delivery(False, False, "its answer does not acknowledge this message")
     if answer.accepted:
         return Delivery(True, True)
     reason = answer.reason or "the receiver gave no reason"

@@ -102,7 +102,7 @@ def observations(reading: Mapping[str, Any], signed: bool) -> tuple[Observation,
             continue
         if code == ERYTHROBLAST:
             value, unit = reading["erythroblasts_per_100"], _PER_100
-            note = f"{row['count']} beside {whites} white cells"
+            note = f"{row['count']} per {whites} white cells"
         else:
             value, unit = row["percent"], _PERCENT
             note = (
@@ -143,7 +143,7 @@ def result_of(reports: Reports) -> LabResult:
     if not signed and draft.waiting:
         notes.append(f"cells to be reviewed: {draft.waiting}")
     if signed and not reports.is_current(signed):
-        notes.append("cells were named anew after this report was signed")
+        notes.append("cells were renamed after this report was signed")
     issued = datetime.now(timezone.utc).isoformat(timespec="seconds")
     return LabResult(
         identifier=sha256[:32],

@@ -29,7 +29,7 @@ def posted(
             raise HTTPException(413, "the form is too large or of unknown size")
         async with request.form(max_files=0, max_fields=_MOST_FIELDS) as data:
             if any(isinstance(value, UploadFile) for value in data.values()):
-                raise HTTPException(400, "a form with a file is not taken here")
+                raise HTTPException(400, "a form with a file is not accepted here")
             form = {key: str(value) for key, value in data.items()}
         return await run_in_threadpool(handle, request, form)
 

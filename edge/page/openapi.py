@@ -32,11 +32,11 @@ _ERROR = {
     }
 }
 _ERRORS = {
-    "400": "What was sent makes no sense.",
+    "400": "The request is not valid.",
     "401": "Nobody is signed in.",
-    "403": "The role does not include it, or the request is not from the page.",
+    "403": "The role does not allow it, or the request does not come from the page.",
     "404": "There is no such session or cell.",
-    "409": "The disk does not take it.",
+    "409": "It could not be written to the disk.",
     "413": "The form is too large.",
 }
 
@@ -82,7 +82,11 @@ def openapi() -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "edgecell", "version": __version__, "summary": RESEARCH_USE},
         "paths": {
-            "/api/status": {"get": _operation("How everything does.", [])},
+            "/api/status": {
+                "get": _operation(
+                    "The state of the loop, the machine and the sessions.", []
+                )
+            },
             "/api/sessions": {"get": _operation("All sessions.", [])},
             "/api/sessions/{key}": {"get": _operation("One session.", [_KEY])},
             "/api/sessions/{key}/cells": {"get": _operation("Its cells.", [_KEY])},

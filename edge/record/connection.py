@@ -45,7 +45,9 @@ def _number(kind: type[int] | type[float]) -> Callable[[bytes], int | float]:
             return kind(text)
         except ValueError as e:
             shown = text[:20].decode(errors="replace")
-            raise DamagedRowError(f"{shown!r} is not a number of its column's") from e
+            raise DamagedRowError(
+                f"{shown!r} is not a number of the column's type"
+            ) from e
 
     return convert
 
@@ -74,7 +76,7 @@ def _read_row(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> tuple[Any, ...]:
     """A row as it was read, with bytes only in columns of bytes."""
     for value, (name, *_) in zip(row, cursor.description, strict=True):
         if isinstance(value, bytes) and name not in _blobs():
-            raise DamagedRowError(f"{name} holds bytes")
+            raise DamagedRowError(f"{name} holds bytes instead of text or a number")
     return row
 
 
@@ -239,13 +241,13 @@ def _check(database: sqlite3.Connection, path: Path) -> None:
             f"{version}, this one reads up to {SCHEMA_VERSION}); install that one"
         )
     if not is_ours(database, version):
-        raise InputError(f"{path} was changed: its tables are not a session's")
+        raise InputError(f"{path} was changed: its tables are not those of a session")
 
 
 def _not_begun(path: Path) -> InputError:
     return InputError(
-        f"{path} is no session's record, or its run was broken off before it began; "
-        "name another folder"
+        f"{path} is not the record of a session, or its run was interrupted before it "
+        "began; name another folder"
     )
 
 

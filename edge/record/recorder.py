@@ -188,7 +188,9 @@ class Recorder:
         self._jobs.close()
         self._thread.join(wait_s)
         if self._thread.is_alive():
-            logger.warning("the disk hangs: the last frames may not be recorded")
+            logger.warning(
+                "the disk does not respond: the last frames may not be recorded"
+            )
             # Python crashes when it ends while a thread is in OpenCV.
             atexit.register(self._thread.join, _LAST_JOIN_S)
 
@@ -215,7 +217,7 @@ class Recorder:
             write()
         except OutputError as e:
             if self.picture_error is None:
-                logger.warning("%s; the record goes on without", e)
+                logger.warning("%s; recording continues without it", e)
                 self.picture_error = e
             return False
         return True
@@ -262,11 +264,15 @@ class Recorder:
             self._hindered_s = self._hindered_s or now_s
             held_s = self._bounds.held_s if isinstance(e, HeldError) else 0.0
             if not self._told and now_s - self._hindered_s >= held_s:
-                logger.warning("recording is held up: %s; it is tried again", e)
+                logger.warning(
+                    "recording is held up: %s; trying again until it works", e
+                )
                 self._told = True
             return False
         if self._told:
-            logger.warning("recording goes on; %d frames left out", self.overflowed)
+            logger.warning(
+                "recording continues; %d frames were left out", self.overflowed
+            )
         self.error, self._hindered_s, self._told = None, None, False
         return True
 

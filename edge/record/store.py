@@ -228,7 +228,7 @@ class Store:
             if now != identity:
                 raise OutputError(
                     f"{path} was removed or replaced while the run wrote to it; what "
-                    "is found from now on is not recorded: end the run and start it "
+                    "is found from now on is not recorded; end the run and start it "
                     "again"
                 )
 
@@ -395,7 +395,7 @@ class Store:
             trim(self.folder, self._db, bound)
         except (sqlite3.DatabaseError, OSError) as e:
             # What was to be written is written; the next time there may be room.
-            logger.warning("%s is above its bound for now: %s", self.folder, e)
+            logger.warning("%s exceeds its limit for now: %s", self.folder, e)
 
     def _telling(self) -> AbstractContextManager[None]:
         """Turns a refusal by the disk into a message for the user."""

@@ -188,8 +188,8 @@ class Trail:
                         and roots[other.cell] == roots[naming.cell]
                     ):
                         raise InputError(
-                            f"cell {naming.cell} was named by {other.person} since; "
-                            "name it again instead of undoing it"
+                            f"cell {naming.cell} has been named by {other.person} "
+                            "since; name it again instead of undoing it"
                         )
             taken_back = [(n.cell, n.before, n.naming) for n in last]
             return self._append(person, taken_back, "")

@@ -24,6 +24,7 @@ from edgecell.edge.record.sessions import RecordedSession, open_session
 from edgecell.edge.record.trail import codes_of, now
 from edgecell.edge.report.export import session_key
 from edgecell.errors import InputError
+from edgecell.files import several
 from edgecell.model.classifier import Classifier
 from edgecell.model.decision import Decision
 from edgecell.model.microscope import Microscope, fit_calibrated, in_words
@@ -67,10 +68,9 @@ class Trust:
         """What to do so that cells are accepted without review, in a sentence."""
         more, least = self.more, f"{100 * self.shown.least:g} %"
         if self.unnamed and not self.shown.missing:
-            cells = "cell" if self.unnamed == 1 else "cells"
             return (
-                f"{self.unnamed} more reviewed {cells}: name the rest of the sample, "
-                "as leaving some out would be a choice."
+                f"{several(self.unnamed, 'more reviewed cell')}: name the rest of the "
+                "sample, because a sample with gaps is no longer random."
             )
         if more == 0:
             return (
@@ -81,10 +81,10 @@ class Trust:
                 "The model's rule accepts no cell of this microscope: adapt it first."
             )
         return (
-            f"{more} more reviewed {'cell' if more == 1 else 'cells'} of a random "
-            f"sample {'is' if more == 1 else 'are'} needed before cells "
-            "are accepted without review, if all that the rule accepts are right "
-            f"(lower bound above {least})."
+            f"{several(more, 'more reviewed cell')} of a random sample "
+            f"{'is' if more == 1 else 'are'} needed before cells are accepted without "
+            "review, if all that the rule accepts are right (lower bound above "
+            f"{least})."
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -268,8 +268,8 @@ def _check_together(sessions: Sequence[RecordedSession]) -> None:
     if len(models) > 1:
         one, other, *_ = models.values()
         raise InputError(
-            f"{one} and {other} were seen by different models; give sessions of one of "
-            "them"
+            f"{one} and {other} were recorded with different models; give sessions of "
+            "one of them"
         )
     scales = {s.folder: median(s.red_cell_px()) for s in sessions if s.red_cell_px()}
     if not scales:
@@ -286,18 +286,18 @@ def _check_sample(found: Trust, folder: Path) -> None:
     draw = f"'edgecell session export {folder} --sample N --cells FOLDER'"
     if not found.drawn:
         raise InputError(
-            "no cells were drawn at random, and those that somebody chose say little; "
-            f"draw a sample on the page, or by {draw}, and name it"
+            "no cells were drawn at random, and cells that somebody chose prove "
+            f"little; draw a sample on the page, or with {draw}, and name its cells"
         )
     counted = found.shown.cells
     if not counted and found.learned:
-        more = f"draw more by {draw}, and name those"
+        more = f"draw more with {draw}, and name those"
         if found.unnamed:
             more = f"name the other {found.unnamed}"
         elif not found.undrawn:
             more = (
-                "and no white cell is left to draw: only new frames help, so run "
-                "'edgecell run' on more, and draw from that session"
+                "and no white cell is left to draw: record new frames with 'edgecell "
+                "run', and draw from that session"
             )
         raise InputError(
             f"'edgecell adapt' has learned from all {found.learned} named cells of the "
@@ -306,7 +306,7 @@ def _check_sample(found: Trust, folder: Path) -> None:
     if not counted:
         raise InputError(
             f"nobody has named a cell of the random sample of {found.drawn}; "
-            f"name them on the page, or export them by {draw}"
+            f"name them on the page, or export them with {draw}"
         )
 
 

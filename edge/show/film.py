@@ -37,7 +37,7 @@ class Film:
             OutputError: the name doesn't end in .avi, or the file exists.
         """
         if path.suffix.lower() != ".avi":
-            raise OutputError(f"{path} must end in .avi; no other kind is written")
+            raise OutputError(f"{path} must end in .avi; no other format is written")
         if path.exists():
             raise OutputError(f"{path} exists; name a file that doesn't")
         self._path = path

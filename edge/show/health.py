@@ -118,7 +118,7 @@ class Health:
         undrawn: pictures left out for the same reason.
         uptime_s: seconds since the loop started.
         microscope: 'known (...)', 'calibrated (...)', the same with ', shown to be
-            right', 'unknown' or 'not told yet'.
+            right', 'unknown' or 'not identified yet'.
         at: when this was measured, UTC, ISO 8601.
         board: see `Board`.
     """
@@ -138,7 +138,7 @@ class Health:
     overflowed: int
     undrawn: int
     uptime_s: float
-    microscope: str = "not told yet"
+    microscope: str = "not identified yet"
     at: str = field(
         default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds")
     )

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from edgecell import RESEARCH_USE
+from edgecell.files import several
 from edgecell.image.preprocess import Bgr
 from edgecell.image.records import Box
 
@@ -212,5 +213,5 @@ def _wrapped(texts: Sequence[str], width: int, style: Style) -> list[str]:
         elif len(lines) < _MOST_LINES:
             lines.append(text)
         else:
-            return [*lines, f"... and {len(texts) - place} more cells"]
+            return [*lines, f"... and {several(len(texts) - place, 'more cell')}"]
     return lines

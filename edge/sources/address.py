@@ -106,7 +106,7 @@ def _stream(address: str) -> FrameSource:
         is_http = scheme.startswith("http")
         return MjpegStream(address) if is_http else rtsp_stream(address)
     raise InputError(
-        f"{scheme}:// is not a kind of source; use csi://0, gst://PIPELINE, "
+        f"{scheme}:// is not a supported kind of source; use csi://0, gst://PIPELINE, "
         "http://HOST/stream.mjpg, rtsp://HOST/PATH"
     )
 

@@ -136,7 +136,7 @@ class OpenCVStream:
             if not self._warned:
                 self._warned = True
                 logger.warning(
-                    "%s sends more than this machine decodes, and is reopened "
+                    "%s sends more than this machine can decode, and is reopened "
                     "whenever it is %g s behind; choose a smaller picture or a lower "
                     "frame rate",
                     self.name,
@@ -246,8 +246,8 @@ def v4l_camera(address: str) -> OpenCVStream:
     what it points to is looked up whenever the camera is opened.
     """
     hint = (
-        "see which cameras do with 'edgecell doctor', and whether another program "
-        "uses this one"
+        "run 'edgecell doctor' to see which cameras do, and check whether another "
+        "program uses this one"
     )
     if address.isdecimal():
         return OpenCVStream(f"camera-{address}", lambda: open_camera(address), hint)
@@ -372,4 +372,7 @@ def as_frame(raw: npt.NDArray[Any], width: int, height: int) -> Bgr | str:
             return Bgr(np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), np.uint8))
         if channels in (3, 4):
             return Bgr(np.ascontiguousarray(image[..., :3]))
-    return f"frames of the form {raw.shape}, {raw.dtype} are not BGR; end it in {_BGR}"
+    return (
+        f"frames of shape {raw.shape}, {raw.dtype} are not BGR; end the pipeline in "
+        f"{_BGR}"
+    )

@@ -66,8 +66,8 @@ class CsiCamera:
         except (RuntimeError, IndexError) as e:
             self.__exit__()
             raise SourceError(
-                f"{self.name} does not answer ({e}); see which cameras do with "
-                "'rpicam-hello --list-cameras'"
+                f"{self.name} does not answer ({e}); run 'rpicam-hello --list-cameras' "
+                "to see which cameras do"
             ) from e
         return self
 

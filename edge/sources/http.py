@@ -81,7 +81,7 @@ class HttpStream:
                 if came_s - quiet_s > _HELD_UP_S:
                     raise SourceError(
                         f"{self._name} was not read for {came_s - quiet_s:.1f} s; what "
-                        "it sent meanwhile is left out"
+                        "it sent in the meantime is left out"
                     )
                 body = self._chunks.feed(data) if self._chunks else data
                 sure = came_s - quiet_s < _UNSURE_S
@@ -204,7 +204,7 @@ def open_stream(
         raise _no_answer(name, str(e)) from e
     if login and authorization:
         raise SourceError(f"{name} refuses that user and password")
-    raise _no_answer(name, "it sends from one address to the next")
+    raise _no_answer(name, "it redirects too often")
 
 
 def _no_answer(name: str, why: str) -> SourceError:
@@ -223,7 +223,7 @@ def _refusal(name: str, response: HTTPResponse, login: Login | None) -> str:
             f"{name} wants a user and a password (Unauthorized); give them before the "
             "host: http://USER:PASSWORD@HOST/..."
         )
-    return f"{name} asks for a password in a way that is not known (Unauthorized)"
+    return f"{name} asks for a password in a way that is not supported (Unauthorized)"
 
 
 def _ask(
@@ -232,7 +232,7 @@ def _ask(
     """Sends one request; returns the answer, with only its head read."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("it was moved to an address that is not one of a stream")
+        raise ValueError("it redirects to an address that is not that of a stream")
     encrypted = parts.scheme == "https"
     kind = HTTPSConnection if encrypted else HTTPConnection
     connection = kind(parts.hostname, parts.port)

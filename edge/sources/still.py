@@ -13,7 +13,7 @@ from pathlib import Path
 from edgecell.data.dataset import IMAGE_SUFFIXES
 from edgecell.edge.sources.base import Frame, FrameSource, Skipped
 from edgecell.errors import InputError, SourceError
-from edgecell.files import printable
+from edgecell.files import printable, several
 from edgecell.image.decode import decode, page_count, read_file
 from edgecell.image.preprocess import Bgr
 
@@ -149,7 +149,11 @@ def read_first_page(path: Path, skipped: Skipped) -> Bgr:
     image = decode(data, str(path))
     more = page_count(data) - 1
     if more:
-        logger.warning("%s: %d more pages are not read; save them apart", path, more)
+        logger.warning(
+            "%s: %s not read; save them as separate files",
+            path,
+            several(more, "more page"),
+        )
         skipped.add(f"{printable(path.name)} (pages 2 to {more + 1})", more)
     return image
 

@@ -126,7 +126,7 @@ class VideoFile:
         if lost:
             self.skipped.add(printable(self._path.name), lost)
             logger.warning(
-                "%s: %d damaged frames are left out, %d are read",
+                "%s: %d damaged frames were left out, %d were read",
                 self._path,
                 lost,
                 frames,

@@ -91,7 +91,9 @@ class OpenFlexure:
         try:
             return Position(int(said["x"]), int(said["y"]), int(said["z"]))
         except (KeyError, TypeError, ValueError) as e:
-            raise StageError(f"the stage's position is none: {said}") from e
+            raise StageError(
+                f"the stage did not report a valid position: {said}"
+            ) from e
 
     def move_to(self, place: Position) -> None:
         """Moves to a place; see `Stage.move_to`."""
@@ -116,7 +118,9 @@ class OpenFlexure:
                 continue
             if isinstance(said, dict):
                 return [t for t in said.values() if isinstance(t, dict)]
-            error = StageError(f"{self._root} describes no things")
+            error = StageError(
+                f"the server at {self._root} does not describe what it can do"
+            )
         assert error is not None
         raise error
 
@@ -126,7 +130,9 @@ class OpenFlexure:
         links = said.get("links", []) if isinstance(said, dict) else []
         own = [link["href"] for link in links if link.get("rel") == "self"]
         if not own:
-            raise StageError(f"the microscope's answer to {name} has no link to it")
+            raise StageError(
+                f"the microscope's answer to {name} has no link to the running action"
+            )
         end = time.monotonic() + _LONGEST_ACTION_S
         while said.get("status") not in ("completed", "error", "cancelled"):
             if time.monotonic() > end:

@@ -200,7 +200,7 @@ class Scan:
             if frame is not None and frame.captured_s > after:
                 return frame.image
             if time.monotonic() - after > 2 * STALL_S:
-                lost = camera.state().lost or "it sends nothing new"
+                lost = camera.state().lost or "it sends no new frames"
                 raise SourceError(f"the microscope's camera is lost: {lost}")
 
     def _focused(self, image: Bgr) -> Bgr:
@@ -236,7 +236,7 @@ class Scan:
         # On bare glass nothing is seen to move; dust on the camera stays where it is.
         if stands and self._layers.look(image) != THIN:
             raise StageError(
-                "the stage reports a move, and the picture did not move; check its "
+                "the stage reports a move, but the picture did not move; check its "
                 "motors and cables"
             )
         return True

@@ -44,7 +44,9 @@ def read_bgr(image: object, channels: Channels | None) -> Bgr:
 
 def _read(path: Path, channels: Channels | None) -> Bgr:
     if channels is not None:
-        raise InputError("leave channels out: a file says itself how its colours lie")
+        raise InputError(
+            "leave out channels: an image file has a colour order of its own"
+        )
     return decode(read_file(path), str(path))
 
 
@@ -52,9 +54,9 @@ def _order(channels: object) -> Channels:
     if channels in ("RGB", "BGR"):
         return channels
     raise InputError(
-        "an array does not say how its colours lie: add channels='BGR' for one from "
-        "OpenCV (cv2.imread, a camera), channels='RGB' for one from Pillow, imageio or "
-        "matplotlib"
+        "an array does not say in which order its colours are: add channels='BGR' for "
+        "one from OpenCV (cv2.imread, a camera), or channels='RGB' for one from "
+        "Pillow, imageio or matplotlib"
     )
 
 
@@ -62,13 +64,13 @@ def _checked(image: object) -> Any:
     """The array, if it is a colour image of bytes."""
     if not isinstance(image, np.ndarray):
         raise InputError(
-            f"a {type(image).__name__} is no image; give the path of a file or an "
-            "array, such as numpy.asarray(picture.convert('RGB')) of a Pillow image"
+            f"a {type(image).__name__} is not an image; give the path of a file or an "
+            "array, such as numpy.asarray(picture.convert('RGB')) for a Pillow image"
         )
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         hint = "a colour image has three channels"
         if image.ndim == 2:
-            hint = "a grey image can't be classified: stains are told by their colour"
+            hint = "a grey image can't be classified: cells are known by their stain"
         elif image.ndim == 3 and image.shape[2] == 4:
             hint = "drop the fourth channel: image[..., :3]"
         elif image.ndim == 4:
@@ -80,8 +82,8 @@ def _checked(image: object) -> Any:
     if image.dtype != np.uint8:
         hint = "convert it to uint8, 0 to 255"
         if np.issubdtype(image.dtype, np.floating):
-            hint = "if it goes from 0 to 1: (255 * image).round().astype('uint8')"
+            hint = "if its values go from 0 to 1: (255 * image).round().astype('uint8')"
         elif image.dtype == np.uint16:
-            hint = "if it uses all 16 bits: (image >> 8).astype('uint8')"
+            hint = "if its values use all 16 bits: (image >> 8).astype('uint8')"
         raise InputError(f"an image is an array of uint8, not {image.dtype}; {hint}")
     return np.ascontiguousarray(image)

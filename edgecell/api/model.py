@@ -101,7 +101,9 @@ class Model:
             InputError: the frame can't be read or used; the message says what to do.
         """
         if frame is None:
-            raise InputError("a source that waits yields None: leave it out")
+            raise InputError(
+                "None is not a frame: a source yields it while it waits, so skip it"
+            )
         if not isinstance(frame, Frame):
             name = Path(frame).name if isinstance(frame, str | Path) else "array"
             frame = Frame(0, None, read_bgr(frame, channels), name)
@@ -155,7 +157,9 @@ class Model:
 
         codes = self.record.codes
         if code is not None and code not in codes:
-            raise InputError(f"the model has no class '{code}': {', '.join(codes)}")
+            raise InputError(
+                f"the model has no class '{code}'; its classes are {', '.join(codes)}"
+            )
         if method in EXPLAINERS:
             check_installed(method)
         rgb = read_rgb(image, channels)
@@ -173,7 +177,7 @@ def _diameter(red_cell_px: Any) -> RedCell:
         return float(red_cell_px)
     except (TypeError, ValueError):
         raise InputError(
-            f"red_cell_px is a number of pixels or 'measure', not {red_cell_px!r}"
+            f"red_cell_px must be a number of pixels or 'measure', not {red_cell_px!r}"
         ) from None
 
 
@@ -191,7 +195,7 @@ def open_model(model: str | os.PathLike[str] = BUNDLED, *, threads: int = 1) -> 
     """
     if Path(model).suffix == ".keras":
         raise InputError(
-            f"{model} is a network as it was trained; edgecell.convert_model makes a "
-            "model of it that can be opened"
+            f"{model} is a trained network that is not yet converted; convert it with "
+            "edgecell.convert_model, and open the result"
         )
     return Model(Classifier(model, threads))

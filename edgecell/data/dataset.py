@@ -25,7 +25,7 @@ from edgecell.classes import (
 )
 from edgecell.data.members import open_files
 from edgecell.errors import InputError
-from edgecell.files import printable
+from edgecell.files import printable, several
 from edgecell.image.decode import decode as decode_bgr
 from edgecell.image.preprocess import Image, Preprocessing, Rgb, cell_image, to_rgb
 
@@ -107,8 +107,8 @@ class Reading:
                 for folder, n in sorted(folders.items())
             )
             logger.warning(
-                "left out: %d images in folders that name no known class: %s",
-                len(self.unlabelled),
+                "left out: %s in folders that name no known class: %s",
+                several(len(self.unlabelled), "image"),
                 each,
             )
 
@@ -222,8 +222,8 @@ def read(roots: Sequence[Path]) -> Reading:
                 files[name] = CellFile(name, code, printable(source), digest, data)
         if not found:
             raise InputError(
-                f"{root} has no image in a folder named after a class; known are "
-                f"{', '.join(CODES)}, their English names, the groups "
+                f"{root} has no image in a folder named after a class; known classes "
+                f"are {', '.join(CODES)}, their English names, the groups "
                 f"{' and '.join(GROUP_CODES)}, and sets such as BNE|SNE"
             )
     if not files:
@@ -239,7 +239,7 @@ def _warn_of_others(suffixes: Counter[str]) -> None:
     kinds = ", ".join(f"{suffixes[s]} {s}" for s in OTHER_SUFFIXES if suffixes[s])
     if kinds:
         logger.warning(
-            "left out: %s, which are not read; save pictures as PNG or JPEG, and "
+            "left out: %s, which are not supported; save pictures as PNG or JPEG, and "
             "unpack archives",
             kinds,
         )
@@ -330,7 +330,7 @@ def labels(
         if SEPARATOR in file.code:
             raise InputError(
                 f"{file.name} may be {file.code.replace(SEPARATOR, ' or ')}; this "
-                "takes cells of one known class"
+                "needs cells of one known class"
             )
         if file.code not in index:
             raise InputError(

@@ -182,7 +182,9 @@ def _read(path: Path) -> list[PackedFrame]:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in _ARRAYS}
         if json.loads(arrays["meta"].tobytes()) != {"frames": FORMAT}:
-            raise InputError(f"{path} is a pack of another version; pack again")
+            raise InputError(
+                f"{path} is a pack of another version; pack the data again"
+            )
         pixels = np.split(arrays["pixels"], arrays["ends"])
         boxes = np.split(arrays["boxes"].astype(np.float32), arrays["box_ends"])
         rows = zip(
@@ -202,7 +204,7 @@ def _read(path: Path) -> list[PackedFrame]:
         raise InputError(f"{path} cannot be read ({e.strerror or e})") from e
     except (BadZipFile, EOFError, KeyError, ValueError, TypeError) as e:
         raise InputError(
-            f"{path} is no file of 'edgecell data pack --frames' ({e})"
+            f"{path} is not a file of 'edgecell data pack --frames' ({e})"
         ) from e
 
 

@@ -103,7 +103,8 @@ def read_frames(data: Path, part: str | None = None) -> Iterator[LabelledFrame]:
             raise InputError(f"{data} has frames and no labels: {_LAYOUT}")
         if bare:
             logger.warning(
-                "%d of %d frames have no label file: taken for frames without cells",
+                "frames without a label file: %d of %d; they are taken as frames "
+                "without cells",
                 bare,
                 len(names),
             )

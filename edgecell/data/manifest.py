@@ -89,8 +89,8 @@ def apply_manifest(files: Sequence[CellFile], path: Path) -> list[CellFile]:
         split = next((s for s in SPLITS if s == name), None)
         if split is None or splits.get(sha256, split) != split:
             raise InputError(
-                f"{path}: {sha256[:12]} is in '{name}' and may be in one of "
-                f"{', '.join(SPLITS)} alone"
+                f"{path}: {sha256[:12]} is in '{name}', but must be in exactly one of "
+                f"{', '.join(SPLITS)}"
             )
         splits[sha256] = split
     used = [replace(f, assigned=splits[f.sha256]) for f in files if f.sha256 in splits]

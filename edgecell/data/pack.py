@@ -251,7 +251,9 @@ def _read(path: Path) -> Pack:
             arrays = {name: archive[name] for name in _ARRAYS}
         meta = json.loads(arrays["meta"].tobytes())
         if meta["format"] != FORMAT:
-            raise InputError(f"{path} is a pack of another version; pack again")
+            raise InputError(
+                f"{path} is a pack of another version; pack the data again"
+            )
         vectors = {k: tuple(meta["prep"][k]) for k in ("mean", "std")}
         pixels, ends = arrays["pixels"].tobytes(), arrays["ends"].tolist()
         starts = [0, *ends[:-1]]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecell.cli import OutputFile, json_option, refuse, report
+from edgecell.files import several
 
 if TYPE_CHECKING:
     from edgecell.data.packing import PackSummary
@@ -21,7 +22,7 @@ def text(found: "PackSummary") -> str:
     labels = ", ".join(f"{label} {n}" for label, n in found.labels.items())
     lines += ["", f"labels: {labels}"]
     if found.with_attributes:
-        lines.append(f"with attributes: {found.with_attributes} cells")
+        lines.append(f"with attributes: {several(found.with_attributes, 'cell')}")
     files = ", ".join(found.files)
     return "\n".join([*lines, f"{files}: {found.bytes / 1e6:.1f} MB"])
 
@@ -47,9 +48,9 @@ def _crops(
 @click.option(
     "--frames",
     type=click.Path(path_type=Path),
-    help="Instead: pack frames with YOLO labels (0 white cell, 1 red cell, 2 "
-    "platelet), and the cells of DATA as frames of which one cell is known, to train a "
-    "finder on. Frames in folders called val and test are left for reports.",
+    help="Instead, pack frames with YOLO labels (0 white cell, 1 red cell, 2 "
+    "platelet), and the cells of DATA as frames in which one cell is labelled, to "
+    "train a finder. Frames in folders called val and test are left for reports.",
 )
 @click.option(
     "--out",
@@ -86,7 +87,7 @@ def _crops(
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
     help="CSV table of what cells look like, by file name: img_name,nucleus_shape,... "
-    "The job trains the network to tell these too.",
+    "The job also trains the network to predict these.",
 )
 @json_option
 def pack_command(

@@ -151,7 +151,7 @@ def _decode_other(data: bytes, name: str) -> Bgr:
     """Decodes whatever OpenCV reads, once its header is known to be harmless."""
     kind, size = _header(data, name)
     if kind not in _FORMATS:
-        raise InputError(f"{name} is a {kind}, which is not read; save it as PNG")
+        raise InputError(f"{name} is a {kind}, which is not supported; save it as PNG")
     _check_pixels(*size, name)
     if kind == "TIFF" or (kind == "PNG" and page_count(data) > 1):
         _check_whole(data, name)
@@ -196,8 +196,8 @@ def _header(data: bytes, name: str) -> tuple[str | None, tuple[int, int]]:
         raise _too_many_pixels(name) from e
     except Exception as e:  # Pillow raises nine kinds of them for damaged headers
         raise InputError(
-            f"{name} is not an image of a kind that is read here, or is damaged; save "
-            "it as PNG, or remove it"
+            f"{name} is not an image in a supported format, or is damaged; save it as "
+            "PNG, or remove it"
         ) from e
 
 
@@ -217,8 +217,8 @@ def _too_many_pixels(name: str) -> InputError:
 
 def _unreadable(name: str) -> InputError:
     return InputError(
-        f"{name} is damaged, cut short, or packed in a way that is not read here; save "
-        "it as PNG, or remove it"
+        f"{name} is damaged, cut short, or compressed in a way that is not supported; "
+        "save it as PNG, or remove it"
     )
 
 

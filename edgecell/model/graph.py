@@ -125,8 +125,7 @@ def real_values(flatbuffer: bytes, tensor: Tensor) -> npt.NDArray[np.float64]:
 def _check_kind(graph: bytes) -> None:
     if is_onnx(graph):
         raise ModelError(
-            "this looks into .tflite files alone; name the one that the .onnx was made "
-            "from"
+            "this needs a .tflite file; give the one that the .onnx was made from"
         )
 
 

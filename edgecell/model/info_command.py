@@ -71,7 +71,8 @@ def command(model: str, json_file: str | None) -> None:
         "metrics": json.dumps(data["metrics"]),
         "model sha256": record.model_sha256 or "-",
         "record sha256": record.record_sha256
-        or "- (an older file: classes and thresholds are under no hash; convert again)",
+        or "- (an older file: no hash covers the classes and thresholds; convert it "
+        "again)",
         "edgecell": f"{record.version} (record version {record.format})",
     }
     report(_listed(lines), data, json_file)

@@ -201,7 +201,7 @@ def in_words(told: Mapping[tuple[int, int], Verdict]) -> str:
     if len({str(verdict) for verdict in told.values()}) == 1:
         return str(next(iter(told.values())))
     each = [f"{w}x{h}: {verdict}" for (w, h), verdict in sorted(told.items())]
-    return ", ".join(each) or "not told yet"
+    return ", ".join(each) or "not identified yet"
 
 
 def judge(
@@ -255,7 +255,7 @@ def fit_microscope(
         ValueError: fewer than `LEAST_CELLS` cells, or `LEAST_HELD_OUT` unseen ones.
     """
     if len(features) < LEAST_CELLS or len(unseen) < LEAST_HELD_OUT:
-        raise ValueError("too few cells to tell a microscope by")
+        raise ValueError("too few cells to identify a microscope")
     x, given = np.asarray(features, np.float64), np.array(labels)
     counts = {label: int((given == label).sum()) for label in sorted(set(labels))}
     kept = [k for k, n in counts.items() if n >= _LEAST_OF_A_CLASS] or list(counts)

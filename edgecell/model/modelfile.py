@@ -126,13 +126,15 @@ class ModelRecord:
 
     def __post_init__(self) -> None:
         if len(set(self.codes)) != len(self.classes) or not self.classes:
-            raise ValueError("there must be classes, each with a code of its own")
+            raise ValueError(
+                "there must be at least one class, and each must have its own code"
+            )
         if len(self.head_bias) != len(self.classes) or not (
             0 < self.temperature < math.inf
         ):
-            raise ValueError("one bias a class and a temperature > 0 are needed")
+            raise ValueError("one bias for each class and a temperature > 0 are needed")
         if self.review and len(self.review.least_probability) != len(self.classes):
-            raise ValueError("one threshold a class is needed")
+            raise ValueError("one threshold for each class is needed")
         if not isinstance(self.network.get("name", ""), str):
             raise ValueError("network.name must be a string")
         if not isinstance(self.training.get("learned", {}), dict):
@@ -389,7 +391,7 @@ def read_members(path: Path, *names: str) -> tuple[bytes, list[bytes]]:
             ]
     except (InputError, KeyError, ValueError) as e:
         if other:
-            raise OtherKindError(f"{path} is {other}; name {_KINDS[names[0]]}") from e
+            raise OtherKindError(f"{path} is {other}; give {_KINDS[names[0]]}") from e
         raise ModelError(
             f"{path} has no readable edgecell record; make it with 'edgecell convert', "
             "or copy it again"

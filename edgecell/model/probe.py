@@ -62,13 +62,13 @@ def probe(
         return ""
     said = done.stderr.decode(errors="replace").strip()
     if done.returncode == _REFUSED:
-        return said.splitlines()[-1] if said else "it is refused"
+        return said.splitlines()[-1] if said else "it was refused"
     how = f"status {done.returncode}"
     if done.returncode < 0:
         how = signal.Signals(-done.returncode).name
     raise ModelError(
-        f"the model crashes {runtime} ({how}); it is damaged or was made to: convert "
-        "it again, from a network that you trust"
+        f"the model crashes {runtime} ({how}); it is damaged, or was made to do so: "
+        "convert it again, from a network that you trust"
     )
 
 

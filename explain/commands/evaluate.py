@@ -9,6 +9,7 @@ from edgecell import RESEARCH_USE
 from edgecell.cli import OutputFile, json_option, manifest_option, report
 from edgecell.explain.commands.options import drawn_cells
 from edgecell.explainers import EXPLAINERS, check_installed
+from edgecell.files import several
 
 if TYPE_CHECKING:
     from edgecell.explain.evaluation import ExplainReport
@@ -143,6 +144,7 @@ def command(
         from edgecell.explain.panels import draw_curves
 
         draw_curves(result, plot)
-    title = f"{path.name}, split {split}: {result.cells} cells, {result.masked} masked"
+    counted = several(result.cells, "cell")
+    title = f"{path.name}, split {split}: {counted}, {result.masked} masked"
     text = f"{title}\n{table(result)}\n{RESEARCH_USE}"
     report(text, settings | result.to_dict(), json_file)

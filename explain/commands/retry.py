@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from edgecell.cli import several
+from edgecell.files import several
 from edgecell.optional import require
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import click
 
 from edgecell import RESEARCH_USE
-from edgecell.cli import OutputFile, several
+from edgecell.cli import OutputFile
 from edgecell.errors import MissingPackageError
 from edgecell.explain.commands.options import drawn_cells
 from edgecell.explainers import check_installed
+from edgecell.files import several
 
 _PAPERS = ("grad-cam", "lime", "kernel-shap")
 

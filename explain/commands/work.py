@@ -13,6 +13,7 @@ import click
 from edgecell import RESEARCH_USE
 from edgecell.cli import Number, json_option, report
 from edgecell.errors import InputError
+from edgecell.files import several
 from edgecell.model import BUNDLED
 from edgecell.optional import require
 from edgecell.signals import on_stop
@@ -167,8 +168,8 @@ def command(
     left = sum(s.waiting + s.held for s in stand)
     shown = shlex.join(["edgecell", "explain", "show", model, str(folder)])
     lines = [
-        f"{len(made)} explanations made, {len(failed)} attempts failed; {left} jobs "
-        f"left, {aside} set aside",
+        f"{several(len(made), 'explanation')} made, {several(len(failed), 'attempt')} "
+        f"failed; {several(left, 'job')} left, {aside} set aside",
         *others,
         *([f"see them with: {shown}"] if any(s.done for s in stand) else []),
         RESEARCH_USE,

@@ -109,8 +109,8 @@ def test_a_cell_at_another_scale_is_the_same_cell_once_its_scale_is_said(
         (np.zeros((9, 9, 4), np.uint8), {"channels": "RGB"}, "fourth channel"),
         (np.zeros((2, 9, 9, 3), np.uint8), {"channels": "RGB"}, "one image at a time"),
         (np.zeros((0, 9, 3), np.uint8), {"channels": "RGB"}, "three channels"),
-        ([[1, 2]], {"channels": "RGB"}, "a list is no image"),
-        (CELL, {"channels": "RGB"}, "leave channels out"),
+        ([[1, 2]], {"channels": "RGB"}, "a list is not an image"),
+        (CELL, {"channels": "RGB"}, "leave out channels"),
         (CELL, {"red_cell_px": "big"}, "pixels or 'measure'"),
         (CELL, {"red_cell_px": 2}, "no red cell is 2 pixels wide"),
         ("nothing.jpg", {}, "nothing.jpg cannot be read"),
@@ -191,7 +191,7 @@ def test_models_that_cannot_be_opened_say_why(tmp_path: Path) -> None:
     with pytest.raises(edgecell.EdgecellError, match="'bundled' names the built-in"):
         edgecell.open_model("nothing.tflite")
     (tmp_path / "m.keras").touch()
-    with pytest.raises(edgecell.EdgecellError, match="convert_model makes a model"):
+    with pytest.raises(edgecell.EdgecellError, match="is not yet converted"):
         edgecell.open_model(tmp_path / "m.keras")
     with pytest.raises(edgecell.EdgecellError, match=r"is not a \.keras file"):
         edgecell.convert_model("m.tflite", SAMPLES, tmp_path / "m.tflite")

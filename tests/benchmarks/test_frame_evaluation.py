@@ -158,7 +158,7 @@ def test_a_frame_without_labels_is_one_without_cells(
     boxes = {frame.name: len(frame.boxes) for frame in read_frames(frames)}
     assert boxes["images/val/b.png"] == 0
     assert boxes["images/val/a.png"] == 2
-    assert "1 of 3 frames have no label file" in caplog.text
+    assert "frames without a label file: 1 of 3" in caplog.text
 
 
 def test_a_part_can_be_chosen(frames: Path) -> None:

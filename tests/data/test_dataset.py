@@ -264,7 +264,7 @@ def test_kinds_that_are_not_read_are_counted(
         (folder / name).write_bytes(b"")
     (folder / "1.png").write_bytes((drawn_cells / "BA" / "1.png").read_bytes())
     assert len(read([tmp_path]).files) == 1
-    assert "left out: 2 .heic, 1 .svs, 1 .zip, which are not read" in caplog.text
+    assert "left out: 2 .heic, 1 .svs, 1 .zip, which are not supported" in caplog.text
 
 
 def test_any_name_can_be_printed(drawn_cells: Path, tmp_path: Path) -> None:

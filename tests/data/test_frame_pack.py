@@ -82,7 +82,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         read_packed_frames([path])
     path.write_bytes(b"no archive")
-    with pytest.raises(InputError, match="no file of 'edgecell data pack --frames'"):
+    with pytest.raises(InputError, match="not a file of 'edgecell data pack --frames'"):
         read_packed_frames([path])
 
 

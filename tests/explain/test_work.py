@@ -59,7 +59,7 @@ def test_a_cell_without_its_crop_is_set_aside_and_can_be_retried(
         database.commit()
     code, output = run("work", session)
     assert code == 0
-    assert "1 explanations made, 2 attempts failed; 0 jobs left, 2 set" in output
+    assert "1 explanation made, 2 attempts failed; 0 jobs left, 2 set" in output
     with open_queue(session) as queue:
         errors = {a.cell: a.error for a in queue.status().set_aside}
     assert errors == {
@@ -70,7 +70,7 @@ def test_a_cell_without_its_crop_is_set_aside_and_can_be_retried(
         database.execute("INSERT INTO crops VALUES (2, ?, X'00')", (kept,))
         database.commit()
     assert "2 jobs queued again" in run("retry", session)[1]
-    assert "1 explanations made, 1 attempts failed" in run("work", session)[1]
+    assert "1 explanation made, 1 attempt failed" in run("work", session)[1]
 
 
 def test_bad_input_is_one_line_and_no_job_is_lost(
@@ -177,7 +177,7 @@ def test_a_watcher_sees_new_sessions_and_skips_unreadable_ones(tmp_path: Path) -
     found = json.loads(text)
     assert found["made"] == 3
     (left_alone,) = found["left_alone"]
-    assert "broken off before it began" in left_alone
+    assert "interrupted before it began" in left_alone
     assert left_alone in run("status", tmp_path)[1]
     assert left_alone in run("retry", tmp_path)[1]
 

@@ -151,7 +151,7 @@ def test_what_is_no_image_is_refused(data: bytes) -> None:
 def test_other_formats_are_named() -> None:
     file = io.BytesIO()
     PillowImage.fromarray(PICTURE).save(file, "GIF")
-    with pytest.raises(InputError, match="x is a GIF, which is not read"):
+    with pytest.raises(InputError, match="x is a GIF, which is not supported"):
         decode(file.getvalue(), "x")
 
 

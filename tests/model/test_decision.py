@@ -143,7 +143,7 @@ def test_a_class_that_was_never_learned_keeps_no_cell_from_being_accepted() -> N
 def test_a_record_carries_the_rule() -> None:
     again = ModelRecord.from_json(RECORD.to_json(), "x")
     assert again == RECORD
-    with pytest.raises(ValueError, match="one threshold a class"):
+    with pytest.raises(ValueError, match="one threshold for each class"):
         replace(RECORD, review=ReviewRule(0.1, (0.5,), 0.0))
 
 

@@ -120,7 +120,7 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
         ({"format": 3}, "record of version 3.*update edgecell"),
         ({"format": True}, "no version"),
         ({"surplus": 1}, "unknown keys.*update edgecell"),
-        ({"head_bias": [0.0]}, "one bias a class"),
+        ({"head_bias": [0.0]}, "one bias for each class"),
         ({"head_bias": ["0"] * 12}, r"head_bias\[0\] must be of type float"),
         ({"head_bias": [10**400] * 12}, "too large"),
         ({"temperature": 0}, "temperature > 0"),
@@ -128,8 +128,8 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
         ({"temperature": float("nan")}, "NaN is not a number"),
         ({"temperature": float("inf")}, "Infinity is not a number"),
         ({"classes": [{"code": "BA"}]}, r"classes\[0\].name is missing"),
-        ({"classes": [{"code": "BA", "name": "b"}] * 12}, "a code of its own"),
-        ({"classes": []}, "there must be classes"),
+        ({"classes": [{"code": "BA", "name": "b"}] * 12}, "must have its own code"),
+        ({"classes": []}, "at least one class"),
         ({"scheme": "\x1b[2J"}, "control character"),
         ({"training": {"sources": ["a\nb"]}}, "control character"),
         ({"review": {"alpha": 0.05}}, "least_probability is missing"),
@@ -205,7 +205,7 @@ def test_files_from_before_the_seal_are_read_and_say_so(model: Path) -> None:
     flatbuffer, record = read_tflite(model)
     assert not record.sealed
     shown = CliRunner().invoke(cli, ["info", str(model)])
-    assert "under no hash" in shown.output
+    assert "no hash covers" in shown.output
     write_tflite(model, flatbuffer, record)  # writing it again seals it
     assert read_tflite(model)[1].sealed
     assert model.read_bytes() == content

@@ -88,7 +88,7 @@ def test_what_is_no_onnx_of_ours_is_refused(
 
 def test_its_layers_are_not_looked_into(small: Path) -> None:
     for look in (read_graph, output_tensors, head_weights):
-        with pytest.raises(ModelError, match=r"into \.tflite files alone"):
+        with pytest.raises(ModelError, match=r"this needs a \.tflite file"):
             look(read_onnx(small)[0])
 
 

@@ -58,7 +58,7 @@ def test_ctrl_c_keeps_the_best_weights_and_resume_goes_on(
     assert "Traceback" not in errors
     last = errors.strip().splitlines()[-1]
     assert last.startswith("Stopped after ")
-    assert last.endswith("--resume goes on")
+    assert last.endswith("--resume continues")
     load_keras(out / "model.keras")
     done = len(read_history(out / "history.csv"))
     pictures = {"learning-curves.png", "confusion.png", "roc.png"}

@@ -82,7 +82,7 @@ def items_of(roots: Sequence[str]) -> Iterator[Item]:
             yield item
         if not found:
             known = ", ".join(IMAGE_SUFFIXES)
-            raise InputError(f"{root} is no image and holds none ({known})")
+            raise InputError(f"{root} is not an image and contains none ({known})")
 
 
 def _below(root: Path) -> Iterator[Item]:

@@ -154,7 +154,7 @@ def _workers(
     model: Path, task: Task, count: int | None, scheduler: str | None
 ) -> Iterator[Workers | Cluster]:
     if scheduler is not None:
-        with connected(scheduler, "what is done is kept") as client:
+        with connected(scheduler, "finished images are kept") as client:
             yield Cluster(client, model, task)
         return
     workers = Workers(model, task, count or os.cpu_count() or 1)
@@ -221,7 +221,7 @@ def classify_archive(
                 raise
             raise InputError(
                 f"the Dask scheduler at {scheduler} is gone ({e}); run the same "
-                "command again when it is back: no image is done twice"
+                "command again when it is back: no image is processed twice"
             ) from e
     rows, errors, microscopes = table.finish(keys, record.microscopes)
     named = {size: str(verdict) for size, verdict in microscopes.items()}

@@ -119,7 +119,7 @@ class Table:
         except OSError as e:
             raise OutputError(
                 f"cannot write {self.path}: {e.strerror}; make room and run the same "
-                "command again: no image is done twice"
+                "command again: no image is processed twice"
             ) from e
         shutil.rmtree(self.parts, ignore_errors=True)
         return rows, errors, told
@@ -169,7 +169,7 @@ def _flat(row: Row, told: dict[str, Verdict]) -> Row:
     verdict = told.get(row.get("size", ""))
     review = list(row.get("review") or ())
     if row.get("class") is not None:
-        flat["microscope"] = "not told" if verdict is None else str(verdict)
+        flat["microscope"] = "not identified" if verdict is None else str(verdict)
         if verdict is not None and verdict.kind in FLAGS:
             review.append(FLAGS[verdict.kind])
     flat["review"] = "; ".join(review) if "class" in row or review else None

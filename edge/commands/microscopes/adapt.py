@@ -97,9 +97,9 @@ def command(
         *(
             [
                 f"The new rule would accept {found.accepted} of {found.cells}, "
-                f"{found.accepted_right} of them rightly. 'edgecell run' flags every "
-                "cell of this microscope until 'edgecell trust' has shown that to be "
-                f"so: {_still_needed(found)} more reviewed cells, drawn at random.",
+                f"{found.accepted_right} of them correctly. 'edgecell run' flags every "
+                "cell of this microscope until 'edgecell trust' has confirmed it from "
+                f"{_still_needed(found)} more reviewed cells, drawn at random.",
                 f"Written: {printable(str(out))}",
             ]
             if found.improves
@@ -114,7 +114,7 @@ def command(
     report("\n".join(lines), data, json_file)
     if not found.improves:
         raise ModelError(
-            f"{out} is not written: {found.after} of {found.cells} cells right instead "
-            f"of {found.before}: the difference may be chance; name more cells, or "
-            "keep the model"
+            f"{out} was not written: {found.after} of {found.cells} cells are right "
+            f"instead of {found.before}, which may be chance; name more cells, or keep "
+            "the model"
         )

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 from edgecell import RESEARCH_USE
-from edgecell.cli import Number, OutputFile, json_option, report, several
+from edgecell.cli import Number, OutputFile, json_option, report
+from edgecell.files import several
 from edgecell.model import BUNDLED
 from edgecell.optional import require
 
@@ -29,11 +30,11 @@ def advice(microscope: str, more: int | None = None) -> str:
 
     if "unknown" in microscope:
         return (
-            "; cells of a microscope that the model does not know are all for review. "
-            f"Name {_ADAPT} or more, and 'edgecell adapt' learns it"
+            f"; all cells of an unknown microscope are for review. Name {_ADAPT} or "
+            "more, and 'edgecell adapt' learns the microscope"
         )
     if "calibrated" in microscope and "shown to be right" not in microscope:
-        number = f"{more} more random {'cell' if more == 1 else 'cells'}"
+        number = several(more or 0, "more random cell")
         if not more:
             number = f"{Shown(0, 0, 0, 0).missing} random cells or more"
         return (
@@ -58,8 +59,8 @@ def needed(session: "RecordedSession", microscope: str) -> list[str]:
     named = sum(bool(codes_of(label)) for label in session.trail.reviewed().values())
     if "unknown" in microscope and not session.trail.drawn():
         return [
-            f"{max(0, _ADAPT - named)} more reviewed cells of several classes are "
-            "worth having before 'edgecell adapt' learns this microscope."
+            f"Name {several(max(0, _ADAPT - named), 'more cell')}, of several classes, "
+            "before you let 'edgecell adapt' learn this microscope."
         ]
     return [trust([session]).advice()]
 
@@ -84,13 +85,15 @@ def lines_of(found: "Trust") -> list[str]:
     return [
         f"Random sample: {several(found.drawn, 'white cell')}{left_out}",
         f"{'Right:':<34}{share(shown.right, shown.cells)}",
-        f"{'Right of those the rule accepts:':<34}"
+        f"{'Right among those accepted:':<34}"
         f"{share(shown.accepted_right, shown.accepted)}",
         found.advice(),
     ]
 
 
-@click.command("trust", short_help="Show how right a model is on your microscope.")
+@click.command(
+    "trust", short_help="Show how often a model is right on your microscope."
+)
 @click.argument(
     "sessions",
     metavar="SESSION...",
@@ -156,7 +159,7 @@ def command(
         lines += [f"Written: {printable(str(scope_file))}"]
     report("\n".join([*lines, RESEARCH_USE]), data, json_file)
     if scope is None and scope_file is not None:
-        why = "the model knows this microscope, or no cell has told it"
+        why = "the model knows this microscope, or no cell has identified it"
         if found.unnamed:
             why = f"name the other {several(found.unnamed, 'cell')} of the sample first"
-        raise InputError(f"{scope_file} is not written: {why}")
+        raise InputError(f"{scope_file} was not written: {why}")

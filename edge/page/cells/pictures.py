@@ -34,7 +34,7 @@ _KEPT = {"Cache-Control": "private, max-age=604800, immutable"}
 
 def _picture(data: bytes | None, kind: str) -> Response:
     if data is None:
-        raise HTTPException(404, "these pixels are not kept")
+        raise HTTPException(404, "these pixels were not kept")
     return Response(data, media_type=f"image/{kind}", headers=_KEPT)
 
 

@@ -157,7 +157,7 @@ class Accounts:
             ).fetchone()
             if row is None:
                 raise InputError(
-                    "this link was used or is too old; ask for another one"
+                    "this link was already used or has expired; ask for a new one"
                 )
             settled, role = row
             try:
@@ -185,7 +185,9 @@ class Accounts:
 
     def _hash_new(self, password: str) -> tuple[bytes, bytes]:
         if not LEAST_PASSWORD <= len(password) <= _MOST_PASSWORD:
-            raise InputError(f"choose a password of at least {LEAST_PASSWORD} letters")
+            raise InputError(
+                f"choose a password of at least {LEAST_PASSWORD} characters"
+            )
         salt = secrets.token_bytes(16)
         return salt, self._hash(password, salt)
 

@@ -69,4 +69,4 @@ def _alternative_name(host: str) -> str:
         0 < len(x) < 64 and x.isascii() and x.replace("-", "").isalnum() for x in labels
     ):
         return f"DNS:{host}"
-    raise InputError(f"'{host}' is neither a host's name nor an address")
+    raise InputError(f"'{host}' is neither a host name nor an address")

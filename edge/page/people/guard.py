@@ -130,9 +130,11 @@ class Guard:
         headers, path = Headers(scope=scope), scope["path"]
         host = headers.get("host", "")
         if not self._door.serves(host):
-            return PlainTextResponse(f"This page is not served as {host!r}.", 421)
+            return PlainTextResponse(
+                f"This page is not served under the name {host!r}.", 421
+            )
         if scope["method"] not in _SAFE and not self._own(headers, host):
-            return PlainTextResponse("Only this page may change something.", 403)
+            return PlainTextResponse("Changes are accepted only from this page.", 403)
         scope["person"] = self._door.everybody or await self._who(headers)
         if scope["person"] is not None or path.startswith(_OPEN):
             return None
@@ -178,6 +180,6 @@ def person_with(request: Request, role: Role) -> Person:
     assert isinstance(person, Person)
     if not person.may(role):
         raise HTTPException(
-            403, f"{person.name} may {person.role} here, which takes '{role}'"
+            403, f"{person.name} has the role '{person.role}'; this needs '{role}'"
         )
     return person

@@ -100,7 +100,7 @@ class Live(Observer):
                 with open_database(run.out, "rw") as database:
                     Reports(Review(run.out, database)).set_note(person, Note(sample))
             except EdgecellError as e:
-                logger.warning("the sample's number is not recorded: %s", e)
+                logger.warning("the sample number is not recorded: %s", e)
 
     def turn(self, tracked: TrackedFrame | None) -> None:
         """Keeps the newest frame, and the crops of cells that were decided on."""

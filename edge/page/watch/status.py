@@ -74,7 +74,9 @@ class _Figures:
         yield gauge("sessions", "Recorded sessions.", status["sessions"])
         yield gauge("cells_waiting", "Cells to review.", status["cells_waiting"])
         waiting = status["explanations_waiting"]
-        yield gauge("explanations_waiting", "Explanations on the queues.", waiting)
+        yield gauge(
+            "explanations_waiting", "Explanations waiting in the queues.", waiting
+        )
         yield gauge("disk_free_bytes", "Free space.", status["disk"]["free_bytes"])
         run = None if self._live is None else self._live.run
         health = None if run is None else run.health()

@@ -101,7 +101,7 @@ def _fields(content: bytes) -> Iterator[tuple[int, int, bytes]]:
 
     Raises:
         ValueError: it is no message.
-        IndexError: it breaks off.
+        IndexError: it ends too early.
     """
     at = 0
     while at < len(content):
@@ -118,7 +118,7 @@ def _fields(content: bytes) -> Iterator[tuple[int, int, bytes]]:
         else:
             raise ValueError(f"no field is of kind {kind}")
         if end > len(content):
-            raise IndexError("it breaks off")
+            raise IndexError("it ends too early")
         yield tag >> 3, begin, content[at:end] if kind == _COUNTED else b""
         at = end
 

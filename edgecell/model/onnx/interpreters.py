@@ -81,7 +81,7 @@ class OnnxInterpreter:
         Raises:
             ValueError: always.
         """
-        raise ValueError("an ONNX graph of ours has a fixed size")
+        raise ValueError("the ONNX graph must have a fixed size")
 
 
 class OrtInterpreter(OnnxInterpreter):

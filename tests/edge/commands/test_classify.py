@@ -82,19 +82,19 @@ def test_ten_images_of_a_size_tell_the_microscope(tmp_path: Path) -> None:
     alone = cv2.resize(read_image(CELLS / "EO_1.jpg"), (230, 230))
     cv2.imwrite(str(tmp_path / "x.png"), alone)
     result = invoke(tmp_path, "--json", tmp_path / "unknown.json")
-    assert "Microscope: unknown; cells of one that the model" in result.stdout
+    assert "Microscope: unknown; all cells of an unknown" in result.stdout
     *unknown, other = json.loads((tmp_path / "unknown.json").read_text())["images"]
     assert len(unknown) == 24
     for row in unknown:
         assert row["microscope"] == "unknown"
         assert row["review"][-1] == "unknown microscope"
-    assert other["microscope"] == "not told"
+    assert other["microscope"] == "not identified"
     assert other["review"] == []
 
 
 def test_a_single_image_does_not_tell_the_microscope() -> None:
     assert (
-        "Microscope: cannot be told from fewer than 10 images"
+        "Microscope: cannot be identified from fewer than 10 images"
         in invoke(CELLS / "EO_1.jpg").stdout
     )
 

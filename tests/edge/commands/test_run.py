@@ -105,7 +105,7 @@ def test_a_folder_with_a_broken_image_is_done_and_says_so(tmp_path: Path) -> Non
     (folder / "b.jpg").write_bytes(b"no image")
     result = invoke(folder, "--out", tmp_path / "o")
     assert result.exit_code == 0
-    assert "1 not readable and left out: b.jpg" in result.stdout
+    assert "1 could not be read and were left out: b.jpg" in result.stdout
     assert recorded(tmp_path / "o") == [0]
 
 

@@ -63,7 +63,7 @@ def test_what_is_not_delivered_stays(folder: Path, tmp_path: Path) -> None:
         gone = server.address
     failed = send(folder, "--hl7", gone, "--patience", 0)
     assert failed.exit_code == 1
-    assert "stay in the session" in failed.output
+    assert "kept in the session" in failed.output
     drop = tmp_path / "inbox"
     drop.mkdir()
     other = send(folder, "--hl7-dir", drop, "--patience", 0)

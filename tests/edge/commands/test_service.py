@@ -347,8 +347,8 @@ def test_the_units_limits_follow_from_what_was_measured(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--metrics", "x.prom"], "whole path of x.prom"),
-        (["--page", "--accounts", "people"], "whole path of people"),
+        (["--metrics", "x.prom"], "full path of x.prom"),
+        (["--page", "--accounts", "people"], "full path of people"),
         (["--certificate", "/c.crt", "--key", "/c.key"], "goes with --page"),
         (["--page", "--host", "0.0.0.0"], "--certificate"),
         (["--until", "rubbish"], "is not a goal"),

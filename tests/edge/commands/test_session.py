@@ -148,7 +148,7 @@ def test_a_cell_that_became_another_is_traced_to_it(tmp_path: Path) -> None:
     trace = as_json("trace", tmp_path / "s", 9)
     assert (trace["cell"], trace["votes"]) == (1, 3)
     assert [s["cell"] for s in trace["sightings"]] == [1, 5, 9]
-    assert "cell 9 turned out to be it" in invoke("trace", tmp_path / "s", 9).output
+    assert "Cell 1 (the same cell as 9)" in invoke("trace", tmp_path / "s", 9).output
     assert as_json("show", tmp_path / "s")["readings"]["accepted"]["white_cells"] == 1
 
 
@@ -158,7 +158,7 @@ def test_a_running_or_broken_session_can_be_shown(tmp_path: Path) -> None:
         shown = invoke("show", tmp_path / "s").output
         # as kill -9 leaves it: with its log
         shutil.copytree(tmp_path / "s", tmp_path / "killed")
-    assert "running, or broken off" in shown
+    assert "running, or interrupted" in shown
     assert (tmp_path / "killed" / "session.sqlite-wal").exists()
     assert as_json("show", tmp_path / "killed")["session"]["frames"] == 1
 
@@ -171,7 +171,7 @@ def test_dropped_pixels_are_said_to_be(tmp_path: Path) -> None:
         database.commit()
     shown = invoke("trace", tmp_path / "s", 1, "--out", tmp_path / "out").output
     assert "not classified, to review: out of focus" in shown
-    assert "pixels dropped by --keep" in shown
+    assert "pixels deleted by --keep" in shown
     assert "Crops of 0 sightings" in shown
 
 
@@ -198,7 +198,7 @@ def test_bad_input_is_one_line(tmp_path: Path, recorded: Path) -> None:
     for arguments, message in (
         (("show", tmp_path), "name a folder that 'edgecell run' wrote"),
         (("show", tmp_path / "junk"), "cannot be read"),
-        (("show", tmp_path / "empty"), "broken off before it began"),
+        (("show", tmp_path / "empty"), "interrupted before it began"),
         (("show", tmp_path / "newer"), "version 99"),
         (("trace", recorded, 999), "has no cell 999: numbers go up to"),
     ):
@@ -251,7 +251,7 @@ def test_what_waits_is_listed_with_its_place(recorded: Path, tmp_path: Path) -> 
     assert not any(cell["waits"] for cell in again)
     named = {cell["cell"]: (cell["label"], cell["person"]) for cell in again}
     assert named[wait[0]["cell"]] == ("EO", "Anna")
-    assert "No cell waits" in invoke("show", tmp_path / "s", "--review").output
+    assert "No cell is waiting" in invoke("show", tmp_path / "s", "--review").output
 
 
 def test_frames_that_are_not_in_the_record_are_told(tmp_path: Path) -> None:

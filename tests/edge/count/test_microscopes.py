@@ -109,9 +109,9 @@ def test_fewer_than_five_cells_make_no_microscope_known(lab: Microscope) -> None
     gate = MicroscopeGate([lab])
     assert set(reasons(gate.admit(frame([1, 2, 3, 4], 0))).values()) == {(NOT_TOLD,)}
     assert (gate.settle().decisions, gate.settle().told) == ((), ())
-    assert gate.summary() == "not told yet"
+    assert gate.summary() == "not identified yet"
     gate.admit(frame(list(range(11, 21)), 0, size=(40, 40)))
-    assert gate.summary() == "known (lab), 80x60: not told"
+    assert gate.summary() == "known (lab), 80x60: not identified"
 
 
 def test_few_cells_can_show_that_a_microscope_is_unknown(lab: Microscope) -> None:
@@ -164,7 +164,7 @@ def test_a_model_that_describes_no_microscope_holds_nothing() -> None:
 
 def test_a_summary_in_one_line() -> None:
     known, unknown = Verdict("known", "pbc", 10), Verdict("unknown", "pbc", 10)
-    assert in_words({}) == "not told yet"
+    assert in_words({}) == "not identified yet"
     assert in_words({(1, 1): known, (2, 2): known}) == "known (pbc)"
     two = {(2, 1): unknown, (1, 1): known}
     assert in_words(two) == "1x1: known (pbc), 2x1: unknown"

@@ -165,7 +165,7 @@ def test_while_it_is_paused_no_frame_is_taken(
         ({"keep_bytes": 1, "video": Path("f.avi")}, "leave out one"),
         ({"explain": "some"}, "which cells to explain"),
         ({"explain": "sample:0"}, "which cells to explain"),
-        ({"explain_by": ("grad-cam",)}, "not a method for the queue"),
+        ({"explain_by": ("grad-cam",)}, "not a method that can be queued"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(

@@ -171,7 +171,7 @@ def test_a_disk_that_takes_nothing_shows_all_and_says_why_not(
         headers={"HX-Request": "true"},
     )
     assert answer.status_code == 409
-    assert "takes no changes" in answer.text
+    assert "a read-only disk" in answer.text
 
 
 def test_a_running_session_is_reviewed_and_its_new_cells_are_offered(
@@ -184,7 +184,7 @@ def test_a_running_session_is_reviewed_and_its_new_cells_are_offered(
         name(client, base, "1", "LY")
         assert client.get(f"{base}/changes/1/1").status_code == 204
         store.write([tracked(1), tracked(2)])
-        assert "2 more cells" in client.get(f"{base}/changes/1/1").text
+        assert "new cells (2)" in client.get(f"{base}/changes/1/1").text
         name(client, base, "3", "MO")
         store.end("stopped")
     assert labels(running) == {1: "LY", 3: "MO"}
@@ -335,6 +335,6 @@ def test_a_cell_in_detail_is_put_into_words(client: TestClient, folder: Path) ->
     told, silent = (client.get(f"{base}/cell/{n}").text for n in (1, 2))
     assert "Segmented neutrophil, not band neutrophil: it has" in told
     assert "nucleus shape: <b>segmented-bilobed</b> 82 %" in told
-    assert "Learned from BA, BNE, SNE of the microscope pbc alone" in told
-    assert "Learned from" not in silent
-    assert "of 1 neutrophils the machine sees" in client.get(f"{base}/report").text
+    assert "Learned only from BA, BNE, SNE of the microscope pbc; other" in told
+    assert "Learned only from" not in silent
+    assert "neutrophils (1)" in client.get(f"{base}/report").text

@@ -192,7 +192,10 @@ def test_any_byte_of_the_file(
 def test_any_table_empty_or_away(sound: Path, table: str) -> None:
     check(change(sound, f"DELETE FROM {table}"))
     folder = change(sound, f"ALTER TABLE {table} RENAME TO elsewhere")
-    with pytest.raises(InputError, match="not a session's"), open_session(folder):
+    with (
+        pytest.raises(InputError, match="not those of a session"),
+        open_session(folder),
+    ):
         pass
 
 
@@ -210,7 +213,10 @@ def test_tables_that_are_no_tables_are_refused(sound: Path, statement: str) -> N
     folder = change(sound, "DROP TABLE crops")
     with closing(sqlite3.connect(folder / "session.sqlite")) as database:
         database.execute(statement)
-    with pytest.raises(InputError, match="not a session's"), open_session(folder):
+    with (
+        pytest.raises(InputError, match="not those of a session"),
+        open_session(folder),
+    ):
         pass
 
 
@@ -222,7 +228,10 @@ def test_triggers_of_others_are_refused(sound: Path, name: str) -> None:
             f"CREATE TRIGGER {name} AFTER INSERT ON namings BEGIN "
             "UPDATE decisions SET code = 'BA'; END"
         )
-    with pytest.raises(InputError, match="not a session's"), open_session(folder):
+    with (
+        pytest.raises(InputError, match="not those of a session"),
+        open_session(folder),
+    ):
         pass
 
 

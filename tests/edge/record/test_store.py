@@ -218,7 +218,7 @@ def test_a_bound_that_cannot_be_kept_now_loses_nothing(
         store.write([tracked(0)])
         store.write([tracked(1)])
     assert rows(store.folder, "SELECT count(*) FROM frames") == [(2,)]
-    assert "above its bound for now" in caplog.text
+    assert "exceeds its limit for now" in caplog.text
 
 
 def test_a_failure_before_the_first_record_leaves_nothing(tmp_path: Path) -> None:

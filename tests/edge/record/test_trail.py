@@ -92,7 +92,7 @@ def test_nobody_undoes_what_another_said(trail: Trail) -> None:
     trail.name("Anna", [1, 2], "EO")
     trail.name("Ben", [2], "BA")
     assert trail.undo("Carl") == []
-    with pytest.raises(InputError, match="cell 2 was named by Ben since"):
+    with pytest.raises(InputError, match="cell 2 has been named by Ben since"):
         trail.undo("Anna")
     assert trail.reviewed() == {1: "EO", 2: "BA"}
     trail.undo("Ben")

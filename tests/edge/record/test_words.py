@@ -150,7 +150,7 @@ def test_the_report_says_how_nuclei_look_and_older_reports_keep_their_hash(
     with open_database(folder, "ro") as database:
         content = content_of(Review(folder, database), "", "")
     assert content.morphology == (
-        "of 2 neutrophils the machine sees: segmented-bilobed 50%, not clear 50%"
+        "machine's view of neutrophils (2): segmented-bilobed 50%, not clear 50%"
     )
     assert "morphology" in content.to_dict()
     assert "morphology" not in replace(content, morphology="").to_dict()

@@ -139,7 +139,7 @@ def test_cells_that_a_person_sorts_come_back_as_names(
     assert exported.exit_code == 0
     pictures = sorted((out / "unsorted").iterdir())
     assert len(pictures) == 3, "platelets are not drawn"
-    assert f"{session} has no more than 3 white cells" in exported.output
+    assert f"{session} has only 3 white cells" in exported.output
     cells = [int(row["cell"]) for row in manifest(out)]
     with open_trail(session, "ro") as trail:
         assert sorted(trail.drawn()) == cells
@@ -157,9 +157,9 @@ def test_cells_that_a_person_sorts_come_back_as_names(
         assert trail.reviewed() == dict(sorted(zip(cells, labels, strict=False)))
         assert {n.act for n in trail.namings()} == {1}
     again = invoke("import", session, "--cells", out, "--person", "Anna")
-    assert "Named 0 cells; 2 had their name" in again.output
+    assert "Named 0 cells; already had this name: 2" in again.output
     rest = invoke("export", session, "--cells", tmp_path / "rest", "--sample", 5)
-    assert f"2 of the sample of {session} have a name already" in rest.output
+    assert f"2 cells of the sample of {session} already named" in rest.output
     assert "Wrote 1 cell of 1 session into" in rest.output
     assert [int(row["cell"]) for row in manifest(tmp_path / "rest")] == cells[2:]
 
@@ -176,7 +176,7 @@ def test_pictures_of_another_session_name_nothing(
     result = invoke("import", other, "--cells", out, "--person", "Anna")
     assert result.exit_code == 0
     assert "Named 0 cells" in result.output
-    assert "7 files not of this session: SNE/" in result.output
+    assert "Ignored 7 files that this session did not export: SNE/" in result.output
 
 
 @pytest.mark.parametrize("label", ["SNE", "BNE|SNE", "MMY|MY|PMY", "MY|PMY",

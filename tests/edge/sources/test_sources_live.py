@@ -251,7 +251,7 @@ def test_a_stream_that_falls_behind_is_opened_anew(
     with caplog.at_level("WARNING"), stream as source:
         frames = take(source, 40)
     assert len(opened) > 2
-    assert sum("more than this machine decodes" in m for m in caplog.messages) == 1
+    assert sum("more than this machine can decode" in m for m in caplog.messages) == 1
     for frame in frames:
         assert abs(frame.captured_s * 1000 - stamp_of(frame.image)) < 100
 
@@ -356,7 +356,7 @@ def test_csi_needs_picamera2_and_a_camera_of_that_number(
 
 @pytest.mark.parametrize("address", ["ftp://host/x", "csi://front"])
 def test_other_schemes_are_refused(address: str) -> None:
-    with pytest.raises(InputError, match="is not a kind of source"):
+    with pytest.raises(InputError, match="is not a supported kind of source"):
         open_source(address)
 
 

@@ -98,7 +98,7 @@ def test_nothing_is_written_if_it_is_not_better(tmp_path: Path) -> None:
     out = tmp_path / "mine.tflite"
     result = invoke("adapt", "bundled", known, "--out", out)
     assert result.exit_code == 1
-    assert "the difference may be chance" in result.output
+    assert "which may be chance" in result.output
     assert not out.exists()
 
 
@@ -117,7 +117,7 @@ def test_reviewed_cells_of_a_session_are_cells_too(
     # It is the model of another session now: that one is not its parent's.
     again = invoke("adapt", out, session, "--out", tmp_path / "again.tflite")
     assert again.exit_code == 1
-    assert "was seen by another model" in again.output
+    assert "was recorded with another model" in again.output
     assert len(again.output.strip().splitlines()) == 1
     assert not (tmp_path / "again.tflite").exists()
 
@@ -224,8 +224,8 @@ def two_microscopes(root: Path, cells: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (three, "3 named cells are too few"),
-        (one_class, "one class teaches nothing"),
+        (three, "3 named cells: too few"),
+        (one_class, "one class is not enough"),
         (contradicting, "the same image, is"),
         (two_microscopes, "two microscopes"),
     ],

@@ -278,7 +278,7 @@ def test_a_run_says_that_a_scope_is_of_another_camera(tmp_path: Path) -> None:
     arguments = ["run", frame, "--scope", tmp_path / "mine.scope.json", "--out", out]
     result = CliRunner().invoke(cli, [*map(str, arguments), "--json", str(report)])
     assert result.exit_code == 0, result.output
-    assert "is of another camera or microscope: 160x120" in result.output
+    assert "is for another camera or microscope: 160x120" in result.output
     found = json.loads(report.read_text())
     assert found["scope"]["accepted_right"] == 36
     shown = CliRunner().invoke(cli, ["session", "show", str(out)])

@@ -194,7 +194,7 @@ def test_pause_and_resume(client: TestClient, going: Going) -> None:
     going.frame()
     client.post("/live/steer", data={"do": "pause"})
     assert going.run.paused
-    assert "Go on" in client.get("/live/state").text
+    assert "Resume" in client.get("/live/state").text
     client.post("/live/steer", data={"do": "resume"})
     assert not going.run.paused
     going.frame()
