@@ -60,7 +60,8 @@ def work_off_on_cluster(
         queues: of sessions that were made with this model.
         model: the model file.
         scheduler: its address, such as tcp://server:8786.
-        told: called after each job with its result or the error.
+        told: called after each job with its result or the error; not if another
+            worker's result was there first.
 
     Raises:
         InputError: the scheduler doesn't answer, or stops answering; jobs were given
@@ -129,5 +130,5 @@ def _settle(
         told(job, None, reason(error))
         return
     explanation = future.result()
-    queue.acknowledge(job, explanation)
-    told(job, explanation, "")
+    if queue.acknowledge(job, explanation):
+        told(job, explanation, "")

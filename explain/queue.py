@@ -171,6 +171,9 @@ class JobQueue:
     def claim(self, count: int = 1) -> list[Job]:
         """Takes jobs, oldest first, for `LEASE_S` seconds.
 
+        What it already holds it never takes again, even if the lease ran out while
+        this program was stopped: the job is being done.
+
         Args:
             count: how many at most.
         """
@@ -178,9 +181,9 @@ class JobQueue:
             # Read inside: while this waited for the file, others took jobs.
             now = self._clock()
             numbers = self._db.execute(
-                f"SELECT job FROM jobs WHERE {_OPEN} AND {_FREE} ORDER BY job "
-                "LIMIT :count",
-                {"now": now, "lease": LEASE_S, "count": count},
+                f"SELECT job FROM jobs WHERE {_OPEN} AND {_FREE} "
+                "AND holder IS NOT :holder ORDER BY job LIMIT :count",
+                {"now": now, "lease": LEASE_S, "count": count, "holder": self.holder},
             ).fetchall()
             self._db.executemany(
                 "UPDATE jobs SET claims = claims + 1, holder = ?, lease_until = ? "

@@ -183,7 +183,8 @@ def work_off(
         queues: of sessions that were made with this model.
         classifier: the model.
         conditions: when to work.
-        told: called after each job with its result or the error.
+        told: called after each job with its result or the error; not if another
+            worker's result was there first.
 
     Raises:
         StopWorkError: raised in here by a signal; the job in hand is given back.
@@ -239,6 +240,6 @@ def _one(
         queue.fail(job, reason(e), for_good=isinstance(e, EdgecellError))
         told(job, None, reason(e))
     else:
-        queue.acknowledge(job, explanation)
-        told(job, explanation, "")
+        if queue.acknowledge(job, explanation):
+            told(job, explanation, "")
     return True

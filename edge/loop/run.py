@@ -4,6 +4,7 @@ The command line, the benchmarks and the API all run the loop from here.
 """
 
 import json
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -159,7 +160,10 @@ class Run:
 
     def _session(self, reader: Capture, observers: Sequence[Observer]) -> SessionResult:
         config, record, scope = self.config, self.classifier.record, self.scope
-        settings = config.recorded() | {"scope": scope.recorded() if scope else None}
+        settings = config.recorded() | {
+            "scope": scope.recorded() if scope else None,
+            "id": secrets.token_hex(8),
+        }
         session = Session(public_address(config.source), record, settings)
         self._slides += 1
         store = Store(

@@ -87,7 +87,9 @@ class Imported:
 def session_key(session: RecordedSession) -> str:
     """Eight hexadecimal digits that identify a session, wherever its folder is."""
     summary = session.summary()
-    told = (summary.started, summary.source, summary.model_sha256, summary.version)
+    told = [summary.started, summary.source, summary.model_sha256, summary.version]
+    if "id" in summary.settings:  # sessions of earlier versions have none
+        told.append(str(summary.settings["id"]))
     return hashlib.sha256("\0".join(told).encode()).hexdigest()[:8]
 
 

@@ -135,6 +135,7 @@ def test_a_lease_that_ran_out_is_claimed_anew_and_one_result_counts(
         clock.now += 50
         assert [j.cell for j in other.claim(3)] == [2, 3], "it was renewed"
         clock.now += 11
+        assert slow.claim(3) == [], "it is at it"
         (again,) = other.claim()
         assert again.job == job.job
         assert other.acknowledge(again, explanation())
@@ -148,8 +149,11 @@ def test_a_lease_that_ran_out_is_claimed_anew_and_one_result_counts(
 
 def test_a_clock_that_is_set_back_holds_up_nothing(session: Path) -> None:
     clock = Clock()
-    with open_queue(session, clock=clock) as queue:
-        queue.claim(3)
+    with (
+        open_queue(session, clock=clock) as gone,
+        open_queue(session, clock=clock) as queue,
+    ):
+        gone.claim(3)
         clock.now -= 3600
         assert len(queue.claim(3)) == 3
 
@@ -188,11 +192,12 @@ def test_many_workers_never_hold_the_same_job(tmp_path: Path) -> None:
 
 def test_what_kills_its_workers_is_set_aside(session: Path) -> None:
     clock = Clock()
+    for _ in range(MOST_CLAIMS):
+        with open_queue(session, clock=clock) as killed:
+            assert killed.claim()[0].cell == 1
+        clock.now += 100
+    clock.now += 10**6
     with open_queue(session, clock=clock) as queue:
-        for _ in range(MOST_CLAIMS):
-            assert queue.claim()[0].cell == 1
-            clock.now += 100
-        clock.now += 10**6
         assert queue.claim()[0].cell == 2
         assert queue.status().set_aside[0].error == "its workers were killed"
 

@@ -1,7 +1,10 @@
 """Runs from their settings: what observers are told, and what controls do."""
 
 import json
+import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,8 @@ import pytest
 from edgecell.edge.count.tracking import TrackedFrame
 from edgecell.edge.loop.config import LoopConfig
 from edgecell.edge.loop.run import Observer, Run, open_run
+from edgecell.edge.record.sessions import open_session
+from edgecell.edge.report.export import session_key
 from edgecell.edge.show.health import Health
 from edgecell.edge.sources import SAMPLES
 from edgecell.edge.sources.base import Frame, Skipped
@@ -133,6 +138,22 @@ def test_a_new_slide_is_a_session_of_its_own_and_loses_no_frame(
     cells = rows(second.out, "SELECT min(cell) FROM cells")
     assert cells == [(1,)], "numbers begin anew"
     assert rows(first.out, "SELECT end_reason FROM session") == [("new slide",)]
+
+
+def test_sessions_of_one_second_are_told_apart(
+    classifier: Classifier, tmp_path: Path
+) -> None:
+    keys: list[str] = []
+    for name in ("a", "b", "a"):
+        out = tmp_path / name
+        if not out.exists():
+            run_of(classifier, out, frames=1).go()
+        with closing(sqlite3.connect(out / "session.sqlite")) as database, database:
+            database.execute("UPDATE session SET started = '2026-11-26T20:00:00+00:00'")
+        shutil.copytree(out, tmp_path / f"copy-{len(keys)}")
+        with open_session(tmp_path / f"copy-{len(keys)}") as session:
+            keys.append(session_key(session))
+    assert keys[0] == keys[2] != keys[1]
 
 
 def test_while_it_is_paused_no_frame_is_taken(
