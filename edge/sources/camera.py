@@ -60,7 +60,6 @@ _BEHIND_S = 1.0
 """A stream that lags so far behind its timestamps is opened anew: frames queue up
 somewhere, and a new connection begins with the present."""
 
-_READ_TIMEOUT_MS = round(STALL_S * 1000)
 _OPEN_TIMEOUT_MS = 4000
 """An H.264 camera's first whole frame may be some seconds away."""
 
@@ -286,11 +285,15 @@ def open_camera(address: str, wait_s: float = STALL_S) -> cv2.VideoCapture | Non
     return capture
 
 
-def rtsp_stream(url: str) -> OpenCVStream:
+def rtsp_stream(url: str, wait_s: float = STALL_S) -> OpenCVStream:
     """An RTSP camera, through FFmpeg, over TCP.
 
     FFmpeg conceals damage in H.264, so broken pictures cannot be told from whole ones;
     over TCP they are rare.
+
+    Args:
+        url: the stream's address.
+        wait_s: seconds to wait for each frame.
     """
 
     def open_capture() -> cv2.VideoCapture | None:
@@ -299,7 +302,7 @@ def rtsp_stream(url: str) -> OpenCVStream:
             cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
             _OPEN_TIMEOUT_MS,
             cv2.CAP_PROP_READ_TIMEOUT_MSEC,
-            _READ_TIMEOUT_MS,
+            round(wait_s * 1000),
         ]
         capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, timeouts)
         return capture if capture.isOpened() else None

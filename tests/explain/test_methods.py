@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from edgecell.explainers import ON_DEVICE
 from edgecell.image.preprocess import Rgb, cell_image
 from edgecell.model.classifier import Classifier, map_residual
 from edgecell.model.graph import head_weights
-from edgecell.model.modelfile import bundled_model
+from edgecell.model.modelfile import bundled_model, read_tflite, write_tflite
 from tests.factories import SAMPLES
 
 
@@ -55,10 +56,11 @@ def test_methods_of_the_device(classifier: Classifier, seen: Rgb) -> None:
     )
 
 
-def test_a_model_without_features_still_has_its_maps(
-    classifier: Classifier, seen: Rgb
-) -> None:
-    classifier._features = None
+def test_a_model_without_features_still_has_its_maps(seen: Rgb, tmp_path: Path) -> None:
+    graph, record = read_tflite(bundled_model())
+    path = tmp_path / "older.tflite"
+    write_tflite(path, graph.replace(b"features", b"whatever"), record)
+    classifier = Classifier(path)
     index = classifier.classify(seen).index
     for method in ("grad-cam", "finer-cam"):
         assert not explain(method, classifier, seen, index, 0).empty

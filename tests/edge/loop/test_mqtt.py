@@ -121,13 +121,22 @@ def test_a_broker_is_told_and_says_when_the_device_is_gone(port: int) -> None:
     listener.client.loop_stop()
 
 
-def test_the_last_will_is_said_by_the_broker(port: int) -> None:
+def test_the_last_will_is_said_by_the_broker(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     broker = Broker("127.0.0.1", port, False, None, None, "lab/pi")
     listener = Listener(port)
-    with MqttObserver(broker) as observer:
+    opened: list[socket.socket] = []
+
+    def connected(*args: Any, **settings: Any) -> socket.socket:
+        opened.append(connect(*args, **settings))
+        return opened[-1]
+
+    connect = socket.create_connection
+    monkeypatch.setattr(socket, "create_connection", connected)
+    with MqttObserver(broker):
         listener.waits_for(lambda said: "lab/pi/availability" in said)
-        cut: Any = observer._client.socket()
-        cut.shutdown(socket.SHUT_RDWR)  # as when the device loses its power
+        opened[0].shutdown(socket.SHUT_RDWR)  # as when the device loses its power
         listener.waits_for(lambda said: "offline" in said["lab/pi/availability"])
         listener.waits_for(lambda said: said["lab/pi/availability"][-1] == "online")
     listener.client.loop_stop()

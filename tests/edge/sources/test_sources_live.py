@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from edgecell.edge.sources import camera
+from edgecell.edge.sources import camera, mjpeg
 from edgecell.edge.sources.address import open_source
 from edgecell.edge.sources.base import (
     STALL_S,
@@ -26,13 +26,13 @@ from edgecell.edge.sources.camera import (
     OpenCVStream,
     as_frame,
     retrieve,
+    rtsp_stream,
     v4l_camera,
 )
 from edgecell.errors import InputError, MissingPackageError, SourceError
 from tests.edge.sources.servers import (
     MjpegServer,
     RtspServer,
-    Server,
     milliseconds,
     stamp,
     stamp_of,
@@ -41,12 +41,21 @@ from tests.edge.sources.stand_ins import Device, picamera2, video_capture
 from tests.edge.sources.test_sources import PICTURE, take
 
 
-@pytest.mark.parametrize("kind", [MjpegServer, RtspServer])
-def test_a_stalled_stream_is_noticed(kind: type[Server]) -> None:
-    with kind([PICTURE]) as server, open_source(server.address) as source:
+def test_a_stalled_mjpeg_stream_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with MjpegServer([PICTURE]) as server, open_source(server.address) as source:
         take(source, 3)
         server.send = lambda _: b""
-        with pytest.raises(SourceError):
+        monkeypatch.setattr(mjpeg, "now_s", lambda: now_s() + STALL_S)
+        with pytest.raises(SourceError, match="no longer sends whole frames"):
+            take(source, None)
+
+
+def test_a_stalled_rtsp_stream_is_noticed() -> None:
+    """FFmpeg waits by a clock of its own."""
+    with RtspServer([PICTURE]) as server, rtsp_stream(server.address, 0.3) as source:
+        take(source, 3)
+        server.send = lambda _: b""
+        with pytest.raises(SourceError, match="stopped sending frames"):
             take(source, None)
 
 
