@@ -20,7 +20,7 @@ CELLS = 5
 LOW, HIGH = 0.25, 0.75
 """Instructions a cycle, as shares of those that the core decodes: an assumption, wide
 enough for code that waits for memory and for dense arithmetic. The estimate is made for
-the middle."""
+the middle. `Board.others` tells what others measured on the same cores."""
 
 _STORED = "boards.json"
 
@@ -32,31 +32,81 @@ class Board:
     Attributes:
         name: its name.
         cpu: the core to emulate: the board's, or the nearest that there is.
-        hertz: clock.
+        hertz: clock, as the board's maker gives it.
+        clock: where that is published.
         decodes: instructions that the core decodes in a cycle.
-        source: where both are published.
+        core: where that is published.
+        others: what others measured on the core, each with its address.
     """
 
     name: str
     cpu: str
     hertz: float
+    clock: str
     decodes: int
-    source: str
+    core: str
+    others: tuple[str, ...]
 
 
 _PI = "https://www.raspberrypi.com/documentation/computers/processors.html"
-_ARM = "Arm's Technical Reference Manual of the core"
+_A76 = "https://en.wikipedia.org/wiki/ARM_Cortex-A76"
+_A76_MEASURED = (
+    "OpenBLAS on one core of a Raspberry Pi 5: 6.4 to 6.7 of at most 8 operations in "
+    "double precision a cycle, at two lanes 1.6 multiply-adds and their loads "
+    "(https://github.com/OpenMathLib/OpenBLAS/issues/4581)",
+    "a loop that misses every cache: 0.22 instructions a cycle "
+    "(https://learn.arm.com/learning-paths/servers-and-cloud-computing/top-down-n1/"
+    "analysis-1/)",
+)
 
 BOARDS = {
-    "pi5": Board("Raspberry Pi 5", "cortex-a76", 2.4e9, 4, f"{_PI}; {_ARM}"),
-    "pi4": Board("Raspberry Pi 4", "cortex-a72", 1.8e9, 3, f"{_PI}; {_ARM}"),
-    "pi3": Board("Raspberry Pi 3B+", "cortex-a53", 1.4e9, 2, f"{_PI}; {_ARM}"),
+    "pi5": Board(
+        "Raspberry Pi 5",
+        "cortex-a76",
+        2.4e9,
+        "https://www.raspberrypi.com/products/raspberry-pi-5/",
+        4,
+        _A76,
+        _A76_MEASURED,
+    ),
+    "pi4": Board(
+        "Raspberry Pi 4",
+        "cortex-a72",
+        1.8e9,
+        "https://www.raspberrypi.com/products/raspberry-pi-4-model-b/specifications/",
+        3,
+        "http://sandsoftwaresound.net/tag/arm11/",
+        (
+            "Linpack on one core of a Raspberry Pi 4: 3.2 of at most 4 operations in "
+            "double precision a cycle, at two lanes 0.8 multiply-adds and their loads "
+            "(https://github.com/OpenMathLib/OpenBLAS/issues/4149)",
+            "'ls': 0.88 instructions a cycle (https://github.com/SE-Processor-Fuzzing/"
+            "control-hazard-analyzer/issues/65)",
+        ),
+    ),
+    "pi3": Board(
+        "Raspberry Pi 3B+",
+        "cortex-a53",
+        1.4e9,
+        _PI,
+        2,
+        "https://www.systemonchips.com/cortex-a53-mips-and-flops-calculation-"
+        "limitations-and-practical-measurements",
+        (
+            "a checksum's loop: 1.05 instructions a cycle "
+            "(https://www.systemonchips.com/optimizing-arm-cortex-a53-ipc-for-crc32-"
+            "arithmetic-workloads/)",
+        ),
+    ),
     "orin-nano": Board(
         "Jetson Orin Nano, its processor alone",
         "cortex-a76",  # for its A78AE, which the emulator lacks
         1.5e9,
+        "https://developer.nvidia.com/embedded/downloads (Jetson Orin Nano Series Data "
+        "Sheet; 1.7 GHz in its later power mode)",
         4,
-        f"NVIDIA's Jetson Orin Nano Series data sheet; {_ARM}",
+        f"{_A76}, for its A78AE",
+        _A76_MEASURED,
     ),
 }
 
@@ -185,14 +235,14 @@ def board_data(board: Board, counts: Counts) -> dict[str, Any]:
 def board_text(board: Board, counts: Counts) -> str:
     """The figures for people."""
     found = estimate(board, counts)
-    lines = [f"{'':<34}{'instructions':>14}{'estimate, ms':>16}"]
+    lines = [f"{'':<34}{'instructions':>14}{'estimate, ms':>24}"]
     for name, number, times in (
         ("one inference", counts.instructions["inference"], found.inference_ms),
         ("one frame, 640x480, five cells", counts.frame, found.frame_ms),
     ):
         least, middle, most = times
         span = f"{middle:.1f} ({least:.1f}-{most:.1f})"
-        lines.append(f"{name:<34}{number / 1e6:>12.1f} M{span:>18}")
+        lines.append(f"{name:<34}{number / 1e6:>12.1f} M{span:>24}")
     parts = ", ".join(f"{k} {v / 1e6:.1f} M" for k, v in counts.instructions.items())
     low, high = board.decodes * LOW, board.decodes * HIGH
     return "\n".join(
@@ -207,7 +257,9 @@ def board_text(board: Board, counts: Counts) -> str:
             f"counts: {counts.cpu}, {counts.how}",
             f"estimate: one core, {board.hertz / 1e9:g} GHz, {low:g} to {high:g} "
             f"instructions per cycle (assumed; it decodes up to {board.decodes})",
-            f"source: {board.source}",
+            f"- its clock: {board.clock}",
+            f"- what it decodes: {board.core}",
+            *(f"- measured by others: {what}" for what in board.others),
             "Do you have this board? 'edgecell bench --submit FILE' measures it.",
         ]
     )

@@ -15,7 +15,7 @@ from edgecell.errors import EdgecellError, InputError
 
 
 def test_an_estimate_by_hand() -> None:
-    board = Board("b", "c", hertz=1e9, decodes=4, source="s")
+    board = Board("b", "c", 1e9, "clock", decodes=4, core="core", others=())
     parts = {"inference": 10_000_000, "find": 6_000_000, "classify": 90_000_000}
     more = {"locate": 5_000_000, "follow": 4_000_000}
     counts = Counts("c", parts | more, "how")
@@ -34,6 +34,10 @@ def test_the_command_says_that_it_estimates(name: str) -> None:
     assert result.exit_code == 0, result.output
     assert "an estimate, not a measurement" in result.output
     assert "stored" in result.output
+    board = BOARDS[name]
+    for source in (board.clock, board.core, *board.others):
+        assert "http" in source
+        assert source in result.output
     data = CliRunner().invoke(cli, ["bench", "--board", name, "--json", "-"]).stdout
     found = json.loads(data)
     assert found["measured"] is False
