@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecell.classes import CODES, GROUPS
-from edgecell.cli import PoliteCommand
+from edgecell.cli import OutputFile, PoliteCommand
 from edgecell.data.audit import Selection
 from edgecell.data.dataset import CellFile, Split, labels, load_images
 from edgecell.data.members import open_files
@@ -70,7 +70,7 @@ def _right(logits: npt.NDArray[np.float32], y: npt.NDArray[np.int32]) -> list[bo
 
 
 @click.command("adapt", cls=PoliteCommand, no_args_is_help=True)
-@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("out", type=OutputFile("JSON"))
 @click.argument("segwbc", type=click.Path(path_type=Path))
 def command(out: Path, segwbc: Path) -> None:
     """Measure the bundled model on another microscope, and after training there.

@@ -13,7 +13,7 @@ import click
 import numpy as np
 
 from edgecell import RESEARCH_USE
-from edgecell.cli import PoliteCommand
+from edgecell.cli import OutputFile, PoliteCommand
 from edgecell.data.dataset import decode, sample, scan
 from edgecell.edge.analyse.single import classify_single, words_of
 from edgecell.errors import InputError
@@ -31,13 +31,13 @@ _OPACITY = 0.6
 
 @click.command("attribute-cells", cls=PoliteCommand, no_args_is_help=True)
 @click.argument("model")
-@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("out", type=OutputFile("JPEG"))
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
 def command(model: str, out: Path, data: tuple[Path, ...]) -> None:
     """Draw two test cells of each class that MODEL has words for, with the words.
 
     DATA are folders or zip files in which the directory above an image names its class.
-    Beside each cell is the map of its nucleus' shape. Writes OUT, a PNG or JPEG.
+    Beside each cell is the map of its nucleus' shape. Writes OUT, a .jpg file.
     """
     classifier = Classifier(model)
     heads = classifier.record.attributes

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from edgecell.benchmarks.latency import this_machine
-from edgecell.cli import PoliteCommand
+from edgecell.cli import OutputFile, PoliteCommand
 from edgecell.convert.export import QuantScheme, exported, to_tflite
 from edgecell.data.dataset import load_images, scan
 from edgecell.explain.faithfulness import rank_correlation
@@ -219,7 +219,7 @@ def _seconds(graph: Interpreter, x: Array) -> float:
 @click.command("cam-agreement", cls=PoliteCommand, no_args_is_help=True)
 @click.argument("keras_path", metavar="MODEL.keras", type=click.Path(path_type=Path))
 @click.argument("model_path", metavar="MODEL.tflite", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("out", type=OutputFile("JSON"))
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
 def command(
     keras_path: Path, model_path: Path, out: Path, data: tuple[Path, ...]

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from edgecell.benchmarks.labelled_frames import mosaic, zoomed
-from edgecell.cli import PoliteCommand
+from edgecell.cli import OutputFile, PoliteCommand
 from edgecell.data.frames import (
     PLATELET,
     RED,
@@ -298,7 +298,7 @@ def _shown(share: float | None) -> str:
     type=click.Path(path_type=Path, dir_okay=False),
     help="File of a network to find the cells with, in place of the rules.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="JSON file to write, too.")
+@click.option("--out", type=OutputFile("JSON"), help="JSON file to write, too.")
 def command(frames: Path, part: str, finder: Path | None, out: Path | None) -> None:
     """Measure red cells and find white cells in FRAMES, zoomed and as mosaics.
 

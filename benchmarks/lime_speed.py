@@ -23,7 +23,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from edgecell.benchmarks.latency import this_machine
-from edgecell.cli import PoliteCommand
+from edgecell.cli import OutputFile, PoliteCommand
 from edgecell.data.dataset import load_images, sample, scan
 from edgecell.explain.lime_method import (
     STRENGTH,
@@ -181,7 +181,7 @@ def summary(runs: Sequence[Run], method: str) -> str:
 
 @click.command("lime-speed", cls=PoliteCommand, no_args_is_help=True)
 @click.argument("model")
-@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("out", type=OutputFile("CSV"))
 @click.argument("per_class", metavar="CELLS_PER_CLASS", type=click.IntRange(1, 10**6))
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
 def command(model: str, out: Path, per_class: int, data: tuple[Path, ...]) -> None:

@@ -28,7 +28,7 @@ import numpy as np
 import edgecell
 from edgecell.benchmarks.latency import peak_resident_bytes, this_machine
 from edgecell.benchmarks.tables import aligned
-from edgecell.cli import PoliteCommand, cli
+from edgecell.cli import OutputFile, PoliteCommand, cli
 from edgecell.edge.commands.service import memory_mb
 from edgecell.edge.sources import SAMPLES
 from edgecell.edge.sources.still import read_image
@@ -148,7 +148,7 @@ def measure(source: str, width: int, height: int) -> MemoryRow:
 
 
 @click.command("memory", cls=PoliteCommand, no_args_is_help=True)
-@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("out", type=OutputFile("JSON"))
 def command(out: Path) -> None:
     """Measure the peak memory of 'edgecell run' on frames of 0.3 to 24 megapixels.
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from edgecell.cli import PoliteCommand
+from edgecell.cli import OutputFile, PoliteCommand
 from edgecell.convert.convert import Request, convert
 from edgecell.convert.export import QuantScheme
 from edgecell.convert.finetune import FineTuning
@@ -95,7 +95,7 @@ def row(name: str, path: Path, made: dict[str, Any], cells: Any) -> list[str]:
 
 
 @click.command("schemes", cls=PoliteCommand, no_args_is_help=True)
-@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("out", type=OutputFile("CSV"))
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))

@@ -16,6 +16,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 
+from edgecell.cli import OutputFile
 from edgecell.convert.microscopes import pooled_features
 from edgecell.data.dataset import CellFile
 from edgecell.data.manifest import check_split, scan_split
@@ -155,7 +156,7 @@ def _shares(
     help="CSV table: img_name,nucleus_shape,...",
 )
 @click.option("--manifest", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--out", type=OutputFile("TFLite"))
 def main(
     model: str,
     data: tuple[Path, ...],

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from edgecell.cli import OutputFile
 from edgecell.data.dataset import CellFile, decode, sample
 from edgecell.data.manifest import check_split, scan_split
 from edgecell.image.preprocess import (
@@ -143,7 +144,7 @@ def describe(path: Path, files: Sequence[CellFile]) -> tuple[Microscope, ...]:
 @click.argument("model")
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--manifest", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--out", type=OutputFile("TFLite"))
 def main(
     model: str, data: tuple[Path, ...], manifest: Path | None, out: Path | None
 ) -> None:

@@ -11,13 +11,25 @@ from typing import Literal
 from edgecell.errors import InputError, OutputError
 
 Kind = Literal[
-    "CSV", "JSON", "a .prom file", "PDF", "PNG", "TFLite", "ONNX", "npz", "Parquet"
+    "CSV",
+    "JSON",
+    "a .prom file",
+    "PDF",
+    "PNG",
+    "JPEG",
+    "AVI",
+    "TFLite",
+    "ONNX",
+    "npz",
+    "Parquet",
 ]
 
 _HEAD = 4096  # bytes by which a file's kind is told
 _MAGIC: dict[Kind, tuple[int, bytes]] = {  # where it stands, and what
     "PDF": (0, b"%PDF"),
     "PNG": (0, b"\x89PNG"),
+    "JPEG": (0, b"\xff\xd8"),
+    "AVI": (8, b"AVI "),
     "TFLite": (4, b"TFL3"),
     "ONNX": (0, b"\x08"),  # the first field, a number: the format's version
     "npz": (0, b"PK"),

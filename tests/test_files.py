@@ -124,6 +124,8 @@ _HEADS: dict[Kind, bytes] = {
     "a .prom file": b"# HELP a b\n",
     "PDF": b"%PDF-1.3\n%\xe9\xeb",
     "PNG": b"\x89PNG\r\n\x1a\n\0\0",
+    "JPEG": b"\xff\xd8\xff\xe0\0\x10JFIF",
+    "AVI": b"RIFF\0\0\0\0AVI LIST",
     "TFLite": b"\x1c\0\0\0TFL3\x14\0",
     "ONNX": b"\x08\x08\x12\x08edgecell",
     "npz": b"PK\x03\x04\x2d\0",
@@ -142,7 +144,7 @@ def test_only_an_earlier_result_of_the_kind_is_overwritten(
         path.write_bytes(replaced)
         check_kind(path, kind)
     others = [head for other, head in _HEADS.items() if other != kind]
-    for kept in (*others, _SESSION, b"\xff\xd8\xff\xe0\0\x10JFIF\0", b"RIFF\0\1AVI "):
+    for kept in (*others, _SESSION, b"GIF89a\1\0", b"RIFF\0\1\0\0WEBPVP8 "):
         path.write_bytes(kept)
         with pytest.raises(OutputError, match="is not overwritten"):
             check_kind(path, kind)

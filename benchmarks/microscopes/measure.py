@@ -24,7 +24,7 @@ from edgecell.benchmarks.microscopes.cells import (
 )
 from edgecell.benchmarks.microscopes.colour import measure_colour, reference
 from edgecell.benchmarks.microscopes.frames import measure_frames, read_truth
-from edgecell.cli import PoliteCommand
+from edgecell.cli import OutputFile, PoliteCommand
 from edgecell.errors import InputError
 from edgecell.files import write_atomically
 from edgecell.model.classifier import Classifier
@@ -41,7 +41,7 @@ _place = click.Path(path_type=Path, exists=True)
 
 
 @click.command("microscopes", cls=PoliteCommand, no_args_is_help=True)
-@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("out", type=OutputFile("JSON"))
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @click.option("--data", type=_place, multiple=True, help="Cells of one microscope.")
 @click.option("--frames", type=_place, help="Labelled frames, with --truth.")

@@ -15,7 +15,7 @@ import click
 import numpy as np
 
 from edgecell.benchmarks.latency import this_machine
-from edgecell.cli import PoliteCommand
+from edgecell.cli import OutputFile, PoliteCommand
 from edgecell.convert.export import QuantScheme, exported, to_tflite
 from edgecell.files import csv_text, write_atomically
 from edgecell.model.kerasfile import deployed
@@ -84,7 +84,7 @@ def inference_ms(spec: NetworkSpec) -> float:
 
 
 @click.command("network-choice", cls=PoliteCommand, no_args_is_help=True)
-@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("out", type=OutputFile("CSV"))
 def command(out: Path) -> None:
     """Time the forms that GRsNet can take at the paper's size.
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import click
 
 from edgecell.benchmarks.networks.paper import PAPER_GFLOPS, PAPER_MPARAMETERS
-from edgecell.cli import PoliteCommand
+from edgecell.cli import OutputFile, PoliteCommand
 from edgecell.files import csv_text, write_atomically
 from edgecell.train.networks.cost import count
 from edgecell.train.networks.models import build_model, model_names
 
 
 @click.command("peers", cls=PoliteCommand, no_args_is_help=True)
-@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("out", type=OutputFile("CSV"))
 def command(out: Path) -> None:
     """Count parameters and FLOPs of every network.
 

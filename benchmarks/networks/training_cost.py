@@ -16,7 +16,7 @@ import click
 import numpy as np
 
 from edgecell.benchmarks.latency import this_machine
-from edgecell.cli import PoliteCommand
+from edgecell.cli import OutputFile, PoliteCommand
 from edgecell.files import write_atomically
 from edgecell.image.preprocess import Preprocessing
 from edgecell.optional import require
@@ -85,7 +85,7 @@ def measure(view_size: int) -> TrainingCost:
 
 
 @click.command("training-cost", cls=PoliteCommand, no_args_is_help=True)
-@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("out", type=OutputFile("JSON"))
 def command(out: Path) -> None:
     """Time a training step with and without the input pipeline.
 

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from edgecell.benchmarks.latency import this_machine
-from edgecell.cli import PoliteCommand
+from edgecell.cli import OutputFile, PoliteCommand
 from edgecell.files import write_atomically
 from edgecell.model.modelfile import bundled_model
 
@@ -155,7 +155,7 @@ def _page_share(bare: list[dict[str, Any]], rows: list[dict[str, Any]]) -> float
 
 
 @click.command("page", cls=PoliteCommand, no_args_is_help=True)
-@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("out", type=OutputFile("JSON"))
 def command(out: Path) -> None:
     """Time the first page, and the loop with 0, 1 and 4 live viewers.
 

@@ -25,7 +25,7 @@ from edgecell.benchmarks.slides.make_mosaic import (
     path,
 )
 from edgecell.classes import CODES
-from edgecell.cli import PoliteCommand
+from edgecell.cli import OutputFile, PoliteCommand
 from edgecell.data.dataset import CellFile, scan
 from edgecell.edge.analyse.pipeline import FrameAnalyser
 from edgecell.edge.count.differential import CellCount, Differential
@@ -212,7 +212,7 @@ def draw_cells(data: Sequence[Path]) -> list[CellFile]:
 
 
 @click.command("counting", cls=PoliteCommand, no_args_is_help=True)
-@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("out", type=OutputFile("JSON"))
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
 def command(out: Path, data: tuple[Path, ...]) -> None:
     """Measure whether each cell of a slide is counted once.

@@ -15,7 +15,7 @@ import click
 import cv2
 import numpy as np
 
-from edgecell.cli import PoliteCommand
+from edgecell.cli import OutputFile, PoliteCommand, claim
 from edgecell.data import dataset
 from edgecell.data.dataset import CellFile, scan
 from edgecell.edge.sources.base import Frame
@@ -132,7 +132,7 @@ def decode(file: CellFile) -> tuple[str, Bgr]:
 
 
 @click.command("make-mosaic", cls=PoliteCommand, no_args_is_help=True)
-@click.argument("clip", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("clip", type=OutputFile("AVI"))
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
 def command(clip: Path, data: tuple[Path, ...]) -> None:
     """Film a slide whose cells are known.
@@ -140,6 +140,8 @@ def command(clip: Path, data: tuple[Path, ...]) -> None:
     Lays the cells of DATA side by side and pans over them. Writes CLIP, an .avi file,
     and the labels to a .json file beside it.
     """
+    labels_file = clip.with_suffix(".json")
+    claim(labels_file, "JSON")
     slide, labels = mosaic([decode(file) for file in scan(data)])
     height, width = slide.shape[:2]
     fourcc = cv2.VideoWriter.fourcc(*"MJPG")
@@ -148,7 +150,7 @@ def command(clip: Path, data: tuple[Path, ...]) -> None:
         writer.write(frame.image)
     writer.release()
     found = [{"class": cell.code, "x": cell.x, "y": cell.y} for cell in labels]
-    write_atomically(clip.with_suffix(".json"), json.dumps(found, indent=1) + "\n")
+    write_atomically(labels_file, json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from edgecell.benchmarks.latency import resident_bytes, this_machine
-from edgecell.cli import PoliteCommand
+from edgecell.cli import OutputFile, PoliteCommand
 from edgecell.edge.commands.archive.run import classify_archive
 from edgecell.edge.commands.archive.work import Task
 from edgecell.files import write_atomically
@@ -40,7 +40,7 @@ def measure(roots: tuple[str, ...], workers: int) -> dict[str, Any]:
 @click.command("archive", cls=PoliteCommand, no_args_is_help=True)
 @click.argument("data", nargs=-1, required=True)
 @click.option("--workers", multiple=True, type=int, default=(1, 2), show_default=True)
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--out", type=OutputFile("JSON"))
 def command(data: tuple[str, ...], workers: tuple[int, ...], out: Path | None) -> None:
     """Classify DATA, folders or zip files of cells, with each number of workers."""
     rows = [measure(data, count) for count in workers]

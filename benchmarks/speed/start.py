@@ -19,7 +19,7 @@ import click
 
 import edgecell
 from edgecell.benchmarks.latency import Machine, this_machine
-from edgecell.cli import PoliteCommand
+from edgecell.cli import OutputFile, PoliteCommand
 from edgecell.edge.sources import SAMPLES
 from edgecell.files import write_atomically
 
@@ -115,7 +115,7 @@ def measure() -> Start:
 
 
 @click.command("start", cls=PoliteCommand, no_args_is_help=True)
-@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("out", type=OutputFile("JSON"))
 def command(out: Path) -> None:
     """Time the start: the help against a bare interpreter, and a run's first result.
 

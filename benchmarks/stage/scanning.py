@@ -21,7 +21,7 @@ from edgecell.benchmarks.slides.counting import (
 from edgecell.benchmarks.slides.make_mosaic import FRAME, decode, mosaic
 from edgecell.benchmarks.stage.microscope import Mechanics, microscope
 from edgecell.classes import CODES
-from edgecell.cli import PoliteCommand
+from edgecell.cli import OutputFile, PoliteCommand
 from edgecell.data.dataset import scan as scan_data
 from edgecell.edge.commands.observers import ProgressBar
 from edgecell.edge.loop.config import LoopConfig
@@ -73,7 +73,7 @@ def scan_slide(mechanics: Mechanics, folder: Path) -> Count:
 
 
 @click.command("scanning", cls=PoliteCommand, no_args_is_help=True)
-@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("out", type=OutputFile("JSON"))
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
 def command(out: Path, data: tuple[Path, ...]) -> None:
     """Measure a scan of 400 known cells by a simulated microscope.

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgecell.benchmarks.__main__ import COMMANDS, cli
+from edgecell.cli import OutputFile
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -31,6 +32,18 @@ def test_every_measurement_has_help_and_asks_for_what_it_needs(name: str) -> Non
     asked = CliRunner().invoke(cli, [name])
     assert asked.exit_code == 2
     assert "Usage:" in asked.output
+    for parameter in command.params:
+        if parameter.name in ("out", "clip"):
+            assert isinstance(parameter.type, OutputFile)
+
+
+def test_no_measurement_overwrites_another_kind_of_file(tmp_path: Path) -> None:
+    picture = tmp_path / "cell.png"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n")
+    done = CliRunner().invoke(cli, ["network-choice", str(picture)])
+    assert done.exit_code == 1
+    assert "exists and is not CSV" in done.output
+    assert picture.read_bytes() == b"\x89PNG\r\n\x1a\n"
 
 
 def test_what_a_user_gets_wrong_is_one_line(tmp_path: Path) -> None:
