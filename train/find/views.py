@@ -41,8 +41,9 @@ _ALL = (0, 0, SIDE, SIDE)
 _SINGLE = 0.25
 _MOSAIC = 0.2
 _FAR = 0.05
-"""Shares of the views that are single cells, fields of many frames, and fields from so
-far that no cell can be told."""
+_PATTERN = 0.03
+"""Shares of the views that are single cells, fields of many frames, fields from so far
+that no cell can be told, and patterns without any cell."""
 
 _SINGLE_PLATELET = 0.22
 """Share of the single cells that are platelets."""
@@ -68,6 +69,12 @@ _MOST_PARTS = 5
 
 _FARTHER = (3, 6)
 """A far field is a mosaic made smaller by one of these numbers, or one between."""
+
+_BARRED = 0.12
+"""Share of the frames that end at a bar of glass, as where a black surround was."""
+
+_PERIOD = (5.0, 60.0)
+"""Range of the period of a pattern's stripes, pixels."""
 
 _LEAST_SEEN = 0.6
 """Red cells of which a mosaic's seam leaves less show no diameter, and do not count."""
@@ -130,12 +137,16 @@ class Views:
             return self._single(known)
         if draw < _SINGLE + _FAR:
             return self._far(), np.empty((0, 5), np.float32), known
-        if draw < _SINGLE + _FAR + _MOSAIC:
+        if draw < _SINGLE + _FAR + _PATTERN:
+            return self._pattern(), np.empty((0, 5), np.float32), known
+        if draw < _SINGLE + _FAR + _PATTERN + _MOSAIC:
             view, boxes = self._mosaic(known)
         else:
             wide = self.rng.random() < _WIDE_SHARE
             log = self.rng.uniform(*_WIDE) if wide else self.rng.normal(0, _ZOOM)
             view, boxes, _ = self._placed(self._one(self.frames), _ALL, math.exp(log))
+            if self.rng.random() < _BARRED:
+                boxes = self._barred(view, boxes)
         red = red_px(boxes)
         if red is not None:
             for kind, (share, most) in _PASTED.items():
@@ -181,6 +192,35 @@ class Views:
             _warped(scene.levels, motion, region, self.glass),
             *moved_boxes(scene.boxes, motion, region),
         )
+
+    def _barred(self, view: Levels, boxes: Boxes) -> Boxes:
+        """Lays glass over one side or two; returns what is left of the boxes."""
+        low, high = np.zeros(2, int), np.full(2, SIDE)
+        for _ in range(int(self.rng.integers(1, 3))):
+            axis, far = self.rng.integers(2, size=2)
+            at = int(self.rng.integers(20, SIDE // 2))
+            if far:
+                high[axis] = SIDE - at
+            else:
+                low[axis] = at
+        left = view[low[1] : high[1], low[0] : high[0]].copy()
+        view[:] = round(self.glass)
+        view[low[1] : high[1], low[0] : high[0]] = left
+        still = np.eye(2, 3)
+        return moved_boxes(boxes, still, (low[0], low[1], high[0], high[1]))[0]
+
+    def _pattern(self) -> Levels:
+        """Stripes of any width and direction, or nothing but noise, in any stain."""
+        down, across = np.mgrid[:SIDE, :SIDE]
+        angle = self.rng.uniform(0, np.pi)
+        period = math.exp(self.rng.uniform(*np.log(_PERIOD)))
+        along = (across * math.cos(angle) + down * math.sin(angle)) / period
+        share = self.rng.uniform(0.2, 0.6)
+        stained = (along % 1 < share) & (self.rng.random() < 0.7)
+        stain = self.rng.uniform(0.35, 1.0, 3) * self.glass
+        levels = np.where(stained[..., None], stain, self.glass)
+        levels += self.rng.normal(0, self.rng.uniform(0, 25), (SIDE, SIDE, 3))
+        return np.clip(levels, 0, 255).astype(np.uint8)
 
     def _mosaic(self, known: Known) -> tuple[Levels, Boxes]:
         """Frames of one microscope side by side: a wide field with small cells."""

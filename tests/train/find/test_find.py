@@ -224,6 +224,25 @@ def test_far_fields_have_no_boxes_and_mosaics_small_ones() -> None:
     assert known[0].all()
 
 
+def test_a_bar_cuts_the_picture_and_its_boxes() -> None:
+    views = Views(scenes(), GLASS, np.random.default_rng(4))
+    for _ in range(20):
+        view = np.zeros((SIDE, SIDE, 3), np.uint8)
+        boxes = np.array([[1, 0, 0, SIDE, SIDE]], np.float32)
+        (left,) = views._barred(view, boxes)
+        _, x0, y0, x1, y1 = left.astype(int)
+        assert not view[y0:y1, x0:x1].any()
+        view[y0:y1, x0:x1] = 224
+        assert (view == 224).all()
+
+
+def test_patterns_show_no_cell() -> None:
+    views = Views(scenes(), GLASS, np.random.default_rng(6))
+    made = [views._pattern() for _ in range(20)]
+    assert all(one.shape == (SIDE, SIDE, 3) for one in made)
+    assert min(one.min() for one in made) < 150
+
+
 def test_the_target_is_the_cell() -> None:
     boxes = np.array([[0, 40, 40, 72, 104]], np.float32)
     one = target(boxes, np.ones((3, 56, 56), np.float32))
