@@ -155,7 +155,6 @@ class FinderJob(Training[FinderNetwork, FinderFigures]):
 
     def train_step(self) -> torch.Tensor:
         """Takes one step; returns the mean loss of its batch, on the device."""
-        self.begin_step()
         views, maps = (self._moved(part) for part in self._batch())
         with torch.no_grad():
             x = developed(views, self.config.glass, self.generator)

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from edgecell.train.job.job import Job
 
 
+_CLASSIFY_ONLY = (
+    *("model", "teacher", "teacher_first", "compiled", "shares", "exclude"),
+)
+
+
 def _shares(
     ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
 ) -> dict[str, float]:
@@ -50,12 +55,23 @@ def _shares(
     show_default=True,
     help="A GRsNet from packed cells, or a finder of cells from packed frames.",
 )
-@click.option("--model", help="grsnet-lite or grsnet.  [default: grsnet-lite]")
+@click.option(
+    "--model", help="Network, as of `edgecell train`.  [default: grsnet-lite]"
+)
 @click.option(
     "--first",
     type=click.Path(path_type=Path, dir_okay=False),
     help="First weights: of a GRsNet from `python -m edgecell.train.job.first`, of a "
     "finder the result.npz of a run.  [default: random]",
+)
+@click.option(
+    "--teacher", help="Network that learns beside it and that it follows: its name."
+)
+@click.option(
+    "--teacher-first",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="ImageNet's weights for EfficientNet-Lite0 as the teacher, from "
+    "`python -m edgecell.train.job.first --init imagenet`.  [default: random]",
 )
 @click.option("--seconds", type=float, help="Time limit.  [default: 480]")
 @click.option("--steps", type=int, help="Limit in batches.  [default: none]")
@@ -80,6 +96,9 @@ def _shares(
     help="SOURCE=SHARE of the draws; may be repeated.  [default: by size]",
 )
 @click.option("--exclude", multiple=True, help="Source to leave out; may be repeated.")
+@click.option(
+    "--compiled", is_flag=True, help="Let PyTorch compile the networks, for a GPU."
+)
 @click.option("--device", default="", help="cuda or cpu.  [default: cuda if there]")
 @click.option(
     "--workers",
@@ -89,28 +108,22 @@ def _shares(
 @click.option("--threads", type=int, default=0, help="Processor threads.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in OUT.")
 def command(
-    packs: tuple[Path, ...],
-    out: Path,
-    task: str,
-    first: Path | None,
-    device: str,
-    threads: int,
-    resume: bool,
-    **settings: Any,
+    packs: tuple[Path, ...], out: Path, task: str, threads: int, **settings: Any
 ) -> None:
-    """Train a GRsNet, or a finder, on PACKS, made by `edgecell data pack`.
+    """Train a network on PACKS, made by `edgecell data pack`.
 
     Ends at the time limit, or when the batches are done; OUT then holds result.npz
-    (averaged weights, validation logits) and result.json. A run that was killed goes on
-    with --resume from a checkpoint that is at most a minute old.
+    (averaged weights of a GRsNet or a finder, logits of the cells to judge by) and
+    result.json. A run that was killed goes on with --resume from a checkpoint that is
+    at most a minute old.
     """
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
     try:
         if task == "find":
-            refuse(("model", "shares", "exclude"), "is not for --task find")
+            refuse(_CLASSIFY_ONLY, "is not for --task find")
         else:
             refuse(("workers",), "is for --task find")
-        _run(packs, out, task, first, device, threads, resume, settings)
+        _run(packs, out, task, threads, **settings)
     except EdgecellError as e:
         raise click.ClickException(" ".join(str(e).split())) from e
 
@@ -119,11 +132,12 @@ def _run(
     packs: tuple[Path, ...],
     out: Path,
     task: str,
-    first: Path | None,
-    device: str,
     threads: int,
+    first: Path | None,
+    teacher_first: Path | None,
+    device: str,
     resume: bool,
-    settings: dict[str, Any],
+    **settings: Any,
 ) -> None:
     from edgecell.optional import require
 
@@ -146,7 +160,7 @@ def _run(
         job = Job(replace(config, **given), read_packs(packs), mean, std, place)
         job.restore(out)
     else:
-        job = _started(packs, out, first, given, place)
+        job = _started(packs, out, first, teacher_first, given, place)
     job.run(out)
 
 
@@ -206,6 +220,7 @@ def _started(
     packs: tuple[Path, ...],
     out: Path,
     first: Path | None,
+    teacher_first: Path | None,
     given: dict[str, Any],
     place: Any,
 ) -> "Job":
@@ -232,6 +247,8 @@ def _started(
     job = Job(config, pack, mean, std, place)
     if first:
         job.set_first_weights(weights)
+    if teacher_first:
+        job.set_teacher_weights(read_first(teacher_first)[0])
     state = {"config": config.to_dict(), "mean": mean, "std": std}
     write_atomically(out / SETTINGS, json.dumps(state, indent=1) + "\n")
     return job

@@ -32,8 +32,8 @@ class TrainCells:
 
 
 @dataclass(frozen=True, eq=False)
-class ValCells:
-    """Cells to validate on.
+class JudgedCells:
+    """Cells to judge by.
 
     Attributes:
         images: uint8 (V, S, S, 3), cropped to the input size.
@@ -56,12 +56,12 @@ def dealt(
     shares: Mapping[str, float],
     balance: float,
     device: torch.device,
-) -> tuple[TrainCells, ValCells]:
-    """Divides packed cells by their split; those of the test split are not touched.
+) -> tuple[TrainCells, JudgedCells, JudgedCells]:
+    """Divides packed cells by their split: train, val and test.
 
     Args:
         pack: the cells.
-        exclude: sources to leave out.
+        exclude: sources to leave out, but for those of their cells to test by.
         shares: see `draw_weights`.
         balance: see `draw_weights`.
         device: where to train.
@@ -70,15 +70,15 @@ def dealt(
         InputError: there is nothing to train or validate on, or a share is of a source
             that does not exist; or an image is damaged.
     """
-    train, val = (
+    train, val, test = (
         [
             i
             for i, (own, source) in enumerate(
                 zip(pack.splits, pack.sources, strict=True)
             )
-            if own == split and source not in exclude
+            if own == split and (source not in exclude or split == "test")
         ]
-        for split in ("train", "val")
+        for split in ("train", "val", "test")
     )
     if not train or not val:
         raise InputError("the packed files hold no cells to train or validate on")
@@ -92,11 +92,16 @@ def dealt(
             torch.from_numpy(weights).float().to(device),
             sources,
         ),
-        ValCells(
-            pack.crops_of(val),
-            pack.sets[val],
-            pack.attributes[val],
-            tuple(pack.sources[i] for i in val),
-            tuple(pack.hashes[i] for i in val),
-        ),
+        _judged(pack, val),
+        _judged(pack, test),
+    )
+
+
+def _judged(pack: Pack, chosen: Sequence[int]) -> JudgedCells:
+    return JudgedCells(
+        pack.crops_of(chosen),
+        pack.sets[chosen],
+        pack.attributes[chosen],
+        tuple(pack.sources[i] for i in chosen),
+        tuple(pack.hashes[i] for i in chosen),
     )

@@ -24,6 +24,8 @@ class RunConfig:
         ema: decay of the averaged weights, which are kept.
         seed: of weights, order and views.
         bf16: whether to compute in bfloat16 where PyTorch's autocast does.
+        compiled: whether PyTorch compiles the networks: a minute at the start, then
+            fewer and larger kernels.
         checkpoint_s: seconds between checkpoints.
         validate_s: seconds between validations.
     """
@@ -38,6 +40,7 @@ class RunConfig:
     ema: float = 0.998
     seed: int = 1
     bf16: bool = True
+    compiled: bool = False
     checkpoint_s: float = 60.0
     validate_s: float = 120.0
 
@@ -59,7 +62,10 @@ class JobConfig(RunConfig):
     """Settings of the classifier's job.
 
     Attributes:
-        model: name of a GRsNet preset.
+        model: name of a network; see `edgecell.train.networks.models.model_names`.
+        teacher: name of another network, which learns the same views beside it from
+            the labels, and which it follows; '' for none.
+        teacher_weight: share of the teacher's probabilities in the loss.
         smoothing: share of a label that is spread over all classes.
         attribute_weight: weight of the attributes' loss beside the classes'.
         balance: see `draw_weights`.
@@ -69,6 +75,8 @@ class JobConfig(RunConfig):
     """
 
     model: str = "grsnet-lite"
+    teacher: str = ""
+    teacher_weight: float = 0.5
     smoothing: float = 0.05
     attribute_weight: float = 1.0
     balance: float = 0.5
@@ -80,6 +88,8 @@ class JobConfig(RunConfig):
         super().__post_init__()
         if not (0 <= self.smoothing < 1 and 0 <= self.balance <= 1):
             raise ValueError("smoothing must be in [0, 1), balance in [0, 1]")
+        if not 0 <= self.teacher_weight <= 1:
+            raise ValueError("the teacher's weight must be in [0, 1]")
         if self.attribute_weight < 0:
             raise ValueError("the attributes' weight must not be negative")
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import numpy.typing as npt
 
 from edgecell.errors import EdgecellError
@@ -61,16 +62,39 @@ def read_back(
     return get_keras_weights(model), prep.mean, prep.std
 
 
+def imagenet() -> tuple[dict[str, npt.NDArray[Any]], Triple, Triple]:
+    """ImageNet's weights of EfficientNet-Lite0, kernels in half precision.
+
+    Raises:
+        MissingPackageError: the package that holds them is not installed.
+    """
+    from edgecell.train.networks.imagenet import MEAN, STD, imagenet_weights
+
+    weights = {
+        name: w.astype(np.float16) if w.ndim > 1 else w
+        for name, w in imagenet_weights().items()
+        if not name.startswith("_fc.")
+    }
+    return weights, (MEAN,) * 3, (STD,) * 3
+
+
 @click.command()
-@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--init", default="bundled", show_default=True, help="Model file.")
+@click.argument("data", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--init",
+    default="bundled",
+    show_default=True,
+    help="Model file; or 'imagenet': EfficientNet-Lite0, to teach, without DATA.",
+)
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="File to write."
 )
 def command(data: tuple[Path, ...], init: str, out: Path) -> None:
     """Read a model's weights back, as first weights of a job; DATA: training cells."""
+    if bool(data) == (init == "imagenet"):
+        raise click.UsageError("give DATA with a model file, and none with 'imagenet'")
     try:
-        write_first(out, *read_back(init, data))
+        write_first(out, *(read_back(init, data) if data else imagenet()))
     except EdgecellError as e:
         raise click.ClickException(" ".join(str(e).split())) from e
 

@@ -18,22 +18,39 @@ from edgecell.train.job.cells import dealt
 from edgecell.train.job.config import JobConfig
 from edgecell.train.job.files import RESULT, SUMMARY
 from edgecell.train.job.judge import SourceFigures, attribute_accuracy, judge
-from edgecell.train.job.loss import attribute_loss, partial_label_loss
-from edgecell.train.job.network import GRsNet, get_weights, set_weights
-from edgecell.train.job.training import Training, device_name, half_kernels
+from edgecell.train.job.loss import attribute_loss, partial_label_loss, teacher_loss
+from edgecell.train.job.network import (
+    Classifier,
+    GRsNet,
+    Weights,
+    get_weights,
+    set_weights,
+)
+from edgecell.train.job.peers import PEERS, Peer, set_peer_weights
+from edgecell.train.job.training import (
+    Learner,
+    Training,
+    device_name,
+    half_kernels,
+)
 from edgecell.train.job.views import Views
+from edgecell.train.networks.imagenet import for_inputs
 from edgecell.train.networks.network import PRESETS
 
 _JUDGE_BATCH = 256
+_TRUSTED = 0.1
+"""Share of the run in which a network comes to follow its teacher, who learns, too."""
 
 
-class Job(Training[GRsNet, dict[str, SourceFigures]]):
-    """One run of a GRsNet.
+class Job(Training[Classifier, dict[str, SourceFigures]]):
+    """One run of a classifier.
 
     Attributes:
         config: the settings.
         train: cells to train on.
         val: cells to validate on.
+        test: cells that the result is judged by once, at the end; may be none.
+        teacher: the network that teaches it; None without.
         scheme: the attributes that are trained beside the classes.
         attributes_right: accuracy of each at the last validation.
     """
@@ -58,86 +75,133 @@ class Job(Training[GRsNet, dict[str, SourceFigures]]):
             InputError: no such network, nothing to train or validate on, or shares of
                 sources that don't exist.
         """
-        if config.model not in PRESETS:
-            raise InputError(
-                f"no network '{config.model}'; there are {', '.join(PRESETS)}"
-            )
+        names = (*PRESETS, *PEERS)
+        for name in filter(None, (config.model, config.teacher)):
+            if name not in names:
+                raise InputError(f"no network '{name}'; there are {', '.join(names)}")
         self.config = config
         self.mean, self.std = mean, std
-        self.train, self.val = dealt(
+        self.train, self.val, self.test = dealt(
             pack, config.exclude, config.shares, config.balance, device
         )
         self.scheme = pack.scheme
         sizes = [len(attribute.values) for attribute in self.scheme]
+        side, classes = pack.prep.input_size, len(pack.codes)
         torch.manual_seed(config.seed)
         network, averaged = (
-            _built(config.model, len(pack.codes), sizes, device) for _ in range(2)
+            _built(config.model, side, classes, sizes, device) for _ in range(2)
         )
         super().__init__(config, network, averaged, device)
+        self.teacher: Learner[Classifier] | None = None
+        if config.teacher:
+            pair = (_built(config.teacher, side, classes, (), device) for _ in range(2))
+            self.teacher = Learner(config, *pair)
         self.attributes_right: dict[str, float] = {}
-        self.views = Views(config.views, pack.prep.input_size, self.generator)
+        self.views = Views(config.views, side, self.generator)
         self._mean = torch.tensor(mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(std, device=device).view(1, 3, 1, 1)
+        compiled: Any = torch.compile if config.compiled else lambda outputs: outputs
+        self._outputs = compiled(network.outputs)
+        if self.teacher:
+            self._taught = compiled(self.teacher.network.outputs)
+            self._known = compiled(self.teacher.averaged.outputs)
 
     def set_first_weights(self, weights: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Starts from other weights than random ones; see `set_weights`."""
-        set_weights(self.network, weights)
-        set_weights(self.averaged, weights)
+        """Starts from other weights than random ones; see `set_weights`.
+
+        Raises:
+            InputError: they are another network's.
+        """
+        for network in (self.network, self.averaged):
+            if not isinstance(network, GRsNet):
+                raise InputError("first weights are for a GRsNet alone")
+            set_weights(network, weights)
+
+    def set_teacher_weights(self, weights: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Starts the teacher from ImageNet's weights; see `set_peer_weights`.
+
+        Raises:
+            InputError: there is no such teacher, or they are another network's.
+        """
+        if self.teacher is None:
+            raise InputError("first weights of a teacher are given, but no teacher")
+        own = for_inputs(dict(weights), self.mean, self.std)
+        for network in (self.teacher.network, self.teacher.averaged):
+            if not isinstance(network, Peer):
+                raise InputError("first weights of a teacher are EfficientNet-Lite0's")
+            set_peer_weights(network, own)
 
     def train_step(self) -> torch.Tensor:
         """Takes one step; returns the mean loss of its batch, on the device."""
         cfg = self.config
-        self.begin_step()
         chosen = torch.multinomial(
             self.train.weights, cfg.batch_size, True, generator=self.generator
         )
         with torch.no_grad():
             x = (self.views(self.train.images[chosen]) - self._mean) / self._std
-        with self.autocast():
-            pooled = self.network.pooled(x)
-            logits = self.network.head(pooled)
         sets = self.train.sets[chosen]
+        with self.autocast():
+            logits, told = self._outputs(x)
         loss = partial_label_loss(logits.float(), sets, cfg.smoothing).mean()
+        if self.teacher:
+            with torch.no_grad(), self.autocast():
+                known, _ = self._known(x)
+            share = cfg.teacher_weight * min(1.0, self.progress / _TRUSTED)
+            followed = teacher_loss(logits.float(), known.float()).mean()
+            loss = (1 - share) * loss + share * followed
+            self._teach(self.teacher, x, sets)
         if self.network.attributes is not None:
-            with self.autocast():
-                told = self.network.attributes(pooled)
-            known = self.train.attributes[chosen]
-            each = attribute_loss(told.float(), known, self.network.sizes)
+            values = self.train.attributes[chosen]
+            each = attribute_loss(told.float(), values, self.network.sizes)
             loss = loss + cfg.attribute_weight * each.mean()
         return self.learn(loss)
 
-    def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Logits of the averaged weights.
+    def _teach(
+        self, teacher: Learner[Classifier], x: torch.Tensor, sets: torch.Tensor
+    ) -> None:
+        """The teacher learns a batch by its labels."""
+        with self.autocast():
+            logits, _ = self._taught(x)
+        loss = partial_label_loss(logits.float(), sets, self.config.smoothing).mean()
+        teacher.learn(loss, self.rate, self.step)
+
+    def state(self) -> dict[str, Any]:
+        """The teacher."""
+        return self.teacher.state() if self.teacher else {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Inverse of `state`."""
+        if self.teacher:
+            self.teacher.set_state(state)
+
+    @torch.no_grad()
+    def predicted(
+        self, images: npt.NDArray[np.uint8], network: Classifier | None = None
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Logits of the classes and of the attributes.
 
         Args:
             images: uint8 (N, S, S, 3), cropped to the input size.
+            network: whose; the averaged weights' by default.
 
         Returns:
-            float32 (N, C).
+            float32 (N, C) and (N, V).
         """
-        return self._outputs(images)[0]
-
-    @torch.no_grad()
-    def _outputs(
-        self, images: npt.NDArray[np.uint8]
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Logits of the averaged weights, and those of the attributes, (N, V)."""
-        network = self.averaged.eval()
-        parts, told = [], [np.empty((0, sum(network.sizes)), np.float32)]
-        for i in range(0, len(images), _JUDGE_BATCH):
+        network = (network or self.averaged).eval()
+        parts = []
+        for i in range(0, max(1, len(images)), _JUDGE_BATCH):
             batch = torch.from_numpy(images[i : i + _JUDGE_BATCH]).to(self.device)
             x = (batch.permute(0, 3, 1, 2).float() - self._mean) / self._std
             with self.autocast():
-                pooled = network.pooled(x)
-                parts.append(network.head(pooled).float().cpu().numpy())
-                if network.attributes is not None:
-                    told.append(network.attributes(pooled).float().cpu().numpy())
-        return np.concatenate(parts), np.concatenate(told)
+                found = network.outputs(x)
+            parts.append([values.float().cpu().numpy() for values in found])
+        logits, told = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return logits, told
 
     def judged(self) -> dict[str, SourceFigures]:
         """Figures of the validation split by source."""
         val = self.val
-        logits, told = self._outputs(val.images)
+        logits, told = self.predicted(val.images)
         right = attribute_accuracy(told, val.attributes, self.network.sizes)
         names = (attribute.name for attribute in self.scheme)
         self.attributes_right = dict(zip(names, right, strict=True))
@@ -160,20 +224,29 @@ class Job(Training[GRsNet, dict[str, SourceFigures]]):
         return f"accuracy (grouped) %: {each}"
 
     def write_result(self, out: Path, found: dict[str, SourceFigures]) -> None:
-        """Writes weights with validation logits, and a summary."""
-        weights = half_kernels(get_weights(self.averaged))
-        # Judged as they will be read back.
-        set_weights(self.averaged, weights)
+        """Writes weights with the judged cells' logits, and a summary.
+
+        The weights of networks that are not ours are not written: they are large, and
+        what they are compared by are figures.
+        """
+        weights: Weights = {}
+        if isinstance(self.averaged, GRsNet):
+            weights = half_kernels(get_weights(self.averaged))
+            # Judged as they will be read back.
+            set_weights(self.averaged, weights)
+        arrays: dict[str, npt.NDArray[Any]] = {}
+        for split, cells in (("val", self.val), ("test", self.test)):
+            arrays |= {
+                f"{split}_logits": self.predicted(cells.images)[0],
+                f"{split}_sets": cells.sets,
+                f"{split}_sources": np.array(cells.sources, str),
+                f"{split}_hashes": np.array(cells.hashes, str),
+            }
+            if self.teacher:
+                taught, _ = self.predicted(cells.images, self.teacher.averaged)
+                arrays[f"{split}_teacher_logits"] = taught
         buffer = io.BytesIO()
-        np.savez_compressed(
-            buffer,
-            allow_pickle=False,
-            **weights,
-            val_logits=self.logits(self.val.images),
-            val_sets=self.val.sets,
-            val_sources=np.array(self.val.sources),
-            val_hashes=np.array(self.val.hashes),
-        )
+        np.savez_compressed(buffer, allow_pickle=False, **weights, **arrays)
         write_atomically(out / RESULT, buffer.getvalue())
         summary = {
             "config": self.config.to_dict(),
@@ -191,9 +264,13 @@ class Job(Training[GRsNet, dict[str, SourceFigures]]):
 
 
 def _built(
-    model: str, classes: int, sizes: Sequence[int], device: torch.device
-) -> GRsNet:
+    model: str, side: int, classes: int, sizes: Sequence[int], device: torch.device
+) -> Classifier:
     """A network with random weights on the device."""
-    network = GRsNet(PRESETS[model], classes, sizes).to(device)
+    network: Classifier
+    if model in PRESETS:
+        network = GRsNet(PRESETS[model], classes, sizes)
+    else:
+        network = Peer(model, side, classes, sizes)
     layout: Any = {"memory_format": torch.channels_last}
-    return network.to(**layout)
+    return network.to(device).to(**layout)

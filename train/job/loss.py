@@ -1,4 +1,4 @@
-"""The losses: of labels that are sets of classes, and of attributes."""
+"""The losses: of labels that are sets of classes, of attributes, and of a teacher."""
 
 from collections.abc import Sequence
 
@@ -44,3 +44,16 @@ def attribute_loss(
         for i, part in enumerate(logits.split(list(sizes), 1))
     ]
     return torch.stack(each, 1).mean(1)
+
+
+def teacher_loss(logits: torch.Tensor, taught: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy against the probabilities of a teacher.
+
+    Args:
+        logits: float32 (N, C).
+        taught: float32 (N, C), the teacher's logits.
+
+    Returns:
+        float32 (N,).
+    """
+    return -(torch.softmax(taught, 1) * torch.log_softmax(logits, 1)).sum(1)

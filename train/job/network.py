@@ -124,31 +124,23 @@ class Bottleneck(nn.Module):
         return y + self.shortcut(x)
 
 
-class GRsNet(nn.Module):
-    """GRsNet for standardised images; see `NetworkSpec`.
+class Classifier(nn.Module):
+    """Heads on the pooled features of a network.
 
     Besides the classes it may predict attributes, by linear heads on the same features.
 
     Attributes:
-        spec: the specification.
         sizes: number of values of each attribute.
+        head: of the classes.
+        attributes: of the attributes, side by side; None without.
     """
 
     def __init__(
-        self, spec: NetworkSpec, classes: int = 12, sizes: Sequence[int] = ()
+        self, channels: int, classes: int, sizes: Sequence[int], dropout: float
     ) -> None:
         super().__init__()
-        self.spec, self.sizes = spec, tuple(sizes)
-        self.stem = ConvNorm(3, spec.stem_width, spec.stem_kernel, 2, True)
-        blocks = []
-        channels = spec.stem_width
-        for stage in spec.stages:
-            for i in range(stage.blocks):
-                stride = stage.stride if i == 0 else 1
-                blocks.append(Bottleneck(channels, stage.width, stride, spec))
-                channels = stage.width
-        self.blocks = nn.Sequential(*blocks)
-        self.dropout = nn.Dropout(spec.dropout)
+        self.sizes = tuple(sizes)
+        self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(channels, classes)
         # From 0 on, so that they don't push first weights that are trained about.
         self.attributes = nn.Linear(channels, sum(sizes)) if sizes else None
@@ -158,25 +150,59 @@ class GRsNet(nn.Module):
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """The last feature map: (N, 3, S, S) to (N, K, h, w)."""
-        x = self.stem(x)
-        if self.spec.stem_pool:
-            x = functional.max_pool2d(_pad(x, 3, 2, float("-inf")), 3, 2)
-        return functional.relu(self.blocks(x))
+        raise NotImplementedError
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits.
+    def pooled(self, x: torch.Tensor) -> torch.Tensor:
+        """What all heads are applied to: (N, 3, S, S) to (N, K)."""
+        return self.features(x).mean((2, 3))
+
+    def outputs(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits of the classes and of the attributes.
 
         Args:
             x: float32 (N, 3, S, S), standardised.
 
         Returns:
-            float32 (N, C), or the autocast type.
+            float32 (N, C) and (N, V), or the autocast type; V is 0 without attributes.
         """
-        return self.head(self.pooled(x))
+        pooled = self.dropout(self.pooled(x))
+        if self.attributes is None:
+            return self.head(pooled), pooled[:, :0]
+        return self.head(pooled), self.attributes(pooled)
 
-    def pooled(self, x: torch.Tensor) -> torch.Tensor:
-        """What all heads are applied to: (N, 3, S, S) to (N, K)."""
-        return self.dropout(self.features(x).mean((2, 3)))
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits of the classes; see `outputs`."""
+        return self.outputs(x)[0]
+
+
+class GRsNet(Classifier):
+    """GRsNet for standardised images; see `NetworkSpec`.
+
+    Attributes:
+        spec: the specification.
+    """
+
+    def __init__(
+        self, spec: NetworkSpec, classes: int = 12, sizes: Sequence[int] = ()
+    ) -> None:
+        super().__init__(spec.stages[-1].width, classes, sizes, spec.dropout)
+        self.spec = spec
+        self.stem = ConvNorm(3, spec.stem_width, spec.stem_kernel, 2, True)
+        blocks = []
+        channels = spec.stem_width
+        for stage in spec.stages:
+            for i in range(stage.blocks):
+                stride = stage.stride if i == 0 else 1
+                blocks.append(Bottleneck(channels, stage.width, stride, spec))
+                channels = stage.width
+        self.blocks = nn.Sequential(*blocks)
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """The last feature map: (N, 3, S, S) to (N, K, h, w)."""
+        x = self.stem(x)
+        if self.spec.stem_pool:
+            x = functional.max_pool2d(_pad(x, 3, 2, float("-inf")), 3, 2)
+        return functional.relu(self.blocks(x))
 
 
 def _layers(network: nn.Module) -> Iterator[tuple[str, ConvNorm]]:

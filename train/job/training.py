@@ -47,14 +47,85 @@ def rate_at(progress: float, highest: float, warmup: float) -> float:
     return highest * 0.5 * (1 + math.cos(math.pi * rest))
 
 
+class Learner(Generic[N]):
+    """A network that learns by AdamW.
+
+    Attributes:
+        network: the network in training.
+        averaged: exponential moving average of its weights and statistics.
+    """
+
+    def __init__(self, settings: RunConfig, network: N, averaged: N) -> None:
+        """
+        Args:
+            settings: limits and rates.
+            network: to train, on the device.
+            averaged: one like it.
+        """
+        self.settings, self.network, self.averaged = settings, network, averaged.eval()
+        self.averaged.load_state_dict(network.state_dict())
+        # Biases and normalisations have no reason to be small.
+        decays = {True: settings.weight_decay, False: 0.0}
+        groups = [
+            {
+                "params": [p for p in network.parameters() if (p.ndim > 1) == kernel],
+                "weight_decay": decay,
+            }
+            for kernel, decay in decays.items()
+        ]
+        self._optimizer = torch.optim.AdamW(
+            groups, lr=settings.learning_rate, fused=True
+        )
+
+    def learn(self, loss: torch.Tensor, rate: float, step: int) -> None:
+        """Moves the weights against a loss, and their averages after them.
+
+        Args:
+            loss: of a batch.
+            rate: learning rate.
+            step: batches seen before.
+        """
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
+        self._optimizer.step()
+        self._average(min(self.settings.ema, (1 + step) / (_EMA_START + step)))
+
+    @torch.no_grad()
+    def _average(self, keep: float) -> None:
+        pairs = zip(
+            (*self.averaged.parameters(), *self.averaged.buffers()),
+            (*self.network.parameters(), *self.network.buffers()),
+            strict=True,
+        )
+        real = [(a, b) for a, b in pairs if a.is_floating_point()]
+        averages, values = [a for a, _ in real], [b for _, b in real]
+        torch._foreach_lerp_(averages, values, 1 - keep)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds of it."""
+        return {
+            "network": self.network.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Inverse of `state`."""
+        self.network.load_state_dict(state["network"])
+        self.averaged.load_state_dict(state["averaged"])
+        self._optimizer.load_state_dict(state["optimizer"])
+
+
 class Training(ABC, Generic[N, F]):
     """One run: a network in training, its averaged weights and where it stands.
 
     Attributes:
         settings: limits and rates.
         device: where it trains.
-        network: the network in training.
-        averaged: exponential moving average of its weights and statistics.
+        learner: the network in training, and its averaged weights.
         step: batches seen.
         trained_s: seconds of training so far, validation included.
         history: one row a validation.
@@ -71,9 +142,8 @@ class Training(ABC, Generic[N, F]):
             device: where to train.
         """
         self.settings, self.device = settings, device
-        self.network, self.averaged = network, averaged.eval()
-        self.averaged.load_state_dict(network.state_dict())
-        self.optimizer = self._optimizer()
+        torch.backends.cudnn.benchmark = True  # all batches are of one shape
+        self.learner = Learner(settings, network, averaged)
         self.generator = torch.Generator(device).manual_seed(settings.seed)
         self.step = 0
         self.trained_s = 0.0
@@ -106,19 +176,15 @@ class Training(ABC, Generic[N, F]):
     def set_state(self, state: dict[str, Any]) -> None:
         """Inverse of `state`."""
 
-    def _optimizer(self) -> torch.optim.AdamW:
-        """AdamW; biases and normalisations have no reason to be small."""
-        decays = {True: self.settings.weight_decay, False: 0.0}
-        groups = [
-            {
-                "params": [
-                    p for p in self.network.parameters() if (p.ndim > 1) == kernel
-                ],
-                "weight_decay": decay,
-            }
-            for kernel, decay in decays.items()
-        ]
-        return torch.optim.AdamW(groups, lr=self.settings.learning_rate, fused=True)
+    @property
+    def network(self) -> N:
+        """The network in training."""
+        return self.learner.network
+
+    @property
+    def averaged(self) -> N:
+        """Its averaged weights."""
+        return self.learner.averaged
 
     @property
     def progress(self) -> float:
@@ -133,35 +199,17 @@ class Training(ABC, Generic[N, F]):
         kind, on = self.device.type, self.settings.bf16
         return torch.autocast(kind, torch.bfloat16, enabled=on)
 
-    def begin_step(self) -> None:
-        """Sets the learning rate of the next step."""
+    @property
+    def rate(self) -> float:
+        """Learning rate of the next step."""
         cfg = self.settings
-        rate = rate_at(self.progress, cfg.learning_rate, cfg.warmup)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.network.train()
+        return rate_at(self.progress, cfg.learning_rate, cfg.warmup)
 
     def learn(self, loss: torch.Tensor) -> torch.Tensor:
-        """Moves the weights against a loss, and their averages after them."""
-        self.optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
-        self.optimizer.step()
-        self._average()
+        """Ends a step: moves the weights against its loss, which is returned."""
+        self.learner.learn(loss, self.rate, self.step)
         self.step += 1
         return loss.detach()
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        keep = min(self.settings.ema, (1 + self.step) / (_EMA_START + self.step))
-        pairs = zip(
-            (*self.averaged.parameters(), *self.averaged.buffers()),
-            (*self.network.parameters(), *self.network.buffers()),
-            strict=True,
-        )
-        real = [(a, b) for a, b in pairs if a.is_floating_point()]
-        averages, values = [a for a, _ in real], [b for _, b in real]
-        torch._foreach_lerp_(averages, values, 1 - keep)
 
     def validate(self, loss: float) -> F:
         """Judges the averaged weights, and adds a row to the history.
@@ -174,7 +222,7 @@ class Training(ABC, Generic[N, F]):
             "step": self.step,
             "seconds": round(self.trained_s, 1),
             "images": self.step * self.settings.batch_size,
-            "rate": self.optimizer.param_groups[0]["lr"],
+            "rate": self.rate,
             "loss": round(loss, 4),
         }
         figures = {name: round(value, 4) for name, value in self.row(found).items()}
@@ -193,9 +241,7 @@ class Training(ABC, Generic[N, F]):
         """Writes a checkpoint, whole or not at all."""
         state = {
             "config": self.settings.to_dict(),
-            "network": self.network.state_dict(),
-            "averaged": self.averaged.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            **self.learner.state(),
             "generator": self.generator.get_state(),
             "dropout": torch.get_rng_state(),
             "step": self.step,
@@ -218,9 +264,7 @@ class Training(ABC, Generic[N, F]):
         path = out / CHECKPOINT
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
-            self.network.load_state_dict(state["network"])
-            self.averaged.load_state_dict(state["averaged"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            self.learner.set_state(state)
             self.generator.set_state(state["generator"].cpu())
             torch.set_rng_state(state["dropout"].cpu())
             if "cuda_dropout" in state and self.device.type == "cuda":

@@ -7,6 +7,7 @@ it would take gigabytes.
 
 import pickle
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "FloatStorage": np.dtype("<f4"),
     "LongStorage": np.dtype("<i8"),
 }
-_MEAN, _STD = 127.0, 128.0  # of the pixels that the weights were trained with
+MEAN, STD = 127.0, 128.0  # of the pixels that the weights were trained with
 _HEADER_PICKLES = 3  # magic number, protocol version, system
 
 
@@ -115,15 +116,37 @@ def imagenet_weights() -> dict[str, Array]:
         return read_state_dict(file)
 
 
+def for_inputs(
+    weights: dict[str, Array], mean: Sequence[float], std: Sequence[float]
+) -> dict[str, Array]:
+    """Weights for inputs that are standardised in another way.
+
+    ImageNet's expect inputs of (pixel - 127) / 128; the first convolution and its batch
+    normalisation are changed so that other inputs give the same (except at the border,
+    where zeros are other pixels).
+
+    Args:
+        weights: from `imagenet_weights`.
+        mean: of the inputs by channel, pixel units.
+        std: the same.
+    """
+    scale = np.asarray(std) / STD
+    offset = (np.asarray(mean) - MEAN) / STD
+    stem = weights["_conv_stem.weight"]
+    shift = (stem.sum((2, 3)) @ offset).astype(np.float32)
+    return weights | {
+        "_conv_stem.weight": stem * scale.astype(np.float32)[:, None, None],
+        "_bn0.running_mean": weights["_bn0.running_mean"] - shift,
+    }
+
+
 def load_imagenet(
     model: "keras.Model", weights: dict[str, Array], prep: Preprocessing
 ) -> None:
     """Puts ImageNet weights into an EfficientNet-Lite0.
 
-    They expect inputs of (pixel - 127) / 128; the first convolution and its batch
-    normalisation are changed so that inputs standardised by ``prep`` give the same
-    (except at the border, where zeros are other pixels). The classifier is taken
-    over if it has ImageNet's 1,000 classes, otherwise left as it is.
+    They are changed for inputs standardised by ``prep``. The classifier is taken over
+    if it has ImageNet's 1,000 classes, otherwise left as it is.
 
     Args:
         model: from `build_peer("efficientnet-lite0", ...)`.
@@ -132,14 +155,7 @@ def load_imagenet(
     """
     from keras import layers
 
-    scale = np.array(prep.std) / _STD
-    offset = (np.array(prep.mean) - _MEAN) / _STD
-    stem = weights["_conv_stem.weight"]
-    shift = (stem.sum((2, 3)) @ offset).astype(np.float32)
-    weights = weights | {
-        "_conv_stem.weight": stem * scale.astype(np.float32)[:, None, None],
-        "_bn0.running_mean": weights["_bn0.running_mean"] - shift,
-    }
+    weights = for_inputs(weights, prep.mean, prep.std)
     for layer in model.layers:
         # blocks_0_bn1 here is _blocks.0._bn1 there, conv_stem is _conv_stem.
         block, _, part = layer.name.removeprefix("blocks_").partition("_")

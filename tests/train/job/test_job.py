@@ -88,6 +88,45 @@ def test_a_resumed_run_is_the_uninterrupted_one(
         assert all(np.array_equal(a[k], b[k]) for k in a)
 
 
+def test_a_network_follows_its_teacher(
+    pack: Pack, tiny_preset: str, tmp_path: Path
+) -> None:
+    settings = replace(config(tiny_preset), teacher=tiny_preset, teacher_weight=1.0)
+    run = job(pack, replace(settings, steps=40, learning_rate=0.01))
+    run.run(tmp_path)
+    with np.load(tmp_path / "result.npz") as result:
+        own, taught, sets = (
+            result[f"test_{name}"] for name in ("logits", "teacher_logits", "sets")
+        )
+    assert own.shape == taught.shape == sets.shape == (24, 12)
+    # From 10 % of the run on it has seen no label, but what the teacher makes of them.
+    assert sets[np.arange(24), taught.argmax(1)].mean() > 0.5
+    assert (own.argmax(1) == taught.argmax(1)).mean() > 0.5
+
+
+def test_a_resumed_run_has_its_teacher(
+    pack: Pack, tiny_preset: str, tmp_path: Path
+) -> None:
+    settings = replace(config(tiny_preset), teacher=tiny_preset)
+    whole, first = job(pack, settings), job(pack, settings)
+    for run, steps in ((whole, 6), (first, 3)):
+        for _ in range(steps):
+            run.train_step()
+    first.save(tmp_path)
+    second = job(pack, settings)
+    second.restore(tmp_path)
+    for _ in range(3):
+        second.train_step()
+    assert whole.teacher
+    assert second.teacher
+    for one, other in (
+        (whole.network, second.network),
+        (whole.teacher.averaged, second.teacher.averaged),
+    ):
+        a, b = get_weights(one), get_weights(other)
+        assert all(np.array_equal(a[k], b[k]) for k in a)
+
+
 def test_excluded_sources_are_neither_trained_nor_validated_on(
     pack: Pack, tiny_preset: str
 ) -> None:
@@ -95,6 +134,7 @@ def test_excluded_sources_are_neither_trained_nor_validated_on(
     assert set(run.train.sources) == set(run.val.sources) == {"here"}
     test = {h for h, s in zip(pack.hashes, pack.splits, strict=True) if s == "test"}
     assert not test & set(run.val.hashes)
+    assert set(run.test.hashes) == test
 
 
 def test_a_time_limit_ends_the_run(
@@ -117,7 +157,7 @@ def test_the_rate_rises_along_a_line_and_falls_along_a_cosine() -> None:
     [
         ({"exclude": ("here", "there")}, "no cells to train"),
         ({"shares": {"elsewhere": 1.0}}, "sources with cells to train on are here"),
-        ({"model": "resnet50"}, "no network 'resnet50'"),
+        ({"model": "alexnet"}, "no network 'alexnet'"),
     ],
 )
 def test_bad_settings_are_told(
