@@ -9,6 +9,7 @@ from edgecell.train.job.judge import attribute_accuracy  # noqa: E402
 from edgecell.train.job.loss import (  # noqa: E402
     attribute_loss,
     partial_label_loss,
+    teacher_loss,
 )
 
 
@@ -61,3 +62,10 @@ def test_the_accuracy_of_attributes_counts_known_ones_alone() -> None:
     logits = np.array([[0, 1, 2, 0, 0], [1, 0, 0, 0, 5], [0, 1, 0, 3, 0]], np.float32)
     values = np.array([[1, 0], [-1, 1], [0, 1]], np.int8)
     assert attribute_accuracy(logits, values, (2, 3)) == [1 / 2, 2 / 3]
+
+
+def test_a_teachers_probabilities_are_labels() -> None:
+    taught = torch.log(torch.tensor([[0.75, 0.25], [0.5, 0.5]]))
+    logits = torch.log(torch.tensor([[0.5, 0.5], [0.8, 0.2]]))
+    expected = [-math.log(0.5), -0.5 * math.log(0.8 * 0.2)]
+    assert teacher_loss(logits, taught).tolist() == pytest.approx(expected)
