@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 _CLASSIFY_ONLY = (
-    *("model", "teacher", "teacher_first", "compiled", "shares", "exclude"),
+    *("model", "teacher", "teacher_first", "shares", "exclude"),
 )
 
 
@@ -96,9 +96,6 @@ def _shares(
     help="SOURCE=SHARE of the draws; may be repeated.  [default: by size]",
 )
 @click.option("--exclude", multiple=True, help="Source to leave out; may be repeated.")
-@click.option(
-    "--compiled", is_flag=True, help="Let PyTorch compile the networks, for a GPU."
-)
 @click.option("--device", default="", help="cuda or cpu.  [default: cuda if there]")
 @click.option(
     "--workers",

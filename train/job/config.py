@@ -24,8 +24,6 @@ class RunConfig:
         ema: decay of the averaged weights, which are kept.
         seed: of weights, order and views.
         bf16: whether to compute in bfloat16 where PyTorch's autocast does.
-        compiled: whether PyTorch compiles the networks: a minute at the start, then
-            fewer and larger kernels.
         checkpoint_s: seconds between checkpoints.
         validate_s: seconds between validations.
     """
@@ -40,7 +38,6 @@ class RunConfig:
     ema: float = 0.998
     seed: int = 1
     bf16: bool = True
-    compiled: bool = False
     checkpoint_s: float = 60.0
     validate_s: float = 120.0
 

@@ -100,11 +100,6 @@ class Job(Training[Classifier, dict[str, SourceFigures]]):
         self.views = Views(config.views, side, self.generator)
         self._mean = torch.tensor(mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(std, device=device).view(1, 3, 1, 1)
-        compiled: Any = torch.compile if config.compiled else lambda outputs: outputs
-        self._outputs = compiled(network.outputs)
-        if self.teacher:
-            self._taught = compiled(self.teacher.network.outputs)
-            self._known = compiled(self.teacher.averaged.outputs)
 
     def set_first_weights(self, weights: Mapping[str, npt.NDArray[Any]]) -> None:
         """Starts from other weights than random ones; see `set_weights`.
@@ -141,11 +136,11 @@ class Job(Training[Classifier, dict[str, SourceFigures]]):
             x = (self.views(self.train.images[chosen]) - self._mean) / self._std
         sets = self.train.sets[chosen]
         with self.autocast():
-            logits, told = self._outputs(x)
+            logits, told = self.network.outputs(x)
         loss = partial_label_loss(logits.float(), sets, cfg.smoothing).mean()
         if self.teacher:
             with torch.no_grad(), self.autocast():
-                known, _ = self._known(x)
+                known, _ = self.teacher.averaged.outputs(x)
             share = cfg.teacher_weight * min(1.0, self.progress / _TRUSTED)
             followed = teacher_loss(logits.float(), known.float()).mean()
             loss = (1 - share) * loss + share * followed
@@ -161,7 +156,7 @@ class Job(Training[Classifier, dict[str, SourceFigures]]):
     ) -> None:
         """The teacher learns a batch by its labels."""
         with self.autocast():
-            logits, _ = self._taught(x)
+            logits, _ = teacher.network.outputs(x)
         loss = partial_label_loss(logits.float(), sets, self.config.smoothing).mean()
         teacher.learn(loss, self.rate, self.step)
 
