@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from edgecell.train.job.job import Job
 
 
-_CLASSIFY_ONLY = (
-    *("model", "teacher", "teacher_first", "shares", "exclude"),
-)
+_CLASSIFY_ONLY = ("model", "teacher", "teacher_first", "shares", "exclude")
 
 
 def _shares(
