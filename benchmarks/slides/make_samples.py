@@ -12,6 +12,7 @@ import click
 import cv2
 import numpy as np
 
+from edgecell.benchmarks.slides.simulated import make_simulated
 from edgecell.classes import CLASSES
 from edgecell.cli import PoliteCommand
 from edgecell.data.dataset import CellFile, scan
@@ -44,10 +45,11 @@ FRAME_SOURCE = "TXL-PBC val, {} | MIT"
 HEADER = """# The samples and where they come from
 
 Written by `python -m edgecell.benchmarks make-samples`; the data sets' own bytes,
-renamed. No cell here was seen in training: all cells lie in the test split of
-`edgecell.data.dataset.split_of`, and so do those in the PBC frames. Raabin and
-BCCD are among the training data, so cells of their frames may have been seen. BCD comes
-from a microscope that training never saw.
+renamed, but for what is simulated. No cell here was seen in training: all cells lie in
+the test split of `edgecell.data.dataset.split_of`, and so do those in the PBC frames.
+Raabin and BCCD are among the training data, so cells of their frames may have been
+seen. BCD is BCCD's microscope, its frames squeezed to a square: of 202 in TXL-PBC 57
+show a frame of BCCD's there.
 
 Cells were drawn by their hash, not by how well they are recognised. The label is in
 the name; it is the data set's, not ours.
@@ -62,6 +64,11 @@ the name; it is the data set's, not ours.
   which can be told apart by the size of a frame.
 - `clip.avi`: {n} frames at {fps:g} frames/s, Motion JPEG; a {w}x{h} window that pans
   over four BCCD frames laid side by side. The seams are not hidden.
+- **Simulated**: `frames/simulated_*.jpg` and `simulated/` show test cells of PBC under
+  a stain, lamp, objective and camera that do not exist
+  (`benchmarks/slides/simulated.py`), for the demo of a microscope that the model does
+  not know. A frame shows four images side by side; its name tells their classes row by
+  row. The cells in `simulated/` are others than those in the frames.
 - `grsnet-lite-int8.tflite`: ours, see `MODEL_CARD.md`.
 
 | file | original | source | licence |
@@ -69,15 +76,20 @@ the name; it is the data set's, not ours.
 """
 
 
-def copy_cells(data: Path) -> list[str]:
-    """Copies CELLS_PER_CLASS test cells of each class; returns table rows."""
+def test_cells(data: Path) -> dict[str, list[CellFile]]:
+    """The test cells of PBC and Munich by class, in the order of their hash."""
     by_class: dict[str, list[CellFile]] = defaultdict(list)
     for file in scan([data / "pbc", data / "munich"]):
         if file.split == "test":
             by_class[file.code].append(file)
+    return {c: sorted(of, key=lambda f: f.sha256) for c, of in by_class.items()}
+
+
+def copy_cells(cells: dict[str, list[CellFile]]) -> list[str]:
+    """Copies CELLS_PER_CLASS test cells of each class; returns table rows."""
     rows = []
     for cell_class in CLASSES:
-        drawn = sorted(by_class[cell_class.code], key=lambda f: f.sha256)
+        drawn = cells[cell_class.code]
         sources = sorted({f.source for f in drawn})
         # A class that two sources hold shows one of each.
         queues = {s: [f for f in drawn if f.source == s] for s in sources}
@@ -131,7 +143,10 @@ def command(data: Path) -> None:
 
     DATA is a folder with pbc/, munich/ and frames/ as the ZIP files unpack.
     """
-    rows = copy_cells(data) + copy_frames(data) + make_clip(data)
+    cells = test_cells(data)
+    of_pbc = {c: [f for f in of if f.source == "pbc"] for c, of in cells.items()}
+    rows = copy_cells(cells) + copy_frames(data) + make_clip(data)
+    rows += make_simulated(of_pbc, CELLS_PER_CLASS)
     w, h = CLIP_SIZE
     text = HEADER.format(n=CLIP_LENGTH, fps=CLIP_FPS, w=w, h=h)
     write_atomically(SAMPLES / "README.md", text + "\n".join(rows) + "\n")

@@ -116,6 +116,7 @@ def report_sessions(
     from edgecell.edge.sources.secrets import public_address
 
     config, last = run.config, sessions[-1]
+    demo_lines, demo = _demo(run, last)
     lines = [
         *(f"Previous slide: {before.out}" for before in sessions[:-1]),
         *rows_table(rows, last.tally.sightings),
@@ -123,6 +124,7 @@ def report_sessions(
         *goal_lines(config.goals, last.differential),
         "",
         *_ending(run, last),
+        *demo_lines,
         RESEARCH_USE,
     ]
     data = {
@@ -136,11 +138,25 @@ def report_sessions(
         **last.to_dict(),
         "cells": _cells(last) if json_file else None,
         "goals": [g.to_dict(last.differential) for g in config.goals],
+        **demo,
     }
     report("\n".join(lines), data, json_file)
     for session in sessions:
         if session.error is not None:
             raise session.error
+
+
+def _demo(run: "Run", last: "SessionResult") -> tuple[list[str], dict[str, Any]]:
+    """What adapting brings on the demo's unknown microscope; nothing of other runs."""
+    from edgecell.edge.loop.run_loop import END_OF_SOURCE
+    from edgecell.edge.sources.address import DEMO
+
+    if run.config.source != DEMO or last.tally.ended != END_OF_SOURCE:
+        return [], {}
+    from edgecell.edge.commands.microscopes.demo import demo_lines
+
+    lines, data = demo_lines(run.classifier)
+    return ["", *lines, ""], {"demo": data}
 
 
 def _cells(session: "SessionResult") -> list[dict[str, Any]] | None:

@@ -144,7 +144,7 @@ def place(kind: str, path: Path, patch: pytest.MonkeyPatch) -> Iterator[Place]:
         "mp4": lambda: Place(
             str(write_video(path / "v.mp4", 6, "mp4v")), 6, moving=True
         ),
-        "demo": lambda: Place("demo", 63, moving=None),
+        "demo": lambda: Place("demo", 68, moving=None),
     }
     if kind in files:
         yield files[kind]()
