@@ -1,5 +1,3 @@
-import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +7,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from edgecell.edge.loop.metrics import MetricsFile
 from edgecell.errors import InputError
 from tests.edge.loop.test_mqtt import HEALTH, RUN
-
-ROOT = Path(__file__).parents[3]
-MONITORING = ROOT / "docs" / "monitoring"
-OF_THE_PAGE = {
-    "edgecell_sessions",
-    "edgecell_cells_waiting",
-    "edgecell_explanations_waiting",
-    "edgecell_disk_free_bytes",
-}
 
 
 def written(file: Path) -> dict[str, Any]:
@@ -48,18 +37,3 @@ def test_the_file_holds_the_figures_of_the_loop(tmp_path: Path) -> None:
 def test_a_name_that_node_exporter_does_not_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="node_exporter"):
         MetricsFile(tmp_path / "edgecell.txt")
-
-
-def test_board_and_rules_ask_for_figures_that_there_are(tmp_path: Path) -> None:
-    file = tmp_path / "edgecell.prom"
-    observer = MetricsFile(file)
-    observer.begun(RUN)
-    observer.health(HEALTH)
-    known = {re.sub(r"[A-Z]+$", "", name) for name in written(file)} | OF_THE_PAGE
-    board = json.loads((MONITORING / "grafana.json").read_text())
-    asked = [t["expr"] for panel in board["panels"] for t in panel["targets"]]
-    rules = (MONITORING / "alerts.yml").read_text()
-    asked += re.findall(r"expr: (.+)", rules)
-    names = {name for text in asked for name in re.findall(r"edgecell_\w+", text)}
-    assert len(names) > 8
-    assert names <= known
