@@ -25,7 +25,7 @@ from edgecell.data.dataset import CellFile, load_images
 from edgecell.data.manifest import check_split, scan_split
 from edgecell.errors import ModelError
 from edgecell.files import csv_text, write_atomically
-from edgecell.model.modelfile import read_keras_record
+from edgecell.model.kerasfile import read_keras_record
 
 INT8 = QuantScheme("int8", "int8")
 WAYS: dict[str, tuple[QuantScheme, FineTuning | None]] = {

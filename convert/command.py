@@ -1,6 +1,5 @@
 """``edgecell convert``."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +19,6 @@ from edgecell.model import BUNDLED
 
 if TYPE_CHECKING:
     from edgecell.convert.convert import Conversion
-    from edgecell.convert.layers import LayerReport
-
-_MOST_LOSERS = 5
-_MOST_LAYERS = 12
 
 
 class ManyCalibrationData(click.Command):
@@ -83,36 +78,6 @@ def summary(made: "Conversion") -> str:
             ran,
         )
     )
-
-
-def losers_table(made: "Conversion") -> str:
-    """The classes that lost most, as text."""
-    rows = [f"{'class':<7}{'recall before':>14}{'after':>8}"]
-    rows += [
-        f"{code:<7}{100 * before:>14.1f}{100 * after:>8.1f}"
-        for code, before, after in made.comparison.losers()[:_MOST_LOSERS]
-    ]
-    return "\n".join(rows)
-
-
-def layers_table(reports: "Sequence[LayerReport]") -> str:
-    """The layers with the lowest signal-to-noise ratio, as text."""
-    from edgecell.convert.layers import worst_first
-
-    if not worst_first(reports):
-        return "no layer differs from float32"
-    rows = [
-        f"{'SNR dB':>7}  {'operator':<20}{'shape':<16}{'type':<7}{'scale':>9}  name"
-    ]
-    for r in worst_first(reports)[:_MOST_LAYERS]:
-        shape = "x".join(map(str, r.shape))
-        scale = "" if r.scale is None else f"{r.scale:.5f}"
-        name = r.name.split(";")[0][-40:]
-        rows.append(
-            f"{r.snr_db:>7.1f}  {r.operator:<20}{shape:<16}{r.dtype:<7}{scale:>9}  "
-            f"{name}"
-        )
-    return "\n".join(rows)
 
 
 @click.command(
@@ -299,10 +264,11 @@ def command(
     from edgecell.convert.export import QuantScheme
     from edgecell.convert.finder import is_finder
     from edgecell.convert.finetune import FineTuning
-    from edgecell.convert.layers import write_reports
+    from edgecell.convert.gate import losers_table
+    from edgecell.convert.layers import layers_table, write_reports
     from edgecell.data.manifest import check_split, scan_split
     from edgecell.files import check_writable
-    from edgecell.model.modelfile import read_keras_record
+    from edgecell.model.kerasfile import read_keras_record
     from edgecell.morphology.table import read_attributes
     from edgecell.train.kept import kept_for_conversion
 
@@ -342,7 +308,7 @@ def command(
         write_reports(layers, debug)
         texts.append(f"{layers_table(layers)}\nall layers: {debug}")
     if not made.written:
-        texts.append(losers_table(made))
+        texts.append(losers_table(made.comparison))
     report("\n\n".join(texts), made.to_dict(), json_file)
     if not made.written:
         raise ModelError(

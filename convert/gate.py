@@ -8,6 +8,8 @@ import numpy.typing as npt
 from edgecell.model.predict import Outputs
 from edgecell.model.probabilities import softmax
 
+_MOST_LOSERS = 5
+
 Floats = npt.NDArray[np.floating]
 
 
@@ -115,3 +117,13 @@ def compare(
         map_similarity=float(similar.mean()),
         recalls=recalls,
     )
+
+
+def losers_table(comparison: Comparison) -> str:
+    """The classes that lost most, as text."""
+    rows = [f"{'class':<7}{'recall before':>14}{'after':>8}"]
+    rows += [
+        f"{code:<7}{100 * before:>14.1f}{100 * after:>8.1f}"
+        for code, before, after in comparison.losers()[:_MOST_LOSERS]
+    ]
+    return "\n".join(rows)

@@ -15,6 +15,8 @@ from edgecell.model.graph import Operator, Tensor, read_graph
 from edgecell.optional import require
 from edgecell.plots import figure, save
 
+_MOST_LAYERS = 12
+
 IMAGES = 16
 
 
@@ -164,3 +166,21 @@ def write_reports(reports: Sequence[LayerReport], folder: Path) -> None:
     if axes.lines:  # there it hides no point
         fig.legend(fontsize="small", loc="outside right center")
     save(fig, folder / "layers.png")
+
+
+def layers_table(reports: Sequence[LayerReport]) -> str:
+    """The layers with the lowest signal-to-noise ratio, as text."""
+    if not worst_first(reports):
+        return "no layer differs from float32"
+    rows = [
+        f"{'SNR dB':>7}  {'operator':<20}{'shape':<16}{'type':<7}{'scale':>9}  name"
+    ]
+    for r in worst_first(reports)[:_MOST_LAYERS]:
+        shape = "x".join(map(str, r.shape))
+        scale = "" if r.scale is None else f"{r.scale:.5f}"
+        name = r.name.split(";")[0][-40:]
+        rows.append(
+            f"{r.snr_db:>7.1f}  {r.operator:<20}{shape:<16}{r.dtype:<7}{scale:>9}  "
+            f"{name}"
+        )
+    return "\n".join(rows)

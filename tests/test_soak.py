@@ -13,8 +13,8 @@ ROOT = Path(__file__).parent.parent
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("pairs", "--count", "2"), "2 pairs, 0 with faults"),
-        (("kills", "--count", "3"), "3 kills, 0 with faults"),
+        (("pairs", "--count", "2"), "pair: 2 tried, 0 with faults"),
+        (("kills", "--count", "3"), "kill: 3 tried, 0 with faults"),
         (("stale", "--seconds", "8", "--camera", "http"), 'http: {"frames_in"'),
         (("stale", "--seconds", "8", "--camera", "rtsp"), 'rtsp: {"frames_in"'),
     ],

@@ -16,7 +16,7 @@ from edgecell.data.dataset import CellFile, dataset_hash, split_of
 from edgecell.data.manifest import manifest_rows, split_hash, write_manifest
 from edgecell.errors import InputError
 from edgecell.files import write_atomically
-from edgecell.model.modelfile import read_keras_record
+from edgecell.model.kerasfile import read_keras_record
 from edgecell.model.probabilities import softmax
 from edgecell.train.config import TrainConfig
 from edgecell.train.history import EpochResult, peak_memory_mb, read_history

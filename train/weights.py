@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 from edgecell.classes import CODES
 from edgecell.errors import InputError
 from edgecell.image.preprocess import Preprocessing
-from edgecell.model.kerasfile import load_keras
+from edgecell.model.kerasfile import load_keras, read_keras_record
 from edgecell.model.modelfile import (
     ModelRecord,
-    read_keras_record,
     read_tflite,
     resolve,
 )

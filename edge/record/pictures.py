@@ -1,4 +1,4 @@
-"""The pictures of a recorded cell: exporting one, and recognising equal ones.
+"""The pictures of a cell: keeping them, exporting one, and recognising equal ones.
 
 From an exported image, `cell_image` recovers the network's own view: the
 cell in the camera's pixels, with the white balance of its frame, fills the middle.
@@ -8,17 +8,52 @@ that white, since `cell_image` takes the brightest part of an image for backgrou
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edgecell.edge.count.tracking import TrackedFrame
 from edgecell.edge.record.sessions import Sighting
+from edgecell.errors import OutputError
 from edgecell.image.decode import decode
-from edgecell.image.preprocess import Bgr, Preprocessing, apply_gains, resize
+from edgecell.image.preprocess import Bgr, Image, Preprocessing, apply_gains, resize
 
+_JPEG_QUALITY = 90
 _MIRRORED = 1.3
 """Side of the mirrored part over the cell's; `TrainConfig.margin` is within."""
+
+
+def jpeg(picture: Image) -> bytes:
+    """A picture as JPEG.
+
+    Args:
+        picture: uint8 BGR (H, W, 3).
+
+    Raises:
+        OutputError: it is too large for JPEG.
+    """
+    quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    with suppress(cv2.error):  # OpenCV 4 throws where OpenCV 5 returns False
+        ok, data = cv2.imencode(".jpg", picture, quality)
+        if ok:
+            return data.tobytes()
+    height, width = picture.shape[:2]
+    raise OutputError(
+        f"a picture of {width}x{height} is too large for JPEG; cut the image into "
+        "smaller ones"
+    )
+
+
+def crops_of(tracked: TrackedFrame) -> dict[int, tuple[bytes, bytes]]:
+    """PNG of the network's view and JPEG of the frame, by the cell's place."""
+    kept = {}
+    for i in tracked.evidence():
+        found = tracked.result.cells[i]
+        seen = cv2.cvtColor(found.seen, cv2.COLOR_RGB2BGR)
+        kept[i] = (cv2.imencode(".png", seen)[1].tobytes(), jpeg(found.pixels))
+    return kept
 
 
 def hashes(sightings: Sequence[Sighting]) -> tuple[str, ...]:

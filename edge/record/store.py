@@ -20,7 +20,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from edgecell import __version__
@@ -34,6 +33,7 @@ from edgecell.edge.record.connection import (
     refusals_told,
     transaction,
 )
+from edgecell.edge.record.pictures import crops_of, jpeg
 from edgecell.edge.record.policy import Policy, keep_queue
 from edgecell.edge.record.retention import CLEAN, PICTURES, trim
 from edgecell.edge.record.schema import migrate
@@ -48,7 +48,6 @@ logger = logging.getLogger(__name__)
 
 RESULTS = "edgecell-out"
 NO_JOBS = Policy()
-_JPEG_QUALITY = 90
 _ADVICE = "make room or name another folder with --out"
 _BUSY_S = 1.0
 """The recorder tries again, and says meanwhile that another program holds the file."""
@@ -247,7 +246,7 @@ class Store:
             OutputError: the disk doesn't take them.
         """
         # Compressed before the transaction, to keep that short.
-        crops = [_kept_crops(tracked) for tracked in frames]
+        crops = [crops_of(tracked) for tracked in frames]
         with self._telling():
             with transaction(self._db):
                 for tracked, kept in zip(frames, crops, strict=True):
@@ -346,19 +345,9 @@ class Store:
             OutputError: the disk doesn't take it.
         """
         path = self.folder / (CLEAN if clean else PICTURES) / f"{frame:06d}.jpg"
-        quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-        encoded = None
-        with suppress(cv2.error):  # OpenCV 4 throws where OpenCV 5 returns False
-            ok, data = cv2.imencode(".jpg", picture, quality)
-            encoded = data if ok else None
-        if encoded is None:
-            height, width = picture.shape[:2]
-            raise OutputError(
-                f"a picture of {width}x{height} is too large for JPEG; cut the image "
-                "into smaller ones"
-            )
-        write_atomically(path, encoded.tobytes())
-        self._unchecked_bytes += len(encoded)
+        content = jpeg(picture)
+        write_atomically(path, content)
+        self._unchecked_bytes += len(content)
         self._keep_bound()
         return path
 
@@ -403,20 +392,6 @@ class Store:
 
     def _refused(self, why: str) -> OutputError:
         return OutputError(f"cannot write to {self.folder}: {why}; {_ADVICE}")
-
-
-def _kept_crops(tracked: TrackedFrame) -> dict[int, tuple[bytes, bytes]]:
-    """PNG of the network's view and JPEG of the frame, by the cell's place."""
-    kept = {}
-    for i in tracked.evidence():
-        found = tracked.result.cells[i]
-        seen = cv2.cvtColor(found.seen, cv2.COLOR_RGB2BGR)
-        quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-        kept[i] = (
-            cv2.imencode(".png", seen)[1].tobytes(),
-            cv2.imencode(".jpg", found.pixels, quality)[1].tobytes(),
-        )
-    return kept
 
 
 def _sighting(found: CellResult) -> tuple[Any, ...]:

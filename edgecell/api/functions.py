@@ -91,7 +91,7 @@ def convert_model(
     """
     from edgecell.data.manifest import scan_split
     from edgecell.files import check_kind, check_writable
-    from edgecell.model.modelfile import read_keras_record
+    from edgecell.model.kerasfile import read_keras_record
 
     if Path(model).suffix != ".keras":
         raise InputError(f"{model} is not a .keras file; 'edgecell train' writes one")

@@ -1,20 +1,22 @@
 """``.keras`` files that carry our record: what training hands to conversion."""
 
+import hashlib
 import tempfile
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgecell.errors import ModelError
+from edgecell.archive import open_archive, read_member
+from edgecell.errors import InputError, ModelError
 from edgecell.files import write_atomically
 from edgecell.model.modelfile import (
     FEATURES,
+    LARGEST_RECORD,
     LOGITS,
     MAPS,
     METADATA_KERAS,
     ModelRecord,
-    read_keras_parts,
-    read_keras_record,
+    checked_record,
     sealed_record,
 )
 from edgecell.optional import require
@@ -41,6 +43,47 @@ def save_keras(model: "keras.Model", path: Path, record: ModelRecord) -> None:
         with zipfile.ZipFile(partial, "a") as archive:
             archive.writestr(METADATA_KERAS, record.to_json())
         write_atomically(path, partial.read_bytes())
+
+
+def read_keras_parts(path: Path) -> tuple[bytes | None, str]:
+    """Reads a ``.keras`` file whole, so that damage is found before Keras meets it.
+
+    Returns:
+        The JSON text of the record, None if there is none; and the hash of all else.
+
+    Raises:
+        InputError: it is damaged or no ZIP archive.
+    """
+    text = None
+    network = hashlib.sha256()
+    with open_archive(path, str(path)) as archive:
+        # Keras stores weights as they are, so that no file in it is larger than it.
+        limit = path.stat().st_size + LARGEST_RECORD
+        for member in sorted(archive.infolist(), key=lambda i: i.filename):
+            content = read_member(archive, member, str(path), limit)
+            if member.filename == METADATA_KERAS:
+                text = content
+            else:
+                digest = hashlib.sha256(content).hexdigest()
+                network.update(f"{digest} {member.filename}\n".encode())
+    return text, network.hexdigest()
+
+
+def read_keras_record(path: Path) -> ModelRecord:
+    """Reads the record inside a ``.keras`` file and checks that nothing was changed.
+
+    Raises:
+        ModelError: not a Keras file of ours, or one that was changed or damaged.
+    """
+    try:
+        text, model_sha256 = read_keras_parts(path)
+    except InputError as e:
+        raise ModelError(
+            f"{path} is not a model that 'edgecell train' wrote, or was damaged ({e})"
+        ) from e
+    if text is None:
+        raise ModelError(f"{path} is not a model that 'edgecell train' wrote")
+    return checked_record(text, model_sha256, str(path))
 
 
 def load_keras(path: Path) -> tuple["keras.Model", ModelRecord]:

@@ -47,7 +47,7 @@ LABELS = "labels.txt"
 FORMAT = 2
 UNSEALED = 1  # records of this version are not under a hash; they are still read
 ARCHIVE_START = b"PK\x03\x04"  # what follows the flatbuffer
-_LARGEST_RECORD = 2**22
+LARGEST_RECORD = 2**22
 LARGEST_NETWORK = 2**31  # what a flatbuffer can address
 
 # Outputs of every TFLite graph of ours, named in its signature.
@@ -386,7 +386,7 @@ def read_members(path: Path, *names: str) -> tuple[bytes, list[bytes]]:
                 other = next((_KINDS[n] for n in _KINDS if n in here), "")
             flatbuffer = content[: min(i.header_offset for i in archive.infolist())]
             texts = [
-                read_member(archive, archive.getinfo(n), str(path), _LARGEST_RECORD)
+                read_member(archive, archive.getinfo(n), str(path), LARGEST_RECORD)
                 for n in names
             ]
     except (InputError, KeyError, ValueError) as e:
@@ -397,44 +397,3 @@ def read_members(path: Path, *names: str) -> tuple[bytes, list[bytes]]:
             "or copy it again"
         ) from e
     return flatbuffer, texts
-
-
-def read_keras_parts(path: Path) -> tuple[bytes | None, str]:
-    """Reads a ``.keras`` file whole, so that damage is found before Keras meets it.
-
-    Returns:
-        The JSON text of the record, None if there is none; and the hash of all else.
-
-    Raises:
-        InputError: it is damaged or no ZIP archive.
-    """
-    text = None
-    network = hashlib.sha256()
-    with open_archive(path, str(path)) as archive:
-        # Keras stores weights as they are, so that no file in it is larger than it.
-        limit = path.stat().st_size + _LARGEST_RECORD
-        for member in sorted(archive.infolist(), key=lambda i: i.filename):
-            content = read_member(archive, member, str(path), limit)
-            if member.filename == METADATA_KERAS:
-                text = content
-            else:
-                digest = hashlib.sha256(content).hexdigest()
-                network.update(f"{digest} {member.filename}\n".encode())
-    return text, network.hexdigest()
-
-
-def read_keras_record(path: Path) -> ModelRecord:
-    """Reads the record inside a ``.keras`` file and checks that nothing was changed.
-
-    Raises:
-        ModelError: not a Keras file of ours, or one that was changed or damaged.
-    """
-    try:
-        text, model_sha256 = read_keras_parts(path)
-    except InputError as e:
-        raise ModelError(
-            f"{path} is not a model that 'edgecell train' wrote, or was damaged ({e})"
-        ) from e
-    if text is None:
-        raise ModelError(f"{path} is not a model that 'edgecell train' wrote")
-    return checked_record(text, model_sha256, str(path))

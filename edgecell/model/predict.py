@@ -12,12 +12,11 @@ from tqdm import tqdm
 
 from edgecell.image.preprocess import Preprocessing, standardise
 from edgecell.model.classifier import Classifier, read_network
-from edgecell.model.kerasfile import deployed, load_keras
+from edgecell.model.kerasfile import deployed, load_keras, read_keras_record
 from edgecell.model.modelfile import (
     LOGITS,
     MAPS,
     ModelRecord,
-    read_keras_record,
 )
 
 if TYPE_CHECKING:

@@ -4,8 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecell.convert.command import layers_table
-from edgecell.convert.layers import layer_reports, worst_first, write_reports
+from edgecell.convert.layers import (
+    layer_reports,
+    layers_table,
+    worst_first,
+    write_reports,
+)
 from edgecell.image.preprocess import standardise
 from edgecell.model.graph import read_graph
 from edgecell.model.modelfile import read_tflite

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgecell.errors import ModelError
-from edgecell.model.kerasfile import load_keras
-from edgecell.model.modelfile import read_keras_record
+from edgecell.model.kerasfile import load_keras, read_keras_record
 
 RECORD = "edgecell.json"
 Parts = dict[str, bytes]

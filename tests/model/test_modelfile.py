@@ -17,11 +17,11 @@ from edgecell.classes import CLASSES
 from edgecell.cli import cli
 from edgecell.errors import ModelError
 from edgecell.image.preprocess import Preprocessing
+from edgecell.model.kerasfile import read_keras_record
 from edgecell.model.modelfile import (
     ModelRecord,
     ReviewRule,
     bundled_model,
-    read_keras_record,
     read_tflite,
     resolve,
     write_tflite,

@@ -33,7 +33,8 @@ def read_back(
     """
     from edgecell.data.dataset import load_images, sample, scan
     from edgecell.image.preprocess import standardise
-    from edgecell.model.modelfile import read_keras_record, read_tflite, resolve
+    from edgecell.model.kerasfile import read_keras_record
+    from edgecell.model.modelfile import read_tflite, resolve
     from edgecell.optional import require
     from edgecell.train.augment import AugmentConfig, augment
     from edgecell.train.networks.keras_weights import get_keras_weights
