@@ -76,7 +76,10 @@ def test_another_kind_of_file_is_kept(place: Path, line: str, target: str) -> No
     result = _invoke(f"{line} {target}")
     assert result.exit_code == 1, result.output
     assert result.output.startswith(
-        (f"Error: cannot write {target}: sess", f"Error: {target} exists and is not ")
+        (
+            f"Error: cannot write {target}: the ending .sqlite",
+            f"Error: {target} exists and is not ",
+        )
     )
     assert result.output.count("\n") == 1
     assert _contents(place) == before
