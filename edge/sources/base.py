@@ -1,6 +1,7 @@
 """What all frame sources share: the frame, its clock and the protocol."""
 
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -202,3 +203,24 @@ def live_frames(
         if read.captured_s - last_s > STALL_S:
             raise SourceError(f"{name} no longer sends whole frames{reason}")
         yield None
+
+
+class LiveSource(ABC):
+    """What live sources share: each makes frames of what its reads brought."""
+
+    name: str
+    skipped: Skipped
+    live = True
+    total: int | None = None
+
+    def __iter__(self) -> Iterator[Frame | None]:
+        """Yields frames for as long as they come; None for each broken one.
+
+        Raises:
+            SourceError: no whole frame came for `STALL_S`, or the source is gone.
+        """
+        return live_frames(self.name, self.skipped, self._reads())
+
+    @abstractmethod
+    def _reads(self) -> Iterator[Read]:
+        """Reads without end, as `live_frames` needs it."""

@@ -14,11 +14,10 @@ import numpy.typing as npt
 
 from edgecell.edge.sources.base import (
     STALL_S,
-    Frame,
+    LiveSource,
     Pace,
     Read,
     Skipped,
-    live_frames,
     now_s,
 )
 from edgecell.edge.sources.secrets import stream_name
@@ -64,11 +63,8 @@ _OPEN_TIMEOUT_MS = 4000
 """An H.264 camera's first whole frame may be some seconds away."""
 
 
-class OpenCVStream:
+class OpenCVStream(LiveSource):
     """A live source behind `cv2.VideoCapture`."""
-
-    live = True
-    total: int | None = None
 
     def __init__(
         self,
@@ -119,14 +115,6 @@ class OpenCVStream:
         if self._capture is not None:
             self._capture.release()
             self._capture = None
-
-    def __iter__(self) -> Iterator[Frame | None]:
-        """Yields frames for as long as they come; None for each broken one.
-
-        Raises:
-            SourceError: none came for `STALL_S`, or the device is gone.
-        """
-        return live_frames(self.name, self.skipped, self._reads())
 
     def _reads(self) -> Iterator[Read]:
         while True:

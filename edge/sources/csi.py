@@ -8,10 +8,9 @@ import numpy as np
 
 from edgecell.edge.sources.base import (
     STALL_S,
-    Frame,
+    LiveSource,
     Read,
     Skipped,
-    live_frames,
     now_s,
 )
 from edgecell.errors import MissingPackageError, SourceError
@@ -24,11 +23,8 @@ _LONGEST_WAIT_S = 3600.0
 """A time of exposure before that is by another clock."""
 
 
-class CsiCamera:
+class CsiCamera(LiveSource):
     """A CSI camera by its number."""
-
-    live = True
-    total: int | None = None
 
     def __init__(self, number: int) -> None:
         """Prepares to read; entering it opens the camera. Number 0 is the first one."""
@@ -75,14 +71,6 @@ class CsiCamera:
         if self._camera is not None:
             self._camera.close()
             self._camera = None
-
-    def __iter__(self) -> Iterator[Frame | None]:
-        """Yields frames for as long as the camera sends them.
-
-        Raises:
-            SourceError: none came for `STALL_S`.
-        """
-        return live_frames(self.name, self.skipped, self._reads())
 
     def _reads(self) -> Iterator[Read]:
         while True:

@@ -8,10 +8,9 @@ from threading import Condition, Event, Thread
 
 from edgecell.edge.sources.base import (
     STALL_S,
-    Frame,
+    LiveSource,
     Read,
     Skipped,
-    live_frames,
     now_s,
 )
 from edgecell.edge.sources.http import HttpStream, open_stream
@@ -25,11 +24,8 @@ _WAIT_S = 0.25
 _CUT = "a picture is cut short"
 
 
-class MjpegStream:
+class MjpegStream(LiveSource):
     """A Motion JPEG stream; broken pictures are skipped and counted."""
-
-    live = True
-    total: int | None = None
 
     def __init__(self, url: str, open_s: float = _OPEN_S) -> None:
         """Prepares to read; entering it connects.
@@ -62,14 +58,6 @@ class MjpegStream:
         if self._drain is not None:
             self._drain.close()
             self._drain = None
-
-    def __iter__(self) -> Iterator[Frame | None]:
-        """Yields frames; None for each broken one.
-
-        Raises:
-            SourceError: no whole frame came for `STALL_S`, or the stream ended.
-        """
-        return live_frames(self.name, self.skipped, self._reads())
 
     def _reads(self) -> Iterator[Read]:
         while True:

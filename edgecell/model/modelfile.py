@@ -48,7 +48,7 @@ FORMAT = 2
 UNSEALED = 1  # records of this version are not under a hash; they are still read
 ARCHIVE_START = b"PK\x03\x04"  # what follows the flatbuffer
 LARGEST_RECORD = 2**22
-LARGEST_NETWORK = 2**31  # what a flatbuffer can address
+_LARGEST_NETWORK = 2**31  # what a flatbuffer can address
 
 # Outputs of every TFLite graph of ours, named in its signature.
 LOGITS = "logits"
@@ -352,6 +352,20 @@ def read_tflite(path: Path) -> tuple[bytes, ModelRecord]:
     return flatbuffer, record
 
 
+def read_model_bytes(path: Path, kind: str) -> bytes:
+    """Reads a file that is to be ``kind``, 'a TFLite model'.
+
+    Raises:
+        ModelError: it can't be read, or is too large.
+    """
+    try:
+        if path.stat().st_size > _LARGEST_NETWORK:
+            raise ModelError(f"{path} is too large for {kind}")
+        return path.read_bytes()
+    except OSError as e:
+        raise ModelError(f"{path} cannot be read ({e.strerror})") from e
+
+
 class OtherKindError(ModelError):
     """The file is a classifier where a finder of cells is wanted, or a finder."""
 
@@ -370,12 +384,7 @@ def read_members(path: Path, *names: str) -> tuple[bytes, list[bytes]]:
         OtherKindError: it is of the other kind, by the first name.
         ModelError: no TFLite model, or a text is missing or damaged.
     """
-    try:
-        if path.stat().st_size > LARGEST_NETWORK:
-            raise ModelError(f"{path} is too large for a TFLite model")
-        content = path.read_bytes()
-    except OSError as e:
-        raise ModelError(f"{path} cannot be read ({e.strerror})") from e
+    content = read_model_bytes(path, "a TFLite model")
     if content[4:8] != b"TFL3":
         raise ModelError(f"{path} is not a TFLite model")
     other = ""

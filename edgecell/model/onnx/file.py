@@ -13,10 +13,10 @@ from pathlib import Path
 from edgecell.errors import ModelError
 from edgecell.files import write_atomically
 from edgecell.model.modelfile import (
-    LARGEST_NETWORK,
     METADATA_KERAS,
     ModelRecord,
     checked_record,
+    read_model_bytes,
     sealed_record,
 )
 
@@ -60,12 +60,7 @@ def read_onnx(path: Path) -> tuple[bytes, ModelRecord]:
     Raises:
         ModelError: no model, no record of ours, or bytes that were changed.
     """
-    try:
-        if path.stat().st_size > LARGEST_NETWORK:
-            raise ModelError(f"{path} is too large for an ONNX model")
-        content = path.read_bytes()
-    except OSError as e:
-        raise ModelError(f"{path} cannot be read ({e.strerror})") from e
+    content = read_model_bytes(path, "an ONNX model")
     if not is_onnx(content):
         raise ModelError(f"{path} is not an ONNX model")
     try:
