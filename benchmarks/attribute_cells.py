@@ -1,4 +1,4 @@
-"""Twelve cells of the test split with what is said of them, as a picture.
+"""Draws twelve cells of the test split with their attributes in words.
 
     python -m edgecell.benchmarks attribute-cells bundled OUT.jpg DATA...
 

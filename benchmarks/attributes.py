@@ -1,4 +1,4 @@
-"""A model's accuracy on attributes of cells, beside the people who gave them."""
+"""A model's accuracy on attributes of cells, beside that of annotators."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

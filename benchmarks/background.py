@@ -37,7 +37,7 @@ class Transplant:
         code: class of the cells.
         cells: their source.
         backgrounds: source of the backgrounds; the same as ``cells`` for the control.
-        n: cells that are called right in their own image.
+        n: cells that are classified correctly in their own image.
         kept: share of those that are called the same on the new background.
         lured: share of those that are called a class that only the source of the
             backgrounds has, and not theirs: the pull of the background.

@@ -204,8 +204,8 @@ def command(
     network, and shows the processor time of each stage.
 
     --peers times MODEL and other files of the same network in turns on all runtimes.
-    --board measures nothing: it tells what a board may take, and how sure that is.
-    --submit measures a board that you have.
+    --board measures nothing: it estimates what a board may take, and says how sure that
+    is. --submit measures a board that you have.
 
     --paper measures nothing. It prints the paper's tables of networks beside the
     stored results of those that were trained and evaluated here.

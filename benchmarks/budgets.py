@@ -42,7 +42,7 @@ class BenchmarkRow:
         machine: where it was measured.
         runtime: what ran it.
         latencies: one for each number of threads; at least one.
-        memory: peak memory; None where the system doesn't tell.
+        memory: peak memory; None where the system doesn't report it.
     """
 
     model: str

@@ -113,9 +113,7 @@ def by_rules(frame: Bgr) -> Seen:
 def evaluate_frames(
     data: Path, part: str | None = None, finder: Path | None = None
 ) -> FrameReport:
-    """Looks for cells in labelled frames and counts.
-
-    OpenCV is held to one thread meanwhile.
+    """Finds cells in labelled frames and counts. OpenCV uses one thread meanwhile.
 
     Args:
         data: folder or zip file with .../images/.../*.jpg and

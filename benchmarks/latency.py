@@ -224,7 +224,7 @@ def measure_memory(path: Path) -> Memory | None:
         path: a ``.tflite`` that `edgecell convert` wrote.
 
     Returns:
-        The memory; None where the system doesn't tell (anything but Linux).
+        The memory; None where the system doesn't report it (anything but Linux).
 
     Raises:
         EdgecellError: the process failed.

@@ -101,7 +101,7 @@ class Request:
         split: the split that the file is compared with the network on.
         max_drop: accuracy that may be lost, percentage points.
         debug: whether to compare layer by layer.
-        attributes: of some of the cells, for the file to tell; None for none.
+        attributes: of some of the cells, for the file to predict; None for none.
     """
 
     scheme: QuantScheme

@@ -166,7 +166,7 @@ def jaccard(tops: list[set[int]]) -> float:
 def stability(kept: Bools, values: Floats, seed: int) -> float:
     """How similar the top 5 would be under other seeds, without running them.
 
-    Perturbations are drawn anew from those at hand, with replacement (bootstrap), and
+    Perturbations are drawn again from those at hand, with replacement (bootstrap), and
     the ridge regression is repeated. That unbalances the design, so it errs on the low
     side.
 

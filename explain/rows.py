@@ -180,7 +180,7 @@ def session_rows(
     per_class: int,
     attributes: Sequence[str] = (),
 ) -> list[Row]:
-    """Rows of what was explained in a session, measured anew.
+    """Rows of what was explained in a session, measured again.
 
     Args:
         classifier: the model that the session was run with.

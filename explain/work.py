@@ -39,7 +39,7 @@ class Machine:
             is nice, so it doesn't count itself.
 
         Raises:
-            OSError: the system doesn't tell.
+            OSError: the system doesn't report it.
         """
         first = Path("/proc/stat").read_text().partition("\n")[0]
         user, nice, system, *rest = map(int, first.split()[1:9])

@@ -30,7 +30,7 @@ def checkpoints(folder: Path) -> list[str]:
 
 
 def list_again(folder: Path) -> None:
-    """Writes TensorFlow's list of checkpoints anew: it refuses one that was emptied.
+    """Rewrites TensorFlow's list of checkpoints: it refuses one that was emptied.
 
     Args:
         folder: the run's ``checkpoints/``, with at least one.

@@ -68,7 +68,7 @@ def train(
         cfg: the settings.
         out: folder for ``model.keras``, ``history.csv``, ``split.csv``,
             ``config.json``, pictures, ``tensorboard/`` and ``checkpoints/``.
-        resume: go on from the last checkpoint in ``out``.
+        resume: continue from the last checkpoint in ``out``.
         strategy: see `open_strategy`; None for one device.
         writes: whether this process writes the run's files.
 

@@ -20,7 +20,7 @@ CELLS = 5
 LOW, HIGH = 0.25, 0.75
 """Instructions a cycle, as shares of those that the core decodes: an assumption, wide
 enough for code that waits for memory and for dense arithmetic. The estimate is made for
-the middle. `Board.others` tells what others measured on the same cores."""
+the middle. `Board.others` says what others measured on the same cores."""
 
 _STORED = "boards.json"
 

@@ -117,7 +117,7 @@ def words_of(
 
     Args:
         record: the model's.
-        prediction: on the cell, with its features if the model tells attributes.
+        prediction: on the cell, with its features if the model predicts attributes.
         verdict: on its microscope; None to judge it by this cell alone.
     """
     if record.attributes is None:

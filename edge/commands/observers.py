@@ -71,7 +71,7 @@ class Screen(Observer):
 
 
 def draws_over_itself() -> bool:
-    """Whether the output is a terminal that can be told where to write."""
+    """Whether the output is a terminal whose cursor can be moved."""
     return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 

@@ -186,7 +186,7 @@ class Serving:
 
 @contextmanager
 def beside(run: "Run", serving: Serving) -> Iterator["Live"]:
-    """Serves the page beside a running loop, with what it finds and found before.
+    """Serves the page beside a running loop, with its session and earlier ones.
 
     Args:
         run: the loop, not yet going.

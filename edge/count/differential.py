@@ -37,7 +37,7 @@ def wilson(count: int, total: int) -> tuple[float, float]:
 def interval_with_waiting(
     count: int, total: int, waiting: int, perhaps: int = 0
 ) -> tuple[float, float]:
-    """95 % interval of a share while some cells wait for a person.
+    """95 % interval of a share while some cells wait for review.
 
     Each waiting cell may turn out to be of the class, of another, or not a white cell.
     The bounds are those of the two extremes: none of them is of the class, or all are

@@ -28,8 +28,7 @@ OF_MICROSCOPE = (
     "microscope not told yet",
     "the scope file is another camera's",
 )
-"""Reasons that are about the microscope; the last two are those of earlier sessions."""
-"""Reasons that say nothing of the cell itself."""
+"""Reasons that say nothing of the cell itself; the last two are of earlier sessions."""
 
 
 @dataclass(frozen=True)

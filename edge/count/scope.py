@@ -19,7 +19,7 @@ from edgecell.model.modelfile import ModelRecord
 from edgecell.typed import build, loads
 
 LEAST = 0.9
-"""What the lower bound of the share that is right has to exceed, unless told."""
+"""What the lower bound of the share that is right has to exceed by default."""
 
 SAME_SCALE = 0.2
 """A red cell that is larger or smaller by more comes from another objective."""

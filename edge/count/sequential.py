@@ -80,7 +80,7 @@ class Goal:
     def outcome(self, differential: Differential) -> bool | None:
         """Whether the statement holds; None while that is not certain yet.
 
-        Cells that wait for a person may be of the class or not, as in
+        Cells that wait for review may be of the class or not, as in
         `interval_with_waiting`.
 
         Args:

@@ -31,8 +31,8 @@ from edgecell.edge.count.registration import check, miniature, register
 from edgecell.image.preprocess import Bgr, Image
 
 MOST_FIELDS = 1000
-"""Fields that the map holds; beyond, the one that was longest out of sight goes, and
-its cells would be counted anew."""
+"""Fields that the map holds; beyond, the one that was out of sight longest is
+dropped, and its cells would be counted again."""
 
 _LOOKUPS = 3
 """First sightings of a cell in which it is looked for among all others: the first

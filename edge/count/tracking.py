@@ -90,7 +90,7 @@ class Tracker:
         self._decisions: WeakKeyDictionary[MappedCell, Decision] = WeakKeyDictionary()
 
     def update(self, result: FrameResult) -> TrackedFrame:
-        """Takes in the next frame.
+        """Processes the next frame.
 
         Args:
             result: a frame's, of any source, in the order of time. A gated frame has

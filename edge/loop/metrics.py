@@ -70,7 +70,7 @@ def recording(health: Health) -> bool:
 
 
 class MetricsFile(Observer):
-    """Writes the figures of a run into a file, anew every second."""
+    """Writes the figures of a run into a file, once a second."""
 
     def __init__(self, file: Path) -> None:
         """Checks that the name ends in .prom.

@@ -241,7 +241,7 @@ class Run:
         self._controls.paused = True
 
     def resume(self) -> None:
-        """Goes on after `pause`."""
+        """Continues after `pause`."""
         self._controls.paused = False
 
     @property

@@ -162,7 +162,7 @@ class Controls:
     """What others ask of a running loop, from any thread.
 
     Attributes:
-        reason: why it is to end; '' while it is to go on.
+        reason: why it is to end; '' while it is to continue.
         paused: whether it is to take no frames for now.
     """
 
@@ -312,7 +312,7 @@ class Loop:
         return self._gate.summary()
 
     def _end(self, idle: bool) -> str:
-        """Why to end now; '' to go on."""
+        """Why to end now; '' to continue."""
         limits = self._limits
         if self._controls.reason:
             return self._controls.reason

@@ -69,7 +69,7 @@ class Library:
         return [entries[i] for i in order]
 
     def _entry(self, key: str, folder: Path) -> Entry:
-        """An entry, read anew if the session's files have changed."""
+        """An entry, read again if the session's files have changed."""
         state = tuple(_changed(folder / f"{DATABASE}{end}") for end in ("", "-wal"))
         if self._known.get(key, ((), None))[0] != state:
             self._known[key] = (state, _read(key, folder))

@@ -86,7 +86,7 @@ def trim(current: Path, database: sqlite3.Connection, keep_bytes: int) -> None:
 
 
 def _started(session: Path) -> str:
-    """When a session began, fit for sorting; '' if its database doesn't tell."""
+    """When a session began, fit for sorting; '' if its database doesn't say."""
     with suppress(InputError), open_database(session, "ro", _BUSY_S) as database:
         rows = database.execute("SELECT started FROM session").fetchall()
         return str(rows[0][0]) if rows else ""

@@ -34,7 +34,7 @@ class Summary:
         folder: where it is.
         started: UTC, ISO 8601.
         source: address of the frames' source.
-        ended: UTC, ISO 8601; None while it runs, or if it was broken off.
+        ended: UTC, ISO 8601; None while it runs, or if it was interrupted.
         end_reason: likewise.
         frames: frames recorded.
         left_out: frames that were looked at and could not be recorded.
@@ -176,7 +176,7 @@ class RecordedSession:
         )
 
     def told(self) -> dict[tuple[int, int], Verdict]:
-        """The microscopes, by (width, height) of their frames; empty until told."""
+        """The identified microscopes, by (width, height) of their frames."""
         rows = self._db.execute(
             "SELECT width, height, kind, name, cells, score, usual FROM microscopes"
         )

@@ -19,7 +19,7 @@ ORDER = ("SNE", "BNE", "BNE+SNE", "MMY", "MY", "PMY", "MYE", "BA", "EO", "LY", "
 """Classes in the order of a laboratory's report: granulocytes from ripe to unripe."""
 
 _BROKEN_OFF_S = 60.0
-"""A session without an end whose last frame is older was broken off, by a power cut."""
+"""A session without an end whose last frame is older was interrupted by a power cut."""
 
 OUTSIDE = (ERYTHROBLAST, PLATELET)
 
@@ -39,7 +39,7 @@ class Content:
         cells: for each cell its number, the machine's class, whether the machine
             accepts it, and the label that people gave it.
         waiting: cells that nobody has decided on.
-        running: whether the session still grows; one that was broken off does not.
+        running: whether the session still grows; one that was interrupted does not.
         morphology: shapes of the neutrophils' nuclei, in words; ''.
     """
 

@@ -23,7 +23,7 @@ _CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def now_s() -> float:
-    """Seconds on a clock that never jumps and goes on while the machine sleeps."""
+    """Seconds on a clock that never jumps and runs on while the machine sleeps."""
     return time.clock_gettime(_CLOCK)
 
 
@@ -126,7 +126,7 @@ class FrameSource(AbstractContextManager["FrameSource"], Protocol):
     """Yields frames while it is entered; may be entered again.
 
     A live source raises `SourceError` when it is lost, at the latest `STALL_S` after
-    its last frame; entering it again looks for it anew.
+    its last frame; entering it again tries to find it.
 
     Attributes:
         name: short name, usable as a folder name; contains no password.

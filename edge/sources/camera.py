@@ -56,7 +56,7 @@ _LONGEST_PAUSE_S = 2.0
 or the decoder is so slow that none would be."""
 
 _BEHIND_S = 1.0
-"""A stream that lags so far behind its timestamps is opened anew: frames queue up
+"""A stream that lags so far behind its timestamps is reopened: frames queue up
 somewhere, and a new connection begins with the present."""
 
 _OPEN_TIMEOUT_MS = 4000

@@ -25,7 +25,7 @@ _MOST_FAILURES = 10_000
 """Frames in a row that can't be decoded; a damaged header may claim any number."""
 
 _FAILURES_AT_END = 30
-"""How often to try beyond the last frame where the header doesn't tell how many."""
+"""How often to try beyond the last frame where the header doesn't say how many."""
 
 
 def check_frame_size(capture: cv2.VideoCapture, name: str) -> None:

@@ -33,8 +33,8 @@ class WatchedFiles:
     """The images of a folder or glob, including later ones, each once.
 
     A file is taken once it has stayed the same from one look to the next and can be
-    read whole, and again if it is written anew; one that can't be read some time
-    after its last change is skipped and named.
+    read whole, and again if it is rewritten; one that can't be read some time after its
+    last change is skipped and named.
     """
 
     live = False

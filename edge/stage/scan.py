@@ -296,7 +296,7 @@ class ScanMap(Observer):
         self._folder = run.out
 
     def turn(self, tracked: TrackedFrame | None) -> None:
-        """Writes the map anew with each field."""
+        """Writes the whole map with each field."""
         scale = self._scan.scale
         if tracked is None or scale is None or self._folder is None:
             return

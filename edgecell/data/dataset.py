@@ -79,7 +79,7 @@ class CellFile:
 
     @property
     def slide(self) -> str:
-        """The slide that the file's name tells; '' if it tells none."""
+        """The slide that the file's name gives; '' if it gives none."""
         found = _SLIDE.match(PurePath(re.split("[/:]", self.name)[-1]).name)
         return found[1] if found else ""
 

@@ -186,7 +186,7 @@ class ModelRecord:
 
     @property
     def sealed(self) -> bool:
-        """Whether classes, thresholds and all else are under `record_sha256`."""
+        """Whether `record_sha256` covers classes, thresholds and everything else."""
         return self.format != UNSEALED
 
 

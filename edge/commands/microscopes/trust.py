@@ -132,7 +132,8 @@ def command(
     model: str,
     json_file: str | None,
 ) -> None:
-    """Show how right a model is on a microscope, from a random sample of its cells.
+    """Show how often a model is right on a microscope, from a random sample of its
+    cells.
 
     SESSIONS are recorded sessions of one model and one camera in which you drew cells
     at random and named them: in the browser ('edgecell page'), or with 'edgecell

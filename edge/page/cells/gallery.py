@@ -104,7 +104,7 @@ class Strip:
 
     @property
     def waiting(self) -> int:
-        """How many wait for a person."""
+        """How many wait for review."""
         return sum(look.waits for look in self.looks)
 
 

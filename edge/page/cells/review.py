@@ -184,7 +184,7 @@ def name(request: Request, form: Form) -> Response:
 
 
 def undo(request: Request, form: Form) -> Response:
-    """Takes back what this person did last."""
+    """Undoes this person's last change."""
     person = person_with(request, "review")
     with review_of(request, "rw") as review:
         rows = review.trail.undo(person.name)

@@ -119,7 +119,7 @@ class Accounts:
 
         Args:
             role: what they will be allowed.
-            name: whose password is to be chosen anew; None for a new account.
+            name: whose password is to be reset; None for a new account.
         """
         token = secrets.token_urlsafe(24)
         with self._open() as db:

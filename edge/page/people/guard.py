@@ -126,7 +126,7 @@ class Guard:
         await (answer or self._app)(scope, receive, send_guarded)
 
     async def _answer(self, scope: Scope) -> ASGIApp | None:
-        """What to answer instead of the page; None to go on."""
+        """What to answer instead of the page; None to continue."""
         headers, path = Headers(scope=scope), scope["path"]
         host = headers.get("host", "")
         if not self._door.serves(host):

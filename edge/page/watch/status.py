@@ -56,7 +56,7 @@ def _queued(folder: Any) -> int:
     try:
         with open_database(folder, "ro") as database:
             return Review(folder, database).explanations_waiting()
-    except InputError:  # it was moved away meanwhile
+    except InputError:  # it has been moved away since
         return 0
 
 

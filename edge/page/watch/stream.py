@@ -148,7 +148,7 @@ async def _parts(live: "Live", mode: str) -> AsyncIterator[bytes]:
 
 
 def steer(request: Request, form: Form) -> Response:
-    """Pauses, goes on, or begins the next slide."""
+    """Pauses, resumes, or begins the next slide."""
     person, live = person_with(request, "review"), _live(request)
     run, action = live.run, form.get("do", "")
     if run is None:

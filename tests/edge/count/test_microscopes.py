@@ -159,7 +159,7 @@ def test_a_model_that_describes_no_microscope_holds_nothing() -> None:
     gate = MicroscopeGate([])
     tracked = frame([1], 0)
     assert gate.admit(tracked) is tracked
-    assert "describes none" in gate.summary()
+    assert "describes no microscopes" in gate.summary()
 
 
 def test_a_summary_in_one_line() -> None:
