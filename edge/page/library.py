@@ -33,7 +33,7 @@ class Entry:
         name: its folder's.
         summary: in a few words; None if it can't be read.
         readings: its cells; None likewise.
-        sample: the sample's number, if somebody gave one.
+        sample: the sample number, if somebody gave one.
         signed: names of those who signed its last report; empty if it's unsigned.
         current: whether that report is still up to date.
         problem: why it can't be read; ''.

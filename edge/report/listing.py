@@ -102,7 +102,7 @@ def _runner_up(
 
 
 def waiting(cells: Sequence[CellInShort]) -> list[CellInShort]:
-    """The cells that wait for a person, the most doubtful first."""
+    """The cells that wait for review, the most doubtful first."""
     return sorted(
         (cell for cell in cells if cell.waits),
         key=lambda cell: cell.decision.probability or 0.0,

@@ -16,7 +16,7 @@ MOST_SIGNATURES = 2
 
 @dataclass(frozen=True)
 class Note:
-    """What people add to a session: a sample's number and a comment."""
+    """What people add to a session: a sample number and a comment."""
 
     sample: str = ""
     comment: str = ""

@@ -35,7 +35,7 @@ class Trust:
     """What a random sample says so far.
 
     Attributes:
-        shown: how right the model is on the cells that count.
+        shown: how often the model is right on the cells that count.
         drawn: white cells of the sample; the same picture counts once.
         unnamed: of these, those that nobody has named yet.
         learned: those that `edgecell adapt` has learned from, which don't count.

@@ -111,7 +111,7 @@ class Health:
         classified: sightings of cells that were classified.
         age_ms: age of the last frame that was analysed, milliseconds. It grows while
             the source is lost or the loop hangs.
-        fps: frames analysed in a second, lately.
+        fps: frames analysed per second, recently.
         recording: 'on', or why it stopped.
         recorded: frames written.
         overflowed: frames that were not recorded because the disk was too slow.

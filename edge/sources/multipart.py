@@ -6,7 +6,7 @@ LARGEST_PART = 16 << 20
 """Bytes; what goes on for longer without a boundary is rubbish."""
 
 _SEARCHED = 1 << 16
-"""Bytes at a stream's beginning in which its boundary shows, if nobody told it."""
+"""Bytes at a stream's beginning that may hold its boundary, if the head gives none."""
 
 _START, _END = b"\xff\xd8", b"\xff\xd9"
 _NEXT_PICTURE = re.compile(rb"\xff\xd9[\r\n]*(?=\xff\xd8\xff)")

@@ -127,7 +127,7 @@ class Live(Observer):
             self._cells.popitem(last=False)
 
     def next_slide(self, person: str, sample: str) -> None:
-        """Ends the session and begins another one, with the sample's number."""
+        """Ends the session and begins another one, with the sample number."""
         self._note = (person, sample)
         if self.run is not None:
             self.run.new_slide()
