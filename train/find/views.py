@@ -134,19 +134,19 @@ class Views:
         draw = self.rng.random()
         known = np.ones((3, _MAPS, _MAPS), np.float32)
         if draw < _SINGLE and (self.cells[WHITE] or self.cells[PLATELET]):
-            return self._single(known)
+            return self.single(known)
         if draw < _SINGLE + _FAR:
-            return self._far(), np.empty((0, 5), np.float32), known
+            return self.far(), np.empty((0, 5), np.float32), known
         if draw < _SINGLE + _FAR + _PATTERN:
-            return self._pattern(), np.empty((0, 5), np.float32), known
+            return self.pattern(), np.empty((0, 5), np.float32), known
         if draw < _SINGLE + _FAR + _PATTERN + _MOSAIC:
-            view, boxes = self._mosaic(known)
+            view, boxes = self.mosaic(known)
         else:
             wide = self.rng.random() < _WIDE_SHARE
             log = self.rng.uniform(*_WIDE) if wide else self.rng.normal(0, _ZOOM)
             view, boxes, _ = self._placed(self._one(self.frames), _ALL, math.exp(log))
             if self.rng.random() < _BARRED:
-                boxes = self._barred(view, boxes)
+                boxes = self.barred(view, boxes)
         red = red_px(boxes)
         if red is not None:
             for kind, (share, most) in _PASTED.items():
@@ -193,7 +193,7 @@ class Views:
             *moved_boxes(scene.boxes, motion, region),
         )
 
-    def _barred(self, view: Levels, boxes: Boxes) -> Boxes:
+    def barred(self, view: Levels, boxes: Boxes) -> Boxes:
         """Lays glass over one side or two; returns what is left of the boxes."""
         low, high = np.zeros(2, int), np.full(2, SIDE)
         for _ in range(int(self.rng.integers(1, 3))):
@@ -209,7 +209,7 @@ class Views:
         still = np.eye(2, 3)
         return moved_boxes(boxes, still, (low[0], low[1], high[0], high[1]))[0]
 
-    def _pattern(self) -> Levels:
+    def pattern(self) -> Levels:
         """Stripes of any width and direction, or nothing but noise, in any stain."""
         down, across = np.mgrid[:SIDE, :SIDE]
         angle = self.rng.uniform(0, np.pi)
@@ -222,7 +222,7 @@ class Views:
         levels += self.rng.normal(0, self.rng.uniform(0, 25), (SIDE, SIDE, 3))
         return np.clip(levels, 0, 255).astype(np.uint8)
 
-    def _mosaic(self, known: Known) -> tuple[Levels, Boxes]:
+    def mosaic(self, known: Known) -> tuple[Levels, Boxes]:
         """Frames of one microscope side by side: a wide field with small cells."""
         group = self._groups[self._one(self.frames).shape]
         zoom = math.exp(self.rng.uniform(*_MOSAIC_ZOOM))
@@ -245,9 +245,9 @@ class Views:
         inner = (np.arange(1, parts) + self.rng.uniform(-0.25, 0.25, parts - 1)) * step
         return [0, *(int(at) for at in inner), SIDE]
 
-    def _far(self) -> Levels:
+    def far(self) -> Levels:
         """A field so wide that its cells are dots."""
-        view, _ = self._mosaic(np.ones((3, _MAPS, _MAPS), np.float32))
+        view, _ = self.mosaic(np.ones((3, _MAPS, _MAPS), np.float32))
         times = int(self.rng.integers(_FARTHER[0], _FARTHER[1] + 1))
         side = -(-SIDE // times)
         small = cv2.resize(view, (side, side), interpolation=cv2.INTER_AREA)
@@ -256,7 +256,7 @@ class Views:
         tiled = np.tile(block, (-(-times // 2), -(-times // 2), 1))
         return np.ascontiguousarray(tiled[:SIDE, :SIDE])
 
-    def _single(self, known: Known) -> tuple[Levels, Boxes, Known]:
+    def single(self, known: Known) -> tuple[Levels, Boxes, Known]:
         """A single-cell image: what is stained elsewhere in it is unknown, as are all
         red cells."""
         platelet = self.rng.random() < _SINGLE_PLATELET

@@ -1,6 +1,7 @@
 """The finder's job: its network, views, targets, judgement and the run."""
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -188,7 +189,7 @@ def test_of_single_cells_the_rest_is_unknown() -> None:
     single = Scene(image, boxes, False, image.shape[:2])
     whole = Scene(*frame(1), True, image.shape[:2])
     views = Views([whole, single], GLASS, np.random.default_rng(1))
-    drawn = [views._single(np.ones((3, 56, 56), np.float32)) for _ in range(20)]
+    drawn = [views.single(np.ones((3, 56, 56), np.float32)) for _ in range(20)]
     for _, boxes, known in drawn:
         if not len(boxes):
             assert not known.any()
@@ -213,11 +214,11 @@ def test_light_changes_a_view_and_keeps_its_glass_in_the_middle() -> None:
 
 def test_far_fields_have_no_boxes_and_mosaics_small_ones() -> None:
     views = Views(scenes(), GLASS, np.random.default_rng(2))
-    far = views._far()
+    far = views.far()
     assert far.shape == (SIDE, SIDE, 3)
     assert far.min() < 150
     known = np.ones((3, 56, 56), np.float32)
-    _, boxes = views._mosaic(known)
+    _, boxes = views.mosaic(known)
     reds = boxes[boxes[:, 0] == 1]
     assert len(reds) > 8
     assert np.median((reds[:, 3:] - reds[:, 1:3]).max(1)) < 45
@@ -229,7 +230,7 @@ def test_a_bar_cuts_the_picture_and_its_boxes() -> None:
     for _ in range(20):
         view = np.zeros((SIDE, SIDE, 3), np.uint8)
         boxes = np.array([[1, 0, 0, SIDE, SIDE]], np.float32)
-        (left,) = views._barred(view, boxes)
+        (left,) = views.barred(view, boxes)
         _, x0, y0, x1, y1 = left.astype(int)
         assert not view[y0:y1, x0:x1].any()
         view[y0:y1, x0:x1] = 224
@@ -238,7 +239,7 @@ def test_a_bar_cuts_the_picture_and_its_boxes() -> None:
 
 def test_patterns_show_no_cell() -> None:
     views = Views(scenes(), GLASS, np.random.default_rng(6))
-    made = [views._pattern() for _ in range(20)]
+    made = [views.pattern() for _ in range(20)]
     assert all(one.shape == (SIDE, SIDE, 3) for one in made)
     assert min(one.min() for one in made) < 150
 
@@ -286,7 +287,7 @@ def test_workers_make_other_views_each_and_end() -> None:
         assert float(drawn.max()) >= 1
     seen = {made.numpy().tobytes() for made, _ in batches}
     assert len(seen) == 6
-    assert not any(worker.is_alive() for worker in feed._workers)
+    assert not multiprocessing.active_children()
 
 
 def test_figures_by_hand() -> None:
