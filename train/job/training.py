@@ -142,7 +142,6 @@ class Training(ABC, Generic[N, F]):
             device: where to train.
         """
         self.settings, self.device = settings, device
-        torch.backends.cudnn.benchmark = True  # all batches are of one shape
         self.learner = Learner(settings, network, averaged)
         self.generator = torch.Generator(device).manual_seed(settings.seed)
         self.step = 0
