@@ -29,6 +29,9 @@ from edgecell.model.probabilities import fit_temperature
 Array = npt.NDArray[np.float64]
 Sets = npt.NDArray[np.bool_]
 
+FEW = 25
+"""Cells that are worth naming before a model is adapted."""
+
 MOST = 1000
 """Cells of a data set that are looked at, at most."""
 

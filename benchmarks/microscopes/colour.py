@@ -13,7 +13,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edgecell.benchmarks.microscopes.cells import Looked, files_of, look
+from edgecell.benchmarks.microscopes.cells import (
+    FEW,
+    Looked,
+    adapt_draws,
+    files_of,
+    look,
+)
 from edgecell.data.dataset import CellFile, decode
 from edgecell.image.preprocess import (
     Preprocessing,
@@ -62,11 +68,14 @@ class ColourFigures:
             should change nothing.
         all: the factors from all images.
         by_class: each class as a slide of its own: the factors from its images alone.
+        adapted: share of the others that is right after adapting to `FEW` corrected
+            cells, mean of the draws; None if the network has learned the microscope.
     """
 
     known: bool
     all: ColourRow
     by_class: dict[str, ColourRow]
+    adapted: float | None = None
 
     @property
     def spread(self) -> float:
@@ -128,7 +137,12 @@ def reference(folder: Path, prep: Preprocessing) -> Array:
 
 
 def measure_colour(
-    classifier: Classifier, folder: Path, before: Looked, aim: Array, known: bool
+    classifier: Classifier,
+    folder: Path,
+    before: Looked,
+    aim: Array,
+    known: bool,
+    draws: int,
 ) -> ColourFigures:
     """Classifies the cells of a microscope with and without the correction.
 
@@ -138,6 +152,7 @@ def measure_colour(
         before: the same without it.
         aim: density of the red cells of the training data, see `reference`.
         known: see `look`.
+        draws: of the cells that are named, see `adapt_draws`.
     """
     prep, codes = classifier.record.preprocessing, classifier.record.codes
     files = files_of(folder, known)
@@ -153,16 +168,17 @@ def measure_colour(
         for label in np.unique(labels)
     }
 
-    def right(factors: Mapping[str, Array | None]) -> npt.NDArray[np.bool_]:
+    def seen(factors: Mapping[str, Array | None]) -> Looked:
         def change(file: CellFile, view: Rgb) -> Rgb:
             by = factors[file.code]
             return view if by is None else corrected(view, by, prep.white_level)
 
-        seen = look(classifier, folder, known, change)
-        return seen.right(seen.logits, codes)
+        return look(classifier, folder, known, change)
 
-    was = before.right(before.logits, codes)
-    now, alone = right(dict.fromkeys(each, every)), right(each)
+    after = seen(dict.fromkeys(each, every))
+    was, now, alone = (
+        cells.right(cells.logits, codes) for cells in (before, after, seen(each))
+    )
     return ColourFigures(
         known,
         _row(was, now, every),
@@ -170,6 +186,7 @@ def measure_colour(
             label: _row(was[labels == label], alone[labels == label], factors)
             for label, factors in each.items()
         },
+        None if known else adapt_draws(after, classifier, FEW, draws).after,
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from edgecell.benchmarks.microscopes.cells import (
+    FEW,
     Looked,
     adapt_draws,
     files_of,
@@ -120,7 +121,7 @@ def _measure(
                 if n <= _MOST_NAMED * len(cells.sets)
             ]
         if aim is not None:
-            colour = measure_colour(classifier, place, cells, aim, known)
+            colour = measure_colour(classifier, place, cells, aim, known, draws)
             figures["colour"][cells.name] = asdict(colour) | {"spread": colour.spread}
     return figures
 
@@ -183,12 +184,16 @@ def _colour_lines(colour: Mapping[str, Any]) -> Iterator[str]:
     for name, each in colour.items():
         row = each["all"]
         gain = 100 * (row["after"] - row["before"]) / row["cells"]
+        adapted = ""
+        if each["adapted"] is not None:
+            adapted = f", {each['adapted']:.1%} after adapting to {FEW} such cells"
         gains += [] if each["known"] else [gain]
         known = " (learned)" if each["known"] else ""
         yield (
             f"colour of {name}{known}: {row['before'] / row['cells']:.1%} right, "
             f"corrected {row['after'] / row['cells']:.1%} ({gain:+.1f} points, "
-            f"{row['better']} better, {row['worse']} worse); factors {row['factors']}, "
+            f"{row['better']} better, {row['worse']} worse){adapted}; "
+            f"factors {row['factors']}, "
             f"from one class alone up to {each['spread']:.2f} times as large or small"
         )
         alone = each["by_class"].values()

@@ -14,11 +14,12 @@ CELLS = sorted((SAMPLES / "cells").glob("*.jpg"))
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    for source in ("pbc", "lab"):
-        for cell in CELLS:
+    simulated = sorted((SAMPLES / "simulated").iterdir())
+    for source, cells in (("pbc", CELLS), ("lab", CELLS + simulated)):
+        for cell in cells:
             place = tmp_path / source / cell.name.partition("_")[0]
             place.mkdir(parents=True, exist_ok=True)
-            shutil.copy(cell, place)
+            shutil.copy(cell, place / f"{cell.parent.name}_{cell.name}")
     return tmp_path
 
 
@@ -33,10 +34,12 @@ def test_the_models_record_says_what_it_has_learned(data: Path) -> None:
     assert found["unknown"]["pbc"]["known"]
     assert found["unknown"]["pbc"]["described"]
     assert not found["unknown"]["lab"]["known"]
-    assert [row["cells"] for row in found["adapted"]["lab"]] == [10]
+    assert [row["cells"] for row in found["adapted"]["lab"]] == [10, 25]
     assert list(found["adapted"]) == ["lab"]
     assert found["colour"]["pbc"]["known"]
     assert not found["colour"]["lab"]["known"]
+    assert found["colour"]["pbc"]["adapted"] is None
+    assert 0.3 < found["colour"]["lab"]["adapted"] <= 1
     # Colours matched to themselves stay as they are.
     assert found["colour"]["pbc"]["all"]["factors"] == [1.0, 1.0, 1.0]
     assert found["colour"]["pbc"]["all"]["worse"] == 0
