@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from edgecell.model.probabilities import fit_temperature
+
 Array = npt.NDArray[np.floating]
 Sets = npt.NDArray[np.bool_]
 Curvature = Callable[[Array], Array]
@@ -111,7 +113,13 @@ def choose(
         Choice(fit.head(weights).after(change), pull, logits)
         for weights, pull, logits in zip(solved, strongest_first, left_out, strict=True)
     ]
-    return max(choices, key=lambda c: float(log_likelihood(c.left_out, sets).sum()))
+    return max(choices, key=lambda choice: _worth(choice.left_out, sets))
+
+
+def _worth(left_out: Array, sets: Sets) -> float:
+    """Log likelihood of cells left out, at the temperature that they will have."""
+    heat = fit_temperature(left_out, sets)
+    return float(log_likelihood(left_out / heat, sets).sum())
 
 
 class _Fit:
