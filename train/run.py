@@ -141,7 +141,7 @@ def check_settings(cfg: TrainConfig) -> None:
     """
     if cfg.model not in model_names():
         raise InputError(
-            f"no network '{cfg.model}'; there are {', '.join(model_names())}"
+            f"there is no network '{cfg.model}'; choose from {', '.join(model_names())}"
         )
     networks = [cfg.model]
     if cfg.teacher:

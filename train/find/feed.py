@@ -99,7 +99,7 @@ class Feed:
             except queue.Empty:
                 if not all(worker.is_alive() for worker in self._workers):
                     raise EdgecellError(
-                        "a process that makes views has ended; go on with --resume"
+                        "a process that makes views has ended; continue with --resume"
                     ) from None
                 continue
             levels, maps = (

@@ -78,7 +78,9 @@ class Job(Training[Classifier, dict[str, SourceFigures]]):
         names = (*PRESETS, *PEERS)
         for name in filter(None, (config.model, config.teacher)):
             if name not in names:
-                raise InputError(f"no network '{name}'; there are {', '.join(names)}")
+                raise InputError(
+                    f"there is no network '{name}'; choose from {', '.join(names)}"
+                )
         self.config = config
         self.mean, self.std = mean, std
         self.train, self.val, self.test = dealt(
@@ -109,7 +111,7 @@ class Job(Training[Classifier, dict[str, SourceFigures]]):
         """
         for network in (self.network, self.averaged):
             if not isinstance(network, GRsNet):
-                raise InputError("first weights are for a GRsNet alone")
+                raise InputError("first weights are only for a GRsNet")
             set_weights(network, weights)
 
     def set_teacher_weights(self, weights: Mapping[str, npt.NDArray[Any]]) -> None:

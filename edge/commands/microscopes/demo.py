@@ -70,8 +70,8 @@ class Demonstrated:
         """The answers side by side, as text."""
         n = self.adapted.cells
         yield (
-            f"A simulated microscope (see the samples' README): {self.microscope}. Its "
-            f"cells as the model names them, and adapted to {n} others of it:"
+            f"A simulated microscope (see the samples' README): {self.microscope}. The "
+            f"classes of its cells, by the model and after adapting it to {n} others:"
         )
         yield f"{'frame':<14}{'label':<18}{'model':<18}adapted"
         for frame in dict.fromkeys(cell.frame for cell in self.cells):
@@ -115,7 +115,7 @@ def demonstrate(classifier: Classifier) -> Demonstrated:
     again = [_known_cells(after, path) for path in paths]
     pooled = [c.pooled for each in seen for c in each if c and c.pooled is not None]
     microscopes = classifier.record.microscopes
-    told = str(judge(np.array(pooled), microscopes)) if pooled else "not told"
+    told = str(judge(np.array(pooled), microscopes)) if pooled else "not identified"
     cells = [
         DemoCell(path.name, label, _answer(one), _answer(other))
         for path, before, now in zip(paths, seen, again, strict=True)
