@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecell.image.records import Box
+from edgecell.image.red_cells import shrink
 
 Image = npt.NDArray[np.uint8]
 """uint8, shape (H, W, 3), for what does the same to either order of channels."""
@@ -171,22 +172,17 @@ def crop_square(image: _Image, centre: tuple[float, float], side: float) -> _Ima
 def resize(image: _Image, size: int) -> _Image:
     """Resizes to a square of ``size`` pixels, averaging areas when it shrinks.
 
-    What is much larger is halved until it is less than twice as large, and then
-    interpolated, as with a mipmap. An odd last row and column are left out of it.
+    What is much larger is halved first, see `shrink`.
 
     Args:
         image: uint8 (n, n, 3).
         size: side of the result, pixels.
     """
-    large = len(image) >= _HALVED_FROM * size
-    while large and len(image) >= 2 * size:
-        half = len(image) // 2
-        even = image[: 2 * half, : 2 * half]
-        halved = cv2.resize(even, (half, half), interpolation=cv2.INTER_AREA)
-        image = cast(_Image, np.asarray(halved, np.uint8))
-    if large or len(image) <= size:
-        near = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
-        return cast(_Image, np.asarray(near, np.uint8))
+    if len(image) >= _HALVED_FROM * size:
+        return cast(_Image, shrink(image, size / len(image)))
+    if len(image) <= size:
+        larger = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
+        return cast(_Image, np.asarray(larger, np.uint8))
     # The same numbers as with bytes, in three quarters of the time; but where whole
     # blocks are averaged, OpenCV has a faster way of its own for bytes.
     whole = image.shape[0] % size == 0
