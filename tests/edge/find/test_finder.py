@@ -95,9 +95,9 @@ def test_info_prints_it(tmp_path: Path) -> None:
 def test_a_file_of_the_other_kind_is_told(tmp_path: Path) -> None:
     path = tmp_path / "finder.tflite"
     write_finder(path, FLATBUFFER, RECORD)
-    with pytest.raises(ModelError, match="is a finder of cells; name a classifier"):
+    with pytest.raises(ModelError, match="is a finder of cells; give a classifier"):
         read_tflite(path)
-    with pytest.raises(ModelError, match="is a classifier; name a finder of cells"):
+    with pytest.raises(ModelError, match="is a classifier; give a finder of cells"):
         read_finder(bundled_model())
 
 

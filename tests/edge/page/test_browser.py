@@ -104,7 +104,7 @@ def test_twenty_cells_are_named_by_keyboard_undone_signed_and_printed(
     assert saved(folder) == named
 
     page.goto(f"{base}/report")
-    assert "5 cells wait" in page.inner_text("main")
+    assert "waiting for review (5)" in page.inner_text("main")
     assert page.query_selector("#sign") is None
     page.goto(f"{base}/review?state=waiting")
     page.keyboard.press("Control+a")

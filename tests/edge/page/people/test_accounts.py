@@ -49,7 +49,7 @@ def test_an_invitation_ends_after_a_day(accounts: Accounts, clock: Clock) -> Non
     token = accounts.invite("view")
     clock.now += INVITATION_S + 1
     assert accounts.invitation(token) is None
-    with pytest.raises(InputError, match="too old"):
+    with pytest.raises(InputError, match="has expired"):
         accounts.accept(token, "Ann", PASSWORD)
 
 
