@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "frame_evaluation": "Red cells and white cells in fields of any size.",
         "lime_speed": "Compare LIME here with the lime package's defaults.",
         "memory": "Peak memory of the loop on frames of 0.3 to 24 megapixels.",
+        "networks.job": "Report the test figures of jobs on a GPU.",
         "networks.network_choice": "Speed of the forms that GRsNet can take.",
         "networks.peers": "Parameters and FLOPs of every network.",
         "schemes": "Accuracy and speed of every way to convert.",

@@ -306,7 +306,8 @@ def _submit(
 
 
 def _paper(plot: Path | None, json_file: str | None) -> None:
-    from edgecell.benchmarks.networks.paper import compare, draw, paper_text
+    from edgecell.benchmarks.networks.paper import compare, draw
+    from edgecell.benchmarks.networks.paper_text import paper_text
 
     rows = compare()
     if plot:

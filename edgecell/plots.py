@@ -1,7 +1,7 @@
 """Pictures of figures, drawn with matplotlib's object interface: no display needed."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,23 +43,64 @@ def learning_curves(rows: Sequence[dict[str, Any]], path: Path) -> None:
         rows: one an epoch, with the columns of ``history.csv``.
         path: the PNG to write.
     """
-    epochs = [r["epoch"] for r in rows]
+    losses = {"loss": "training (augmented)", "val_loss": "validation"}
+    shares = {
+        "accuracy": "training accuracy (augmented)",
+        "val_accuracy": "validation accuracy",
+        "val_macro_recall": "validation macro recall",
+    }
+    _curves(rows, ("epoch", "epoch"), losses, shares, path)
+
+
+def job_curves(
+    rows: Sequence[dict[str, Any]], sources: Sequence[str], path: Path
+) -> None:
+    """Draws loss and accuracy of a job over the views that it has seen.
+
+    Args:
+        rows: one a validation, with the columns of a job's ``history.csv``.
+        sources: whose validation cells to show.
+        path: the PNG to write.
+    """
+    losses = {"loss": "training (augmented, with attributes)"}
+    shares = {}
+    for source in sources:
+        losses[f"{source} loss"] = f"validation, {source}"
+        shares[f"{source} accuracy"] = f"validation accuracy, {source}"
+        shares[f"{source} grouped"] = f"with merged groups, {source}"
+    points = [row | {"views": row["images"] / 1000} for row in rows]
+    _curves(points, ("views", "views, thousands"), losses, shares, path)
+
+
+def _curves(
+    rows: Sequence[dict[str, Any]],
+    over: tuple[str, str],
+    losses: Mapping[str, str],
+    shares: Mapping[str, str],
+    path: Path,
+) -> None:
+    """Draws columns over one of them: losses on the left, shares on the right.
+
+    Args:
+        rows: the points.
+        over: column of the horizontal axis, and its label.
+        losses: column -> label.
+        shares: column -> label; drawn in per cent.
+        path: the PNG to write.
+    """
+    x = [r[over[0]] for r in rows]
     fig = figure(9, 3.6)
     left, right = fig.subplots(1, 2)
-    left.plot(epochs, [r["loss"] for r in rows], label="training (augmented)")
-    left.plot(epochs, [r["val_loss"] for r in rows], label="validation")
+    for name, label in losses.items():
+        left.plot(x, [r[name] for r in rows], label=label)
     left.set_ylabel("loss")
-    for name, label in (
-        ("accuracy", "training accuracy (augmented)"),
-        ("val_accuracy", "validation accuracy"),
-        ("val_macro_recall", "validation macro recall"),
-    ):
-        right.plot(epochs, [100 * r[name] for r in rows], label=label)
+    for name, label in shares.items():
+        right.plot(x, [100 * r[name] for r in rows], label=label)
     right.set_ylabel("%")
     for axes in (left, right):
         for line in axes.lines:
-            line.set_marker(".")  # one epoch makes no line
-        axes.set_xlabel("epoch")
+            line.set_marker(".")  # one point makes no line
+        axes.set_xlabel(over[1])
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgecell.benchmarks.tables import aligned
+from edgecell.benchmarks.networks.trained import Trained
 from edgecell.errors import InputError
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -21,23 +21,31 @@ PAPER_MPARAMETERS = {"grsnet": 4.82}
 PAPER_GFLOPS = {"grsnet": 1.80, "resnet50": 2.08}
 PAPER_ACCURACY = {"grsnet": 0.895}
 PAPER_MACRO_AUC = {"grsnet": 0.98}
+TRAININGS = {"": "", "-earlier": " (earlier)"}
+"""What the names of a network's files and its rows end in: one job on a GPU for all
+networks, and before that runs of `edgecell train` on two sources."""
 
 
 @dataclass(frozen=True)
 class ComparedNetwork:
-    """One network of the comparison; None where a figure is not known.
+    """One training of a network of the comparison; None where a figure is not known.
 
     Attributes:
         network: a name of `edgecell.train.networks.models.model_names`.
+        result: what the names of its files in the folder of results begin with.
+        label: its name in tables.
         mparameters, gflops: counted here, millions and 2 x multiply-accumulates / 1e9.
         paper_mparameters, paper_gflops, paper_accuracy, paper_macro_auc: the paper's.
         n: test images, 0 if the network was not trained.
         accuracy, accuracy_ci95, macro_precision, macro_recall, macro_f1, macro_auc: of
             the float32 network on the test split of PBC and Munich.
         per_class: n, precision, recall, f1 and auc by class code.
+        training: how much it was trained; None if the result does not say.
     """
 
     network: str
+    result: str
+    label: str
     mparameters: float
     gflops: float
     paper_mparameters: float | None
@@ -52,6 +60,7 @@ class ComparedNetwork:
     macro_f1: float | None = None
     macro_auc: float | None = None
     per_class: dict[str, dict[str, Any]] = field(default_factory=dict)
+    training: Trained | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the row as JSON values."""
@@ -59,28 +68,38 @@ class ComparedNetwork:
 
 
 def compare(results: Path = RESULTS) -> list[ComparedNetwork]:
-    """Reads the comparison from the results of the evaluations and of ``peers``.
+    """Reads the comparison from the results of ``job``, ``evaluate`` and ``peers``.
 
     Args:
-        results: folder with ``peers.csv`` and ``<network>-float32-test.json`` of each
-            network that was trained.
+        results: folder with ``peers.csv``, ``<network>-float32-test.json`` of each
+            network that was trained in the job, and
+            ``<network>-earlier-float32-test.json`` of those trained before it.
 
     Returns:
-        One row a network, ours first.
+        One row for each training of each network, ours first; one row for a network
+        that was never trained.
 
     Raises:
-        InputError: the folder has no ``peers.csv``.
+        InputError: the folder has no ``peers.csv``, or a result is damaged.
     """
     try:
         text = (results / "peers.csv").read_text(encoding="utf-8")
     except OSError as e:
         raise InputError(f"{results} has no peers.csv: {e.strerror}") from e
-    return [_row(cost, results) for cost in csv.DictReader(text.splitlines())]
+    rows = []
+    for cost in csv.DictReader(text.splitlines()):
+        trained = [
+            suffix
+            for suffix in TRAININGS
+            if evaluation_of(f"{cost['network']}{suffix}", results)
+        ]
+        rows += [_row(cost, suffix, results) for suffix in trained or ("",)]
+    return rows
 
 
-def _row(cost: dict[str, str], results: Path) -> ComparedNetwork:
+def _row(cost: dict[str, str], suffix: str, results: Path) -> ComparedNetwork:
     name = cost["network"]
-    figures = evaluation_of(name, results)
+    figures = evaluation_of(f"{name}{suffix}", results)
     measured: dict[str, Any] = {}
     if figures:
         precisions = [c["precision"] for c in figures["per_class"].values()]
@@ -93,9 +112,12 @@ def _row(cost: dict[str, str], results: Path) -> ComparedNetwork:
             "macro_f1": figures["macro_f1"],
             "macro_auc": figures["macro_auc"],
             "per_class": figures["per_class"],
+            "training": figures["training"],
         }
     return ComparedNetwork(
         network=name,
+        result=f"{name}{suffix}",
+        label=f"{name}{TRAININGS[suffix]}",
         mparameters=float(cost["mparameters"]),
         gflops=float(cost["gflops"]),
         paper_mparameters=PAPER_MPARAMETERS.get(name),
@@ -107,89 +129,27 @@ def _row(cost: dict[str, str], results: Path) -> ComparedNetwork:
     )
 
 
-def evaluation_of(network: str, results: Path = RESULTS) -> dict[str, Any] | None:
-    """Returns what ``edgecell evaluate`` wrote of a float32 network, if anything."""
-    path = results / f"{network}-float32-test.json"
+def evaluation_of(result: str, results: Path = RESULTS) -> dict[str, Any] | None:
+    """Returns the stored figures of a float32 network, None if there are none.
+
+    Those of ``evaluate`` don't say how the network was trained: 'training' is None.
+
+    Args:
+        result: what the file's name begins with; see `ComparedNetwork`.
+        results: the folder of results.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    path = results / f"{result}-float32-test.json"
     if not path.exists():
         return None
-    figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return figures
-
-
-def paper_text(rows: Sequence[ComparedNetwork]) -> str:
-    """Returns the comparison as text: accuracy, by class, cost."""
-    accuracy: list[tuple[str, ...]] = [
-        (
-            "network",
-            "accuracy (95 % interval)",
-            "precision",
-            "recall",
-            "F1",
-            "AUC",
-            "paper: accuracy",
-            "AUC",
-        )
-    ]
-    costs = [("network", "parameters", "GFLOPs", "paper: parameters", "GFLOPs")]
-    for row in rows:
-        accuracy.append(_accuracy(row))
-        costs.append(
-            (
-                row.network,
-                f"{row.mparameters:.2f} M",
-                f"{row.gflops:.2f}",
-                f"{row.paper_mparameters:.2f} M" if row.paper_mparameters else "-",
-                f"{row.paper_gflops:.2f}" if row.paper_gflops else "-",
-            )
-        )
-    trained = next((row for row in rows if row.n), None)
-    parts = [
-        f"Test split of PBC and Munich{f', {trained.n:,} images' if trained else ''}, "
-        "float32; precision, recall, F1 and AUC are means over the classes:",
-        aligned(accuracy),
-    ]
-    if trained:
-        parts += [f"{trained.network} by class:", _by_class(trained.per_class)]
-    parts += [
-        "Cost at 112x112 (GFLOPs: 2 x multiply-accumulates):",
-        aligned(costs),
-        "grsnet-lite is the bundled network: six sources, more views than the others.\n"
-        "The paper's figures are from its own split of the two sources, which shares "
-        "thousands\nof images between training and test; '-': not known here.",
-    ]
-    return "\n\n".join(parts)
-
-
-def _accuracy(row: ComparedNetwork) -> tuple[str, ...]:
-    paper = (_percent(row.paper_accuracy), _fixed(row.paper_macro_auc))
-    if row.accuracy is None or row.accuracy_ci95 is None:
-        return (row.network, "not trained", *4 * ("",), *paper)
-    low, high = row.accuracy_ci95
-    return (
-        row.network,
-        f"{_percent(row.accuracy)} ({100 * low:.1f}-{100 * high:.1f})",
-        _percent(row.macro_precision),
-        _percent(row.macro_recall),
-        _percent(row.macro_f1),
-        _fixed(row.macro_auc),
-        *paper,
-    )
-
-
-def _by_class(per_class: dict[str, dict[str, Any]]) -> str:
-    rows: list[tuple[str, ...]] = [("class", "n", "precision", "recall", "F1", "AUC")]
-    for code, c in per_class.items():
-        shares = (_percent(c[name]) for name in ("precision", "recall", "f1"))
-        rows.append((code, str(c["n"]), *shares, _fixed(c["auc"])))
-    return aligned(rows)
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f} %"
-
-
-def _fixed(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
+    try:
+        figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        told = figures.get("training")
+        return figures | {"training": Trained.from_dict(told) if told else None}
+    except (OSError, ValueError, TypeError, AttributeError) as e:
+        raise InputError(f"{path} is damaged ({e})") from e
 
 
 def draw(
@@ -199,23 +159,31 @@ def draw(
 
     Args:
         rows: of `compare`.
-        folder: gets ``<network>-curves.png`` and ``<network>-confusion.png``.
-        results: folder with ``<network>-history.csv`` and the evaluations.
+        folder: gets ``<result>-confusion.png`` and, if it was validated at least twice,
+            ``<result>-curves.png``.
+        results: folder with ``<result>-history.csv`` and the evaluations.
     """
-    from edgecell.plots import confusion_matrix, learning_curves
+    from edgecell.plots import confusion_matrix, job_curves, learning_curves
 
     folder.mkdir(parents=True, exist_ok=True)
     for row in rows:
-        figures = evaluation_of(row.network, results)
+        figures = evaluation_of(row.result, results)
         if figures is None:
             continue
         confusion_matrix(
             figures["confusion"],
             figures["classes"],
-            folder / f"{row.network}-confusion.png",
+            folder / f"{row.result}-confusion.png",
         )
-        history = results / f"{row.network}-history.csv"
-        if history.exists():
-            lines = csv.DictReader(history.read_text(encoding="utf-8").splitlines())
-            epochs = [{k: float(v) for k, v in line.items() if v} for line in lines]
-            learning_curves(epochs, folder / f"{row.network}-curves.png")
+        history = results / f"{row.result}-history.csv"
+        if not history.exists():
+            continue
+        lines = csv.DictReader(history.read_text(encoding="utf-8").splitlines())
+        points = [{k: float(v) for k, v in line.items() if v} for line in lines]
+        path = folder / f"{row.result}-curves.png"
+        if len(points) < 2:  # one point makes no curve
+            continue
+        if "epoch" in points[0]:
+            learning_curves(points, path)
+        else:
+            job_curves(points, list(figures["per_source"]), path)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from edgecell.benchmarks.networks.paper import compare, draw, paper_text
+from edgecell.benchmarks.networks.paper import compare, draw
+from edgecell.benchmarks.networks.paper_text import paper_text
 from edgecell.errors import InputError
 
 PEERS = """network,mparameters,gflops,paper_mparameters,paper_gflops
@@ -16,6 +17,17 @@ HISTORY = """epoch,loss,accuracy,val_loss,val_accuracy,val_macro_recall,seconds
 1,1.5,0.5,1.1,0.6,0.55,10
 2,1.0,0.7,0.8,0.75,0.7,10
 """
+JOB_HISTORY = """step,images,loss,pbc accuracy,pbc grouped,pbc loss
+1,256,1.5,0.6,0.7,1.1
+2,512,1.2,0.7,0.8,0.9
+"""
+TRAINING = {
+    "sources": {"pbc": 4000, "raabin": 2000},
+    "views": 1103872,
+    "seconds": 535.0,
+    "device": "NVIDIA H200",
+    "start": "random",
+}
 
 
 @pytest.fixture
@@ -34,6 +46,7 @@ def results(tmp_path: Path) -> Path:
         },
         "confusion": [[4, 1], [0, 5]],
         "classes": ["BA", "EO"],
+        "per_source": {"pbc": {"n": 10}},
     }
     (tmp_path / "peers.csv").write_text(PEERS)
     (tmp_path / "grsnet-float32-test.json").write_text(json.dumps(figures))
@@ -64,12 +77,52 @@ def test_a_class_that_is_never_predicted_has_precision_zero(results: Path) -> No
     assert compare(results)[0].macro_precision == pytest.approx(5 / 12)
 
 
-def test_pictures_are_drawn_of_what_was_trained(results: Path, tmp_path: Path) -> None:
+def test_each_training_is_a_row_that_says_how_much_it_was(results: Path) -> None:
+    path = results / "grsnet-float32-test.json"
+    figures = json.loads(path.read_text())
+    earlier = {**figures, "accuracy": 0.8, "training": {**TRAINING, "views": 900}}
+    (results / "grsnet-earlier-float32-test.json").write_text(json.dumps(earlier))
+    path.write_text(json.dumps({**figures, "training": TRAINING}))
+    rows = compare(results)
+    assert [row.label for row in rows] == ["grsnet", "grsnet (earlier)", "resnet50"]
+    lines = [line.split() for line in paper_text(rows).splitlines()]
+    assert ["grsnet", "1,103,872", "90.0", "%"] in [line[:4] for line in lines]
+    assert ["grsnet", "(earlier)", "900", "80.0"] in [line[:4] for line in lines]
+    told = "grsnet 2 6,000 1,103,872 8 min 55 s NVIDIA H200 random".split()
+    assert told in lines
+    assert ["grsnet", "(earlier)", "88.9", "90.9"] in lines  # F1 by class
+    assert sum(line[:2] == ["grsnet", "4.81"] for line in lines) == 1  # one cost
+
+
+def test_a_result_that_does_not_say_how_it_was_trained_shows_it(results: Path) -> None:
+    text = paper_text(compare(results))
+    assert ["grsnet", *6 * "-"] in [line.split() for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("content", ["{", '{"training": {"views": 1}}'])
+def test_a_damaged_result_is_named(content: str, results: Path) -> None:
+    figures = json.loads((results / "grsnet-float32-test.json").read_text())
+    if content != "{":
+        content = json.dumps({**figures, **json.loads(content)})
+    (results / "grsnet-float32-test.json").write_text(content)
+    with pytest.raises(InputError, match=r"grsnet-float32-test\.json"):
+        compare(results)
+
+
+@pytest.mark.parametrize("history", [HISTORY, JOB_HISTORY])
+def test_pictures_are_drawn_of_what_was_trained(
+    history: str, results: Path, tmp_path: Path
+) -> None:
+    path = results / "grsnet-history.csv"
+    path.write_text(history)
     draw(compare(results), tmp_path / "plots", results)
     assert sorted(p.name for p in (tmp_path / "plots").iterdir()) == [
         "grsnet-confusion.png",
         "grsnet-curves.png",
     ]
+    path.write_text("".join(history.splitlines(keepends=True)[:2]))
+    draw(compare(results), tmp_path / "one", results)
+    assert not (tmp_path / "one" / "grsnet-curves.png").exists()
 
 
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
@@ -81,3 +134,5 @@ def test_the_results_that_are_kept_are_complete() -> None:
     rows = {row.network: row for row in compare()}
     assert rows["grsnet"].per_class
     assert rows["grsnet"].n == rows["efficientnet-lite0"].n > 3000
+    assert all(row.training for row in rows.values() if row.n)
+    assert rows["efficientnet-v2m"].n == 0

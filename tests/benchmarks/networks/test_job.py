@@ -1,0 +1,191 @@
+"""Jobs' figures, from results of a few cells whose answers are written by hand."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from edgecell.benchmarks.networks.job import command, read_job
+from edgecell.benchmarks.networks.paper import compare
+from edgecell.benchmarks.networks.trained import Trained
+from edgecell.classes import CODES
+from edgecell.errors import InputError
+
+CELLS = [  # source, classes that it may be, what the network and its teacher say
+    ("pbc", "BA", "BA", "BA"),
+    ("pbc", "BA", "EO", "BA"),
+    ("pbc", "BNE", "SNE", "LY"),
+    ("munich", "MYE", "MYE", "BA"),
+    ("raabin", "BNE|SNE", "SNE", "SNE"),
+    ("raabin", "BNE|SNE", "BNE", "LY"),
+    ("raabin", "LY", "EO", "LY"),
+]
+HISTORY = "step,images,loss\n7,1792,0.5\n"
+
+
+def made(
+    folder: Path,
+    *,
+    model: str = "grsnet-lite",
+    exclude: tuple[str, ...] = (),
+    teacher: str = "",
+    cells: list[tuple[str, str, str, str]] = CELLS,
+    **damaged: Any,
+) -> Path:
+    """Writes the folder of a finished job."""
+    folder.mkdir()
+    index = CODES.index
+    sets = np.zeros((len(cells), len(CODES)), bool)
+    for row, (_, codes, _, _) in zip(sets, cells, strict=True):
+        row[[index(code) for code in codes.split("|")]] = True
+    # The called class has exp(3) times the weight of each other one.
+    one_hot = np.eye(len(CODES), dtype=np.float32)
+    says = [3 * one_hot[[index(c[k]) for c in cells]] for k in (2, 3)]
+    arrays = {
+        "test_sets": sets,
+        "test_sources": np.array([c[0] for c in cells], str),
+        "test_logits": says[0],
+        **({"test_teacher_logits": says[1]} if teacher else {}),
+    } | damaged
+    np.savez(folder / "result.npz", **arrays)
+    summary = {
+        "config": {"model": model, "teacher": teacher, "exclude": list(exclude)},
+        "cells": 1792,
+        "seconds": 227.1,
+        "device": "a GPU",
+        "trained_on": {"munich": 30, "pbc": 40},
+    }
+    (folder / "result.json").write_text(json.dumps(summary))
+    (folder / "history.csv").write_text(HISTORY)
+    return folder
+
+
+def asked(*arguments: object) -> Result:
+    return CliRunner().invoke(command, [str(a) for a in arguments])
+
+
+def test_a_jobs_figures_are_those_of_its_known_microscopes(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = asked(
+        made(tmp_path / "many", teacher="resnet50"),
+        *("--out-dir", out, "--start", "many=random", "--start", "resnet50=ImageNet"),
+    )
+    assert done.exit_code == 0, done.output
+    own = json.loads((out / "grsnet-lite-float32-test.json").read_text())
+    # BA, BA, BNE, MYE are called BA, EO, SNE, MYE; BNE and SNE are one group.
+    assert (own["n"], own["accuracy"], own["grouped_accuracy"]) == (4, 0.5, 0.75)
+    assert own["macro_recall"] == pytest.approx((1 / 2 + 0 + 1) / 3)
+    assert own["per_source"]["munich"]["accuracy"] == 1
+    sure = np.exp(3) / (np.exp(3) + 11)
+    assert own["ece"] == pytest.approx(sure - 0.5)
+    assert own["training"] == {
+        "sources": {"munich": 30, "pbc": 40},
+        "views": 1792,
+        "seconds": 227.1,
+        "device": "a GPU",
+        "start": "random",
+    }
+    taught = json.loads((out / "resnet50-float32-test.json").read_text())
+    assert taught["accuracy"] == 0.5
+    assert taught["confusion"][CODES.index("MYE")][CODES.index("BA")] == 1
+    assert taught["training"]["start"] == "ImageNet"
+    assert (out / "grsnet-lite-history.csv").read_text() == HISTORY
+    assert not (out / "resnet50-history.csv").exists()
+    assert not (out / "left-out.csv").exists()
+    assert "1,792 views of munich, pbc in 3 min 47 s on a GPU" in done.output
+
+
+def test_other_sources_can_be_asked_for(tmp_path: Path) -> None:
+    run = made(tmp_path / "many")
+    asked(run, "--out-dir", tmp_path, "--source", "raabin")
+    figures = json.loads((tmp_path / "grsnet-lite-float32-test.json").read_text())
+    assert (figures["n"], figures["accuracy"]) == (3, pytest.approx(2 / 3))
+    assert figures["training"]["start"] == "not recorded"
+    done = asked(run, "--out-dir", tmp_path, "--source", "bccd")
+    assert done.exit_code == 1
+    assert "Error: no test cells are of bccd; there are those of munich," in done.output
+
+
+def test_a_source_left_out_is_judged_beside_the_same_network_with_it(
+    tmp_path: Path,
+) -> None:
+    runs = (
+        made(tmp_path / "many"),
+        made(tmp_path / "no-raabin", exclude=("raabin",)),
+        made(tmp_path / "other", model="resnet50"),
+    )
+    done = asked(*runs, "--out-dir", tmp_path)
+    assert done.exit_code == 0, done.output
+    with (tmp_path / "left-out.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["left_out"], r["source"], r["cells"]) for r in rows] == [
+        ("none", "munich", "1"),
+        ("none", "pbc", "3"),
+        ("none", "raabin", "3"),
+        ("raabin", "raabin", "3"),
+    ]
+    assert {r["network"] for r in rows} == {"grsnet-lite"}
+    assert rows[-1]["accuracy"] == "0.6667"
+
+
+def test_the_comparison_reads_what_a_job_reached(tmp_path: Path) -> None:
+    (tmp_path / "peers.csv").write_text(
+        "network,mparameters,gflops\ngrsnet-lite,1.94,0.42\n"
+    )
+    asked(made(tmp_path / "many"), "--out-dir", tmp_path)
+    (row,) = compare(tmp_path)
+    assert (row.n, row.accuracy) == (4, 0.5)
+    assert row.training is not None
+    assert row.training.views == 1792
+
+
+def test_two_runs_of_a_network_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    runs = made(tmp_path / "one"), made(tmp_path / "two")
+    done = asked(*runs, "--out-dir", tmp_path / "out")
+    assert done.exit_code == 1
+    assert "two of the runs trained grsnet-lite" in done.output
+    assert not list((tmp_path / "out").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"cells": []}, "has no test cells"),
+        ({"test_logits": np.zeros((7, 11), np.float32)}, "is damaged"),
+        ({"test_sources": np.array(["pbc"])}, "is damaged"),
+    ],
+)
+def test_a_result_that_cannot_be_judged_is_refused(
+    changes: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=words):
+        read_job(made(tmp_path / "run", **changes), {})
+
+
+@pytest.mark.parametrize("name", ["result.npz", "result.json", "history.csv"])
+def test_an_unfinished_job_is_one_line(name: str, tmp_path: Path) -> None:
+    run = made(tmp_path / "run")
+    (run / name).unlink()
+    done = asked(run, "--out-dir", tmp_path / "out")
+    assert done.exit_code == 1
+    assert done.output.startswith(f"Error: {run} h")
+    assert done.output.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["many", "=random", "many="])
+def test_first_weights_need_a_name_and_words(text: str, tmp_path: Path) -> None:
+    done = asked(made(tmp_path / "run"), "--out-dir", tmp_path, "--start", text)
+    assert done.exit_code == 2
+    assert f"'{text}' is not NAME=TEXT" in done.output
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(48.04, "48 s"), (59.6, "1 min 0 s"), (535, "8 min 55 s"), (8301, "2 h 18 min")],
+)
+def test_times_are_told_in_words(seconds: float, words: str) -> None:
+    assert Trained({}, 0, seconds, "", "").time == words
