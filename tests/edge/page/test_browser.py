@@ -114,7 +114,7 @@ def test_twenty_cells_are_named_by_keyboard_undone_signed_and_printed(
 
     page.goto(f"{base}/report")
     page.fill("input[name=sample]", "S-17")
-    page.click("text=Keep")
+    page.click("text=Save")
     page.click("#sign")
     assert "Version 1, signed by" in page.inner_text(".standing")
     page.pdf(path=tmp_path / "printed.pdf", prefer_css_page_size=True)
