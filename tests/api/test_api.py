@@ -151,7 +151,7 @@ def test_cells_of_a_frame_by_path_array_and_source(model: edgecell.Model) -> Non
     larger = model.find_cells(FIELD, red_cell_px=100.0)
     side = round(100 * model.record.preprocessing.crop_red_cells)
     assert {cell.crop.width for cell in larger.cells} == {side}
-    with pytest.raises(edgecell.EdgecellError, match="yields None"):
+    with pytest.raises(edgecell.EdgecellError, match="None is not a frame"):
         model.find_cells(None)
 
 
