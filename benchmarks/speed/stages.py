@@ -36,7 +36,7 @@ STAGES: tuple[tuple[str, str, object, str], ...] = (
     ("red cell's size", FINDING, ScaleEstimator, "update"),
     ("cells found", FINDING, pipeline, "locate"),
     ("white balance", OTHER, pipeline, "white_gains"),
-    ("cells brought to the network's size", OTHER, pipeline, "network_view"),
+    ("cells brought to the network's size", OTHER, pipeline, "view_in"),
     ("are the cells in focus", OTHER, pipeline, "cell_gate"),
     ("the rest of finding and cutting out", OTHER, pipeline.FrameAnalyser, "find"),
     ("the network", INFERENCE, None, "invoke"),

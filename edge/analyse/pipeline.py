@@ -15,10 +15,12 @@ from edgecell.errors import InputError
 from edgecell.image.preprocess import (
     Bgr,
     Rgb,
-    crop_square,
-    network_view,
+    halving_grid,
+    inside,
+    mirrored,
     square,
     to_rgb,
+    view_in,
     white_gains,
 )
 from edgecell.image.records import Box
@@ -85,7 +87,8 @@ class FoundCell:
     Attributes:
         detection: where it was found.
         crop: the square around it, in pixels of the frame.
-        pixels: uint8 BGR (n, n, 3), that square, a part of the frame's own memory.
+        inner: uint8 BGR (h, w, 3), what of it is in the frame, a part of the frame's
+            own memory.
         seen: uint8 RGB (S, S, 3), what the network is to see.
         gate: why it is too poor to be classified; None if it isn't.
         red_cell_px: red-cell diameter that set the crop, pixels.
@@ -94,7 +97,7 @@ class FoundCell:
 
     detection: Detection
     crop: Box
-    pixels: Bgr
+    inner: Bgr
     seen: Rgb
     gate: str | None
     red_cell_px: float
@@ -131,8 +134,8 @@ class CellResult:
         record: the record.
         crop: the square that the network saw, in pixels of the frame; it may reach
             beyond the frame, where the network saw the edge mirrored.
-        pixels: uint8 BGR (n, n, 3), that square, a part of the frame's own memory:
-            copy what is to outlive the frame.
+        inner: uint8 BGR (h, w, 3), what of that square is in the frame, a part of the
+            frame's own memory: copy what is to outlive the frame.
         seen: uint8 RGB (S, S, 3), what the network saw.
         heat: float32 (h, w) in [0, 1]: Grad-CAM of the most probable class; None if
             the cell wasn't classified.
@@ -143,11 +146,16 @@ class CellResult:
 
     record: CellRecord
     crop: Box
-    pixels: Bgr
+    inner: Bgr
     seen: Rgb
     heat: npt.NDArray[np.float32] | None
     logits: npt.NDArray[np.float32] | None
     pooled: npt.NDArray[np.float32] | None = None
+
+    @property
+    def pixels(self) -> Bgr:
+        """The whole square, uint8 BGR (n, n, 3), a copy or ``inner`` itself."""
+        return mirrored(self.inner, self.crop)
 
 
 @dataclass(frozen=True)
@@ -256,12 +264,13 @@ class FrameAnalyser:
         """Cuts one cell out; ``gains`` is the frame's white balance, B, G, R."""
         start = time.perf_counter()
         prep = self._classifier.record.preprocessing
-        crop = square(detection.box.centre, prep.crop_red_cells * red_cell_px)
-        pixels = crop_square(frame.image, crop.centre, crop.width)
-        seen = to_rgb(network_view(pixels, gains, prep.input_size))
+        side, size = prep.crop_red_cells * red_cell_px, prep.input_size
+        crop = square(detection.box.centre, side, halving_grid(side, size))
+        inner = inside(frame.image, crop)
+        seen = to_rgb(view_in(inner, crop, gains, size))
         gate = cell_gate(seen)
         cut_ms = (time.perf_counter() - start) * 1e3
-        return FoundCell(detection, crop, pixels, seen, gate, red_cell_px, cut_ms)
+        return FoundCell(detection, crop, inner, seen, gate, red_cell_px, cut_ms)
 
     def classify(self, found: FoundFrame) -> FrameResult:
         """The second half: classifies what was found."""
@@ -309,11 +318,11 @@ class FrameAnalyser:
             integrity=residual,
         )
         if said is None:
-            return CellResult(record, cell.crop, cell.pixels, cell.seen, None, None)
+            return CellResult(record, cell.crop, cell.inner, cell.seen, None, None)
         return CellResult(
             record,
             cell.crop,
-            cell.pixels,
+            cell.inner,
             cell.seen,
             class_activation(said.maps, said.index),
             said.logits,

@@ -100,7 +100,7 @@ class Job:
         """Memory of the crops on which decisions rest."""
         cells = self.tracked.result.cells
         kept = (cells[i] for i in self.tracked.evidence())
-        return sum(cell.pixels.nbytes + cell.seen.nbytes for cell in kept)
+        return sum(cell.inner.nbytes + cell.seen.nbytes for cell in kept)
 
 
 class Waiting:
@@ -222,9 +222,9 @@ def without_image(tracked: TrackedFrame) -> TrackedFrame:
     result, kept = tracked.result, tracked.evidence()
     frame = replace(result.frame, image=Bgr(_NO_IMAGE))
     cells = tuple(
-        replace(cell, pixels=Bgr(cell.pixels.copy()))
+        replace(cell, inner=Bgr(cell.inner.copy()))
         if i in kept
-        else replace(cell, pixels=Bgr(_NO_IMAGE), seen=Rgb(_NO_IMAGE))
+        else replace(cell, inner=Bgr(_NO_IMAGE), seen=Rgb(_NO_IMAGE))
         for i, cell in enumerate(result.cells)
     )
     return replace(tracked, result=replace(result, frame=frame, cells=cells))

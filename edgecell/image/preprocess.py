@@ -133,16 +133,57 @@ def _gain_table(*gains: float) -> npt.NDArray[np.uint8]:
     return np.clip(np.rint(ramp), 0, 255).astype(np.uint8)[None]
 
 
-def square(centre: tuple[float, float], side: float) -> Box:
+def square(centre: tuple[float, float], side: float, grid: int = 1) -> Box:
     """The square of whole pixels around a point; it may reach beyond the image.
 
     Args:
         centre: (x, y) in pixels.
-        side: side of the square, pixels; rounded, at least 1.
+        side: side of the square, pixels; rounded, at least ``grid``.
+        grid: what side and corners are multiples of, see `halving_grid`.
     """
-    n = max(1, round(side))
-    x, y = round(centre[0] - n / 2), round(centre[1] - n / 2)
+    n = grid * max(1, round(side / grid))
+    x, y = (grid * round((c - n / 2) / grid) for c in centre)
     return Box(x, y, x + n, y + n)
+
+
+def halving_grid(side: float, size: int) -> int:
+    """Pixels of a crop's side that `resize` makes one by halving, 1 for a small crop.
+
+    Args:
+        side: of the crop, pixels.
+        size: of the view, pixels.
+    """
+    grid = 1
+    while side >= _HALVED_FROM * size and side / grid >= 2 * size:
+        grid *= 2
+    return grid
+
+
+def inside(image: _Image, box: Box) -> _Image:
+    """The part of a box that lies in the image: (h, w, 3), a view."""
+    part = image[max(0, box.y0) : max(0, box.y1), max(0, box.x0) : max(0, box.x1)]
+    return cast(_Image, part)
+
+
+def mirrored(inner: _Image, box: Box) -> _Image:
+    """A box of an image, beyond whose border the edge is mirrored.
+
+    Args:
+        inner: what is `inside` the image.
+        box: the box, in pixels of the image.
+
+    Returns:
+        (height, width, 3) of the box, a copy; the very array if all of it is inside.
+    """
+    left, top = max(0, -box.x0), max(0, -box.y0)
+    right = max(0, box.width - left - inner.shape[1])
+    bottom = max(0, box.height - top - inner.shape[0])
+    if not (left or top or right or bottom):
+        return inner
+    if inner.size == 0:
+        raise ValueError("the crop lies outside the image")
+    whole = cv2.copyMakeBorder(inner, top, bottom, left, right, cv2.BORDER_REFLECT)
+    return cast(_Image, np.asarray(whole, np.uint8))
 
 
 def crop_square(image: _Image, centre: tuple[float, float], side: float) -> _Image:
@@ -157,16 +198,7 @@ def crop_square(image: _Image, centre: tuple[float, float], side: float) -> _Ima
         (side, side, 3), a copy or a view.
     """
     box = square(centre, side)
-    h, w = image.shape[:2]
-    left, top = max(0, -box.x0), max(0, -box.y0)
-    right, bottom = max(0, box.x1 - w), max(0, box.y1 - h)
-    inner = image[max(0, box.y0) : max(0, box.y1), max(0, box.x0) : max(0, box.x1)]
-    if not (left or top or right or bottom):
-        return cast(_Image, inner)
-    if inner.size == 0:
-        raise ValueError("the crop lies outside the image")
-    mirrored = cv2.copyMakeBorder(inner, top, bottom, left, right, cv2.BORDER_REFLECT)
-    return cast(_Image, np.asarray(mirrored, np.uint8))
+    return mirrored(inside(image, box), box)
 
 
 def resize(image: _Image, size: int) -> _Image:
@@ -206,6 +238,35 @@ def network_view(pixels: _Image, gains: npt.NDArray[np.float64], size: int) -> _
         uint8 (size, size, 3), in the same order of channels.
     """
     return apply_gains(resize(pixels, size), gains)
+
+
+def view_in(
+    inner: _Image, box: Box, gains: npt.NDArray[np.float64], size: int
+) -> _Image:
+    """The `network_view` of a box that may reach beyond its image.
+
+    A large one is halved before its edge is mirrored, as far as both divide evenly:
+    nothing is copied that is averaged anyway.
+
+    Args:
+        inner: what is `inside` the image.
+        box: the box, a square, in pixels of the image.
+        gains: see `network_view`, as ``size``.
+    """
+    grid = halving_grid(box.width, size)
+    if grid == 1:
+        return network_view(mirrored(inner, box), gains, size)
+    while grid > 1:
+        edges = min(0, box.x0), min(0, box.y0), box.width, *inner.shape[:2]
+        if any(edge % 2 for edge in edges):
+            break
+        half = inner.shape[1] // 2, inner.shape[0] // 2
+        halved = cv2.resize(inner, half, interpolation=cv2.INTER_AREA)
+        inner = cast(_Image, np.asarray(halved, np.uint8))
+        box = Box(box.x0 // 2, box.y0 // 2, box.x1 // 2, box.y1 // 2)
+        grid //= 2
+    pixels = mirrored(inner, box)
+    return apply_gains(cast(_Image, shrink(pixels, size / len(pixels))), gains)
 
 
 def cell_image(

@@ -1,6 +1,8 @@
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edgecell.image.preprocess import (
     Preprocessing,
@@ -8,8 +10,14 @@ from edgecell.image.preprocess import (
     apply_gains,
     cell_image,
     crop_square,
+    halving_grid,
+    inside,
+    mirrored,
+    network_view,
     resize,
+    square,
     standardise,
+    view_in,
     white_gains,
 )
 
@@ -137,3 +145,32 @@ def test_a_large_crop_shows_the_same_in_the_view(side: int) -> None:
     away = np.abs(view.astype(int) - direct)
     assert away.mean() < 1.0
     assert away.max() <= 8
+
+
+@settings(deadline=None)
+@given(
+    shape=st.tuples(st.integers(200, 700), st.integers(200, 700)),
+    at=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    side=st.floats(40, 900),
+    aligned=st.booleans(),
+)
+def test_a_crop_that_is_halved_first_gives_the_same_view(
+    shape: tuple[int, int], at: tuple[float, float], side: float, aligned: bool
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    centre = at[1] * (shape[1] - 1), at[0] * (shape[0] - 1)
+    box = square(centre, side, halving_grid(side, 112) if aligned else 1)
+    gains = np.array([1.1, 1.0, 1.2])
+    inner = inside(image, box)
+    whole = crop_square(image, box.centre, box.width)
+    assert (mirrored(inner, box) == whole).all()
+    assert (view_in(inner, box, gains, 112) == network_view(whole, gains, 112)).all()
+
+
+@pytest.mark.parametrize(("side", "grid"), [(279, 1), (280, 2), (447, 2), (448, 4)])
+def test_the_grid_of_a_crop(side: int, grid: int) -> None:
+    assert halving_grid(side, 112) == grid
+    box = square((1000.3, -7.0), side, grid)
+    assert all(edge % grid == 0 for edge in (box.x0, box.y0, box.width))
+    assert abs(box.width - side) < grid
+    assert np.abs(np.subtract(box.centre, (1000.3, -7.0))).max() <= grid / 2

@@ -70,7 +70,7 @@ def record(
 
 def _with_pixels(frame: TrackedFrame, number: int) -> TrackedFrame:
     (cell,) = frame.result.cells
-    cell = replace(cell, pixels=Bgr(np.roll(SQUARE, divmod(number, 60), (0, 1))))
+    cell = replace(cell, inner=Bgr(np.roll(SQUARE, divmod(number, 60), (0, 1))))
     return replace(frame, result=replace(frame.result, cells=(cell,)))
 
 
