@@ -220,6 +220,11 @@ def command(
         judged += found
         if not found[0].left_out:
             histories[found[0].network] = _history(run)
+    known = {run.name for run in runs} | {j.network for j in judged}
+    if unknown := set(starts) - known:
+        raise InputError(
+            f"--start names {min(unknown)}, which is neither a run nor a teacher here"
+        )
     results = {}
     for j in judged:
         if j.left_out:

@@ -176,6 +176,14 @@ def test_an_unfinished_job_is_one_line(name: str, tmp_path: Path) -> None:
     assert done.output.count("\n") == 1
 
 
+def test_first_weights_of_no_run_are_refused(tmp_path: Path) -> None:
+    run = made(tmp_path / "run")
+    done = asked(run, "--out-dir", tmp_path / "out", "--start", "rum=random")
+    assert done.exit_code == 1
+    assert "--start names rum, which is neither a run nor a teacher" in done.output
+    assert not list((tmp_path / "out").glob("*"))
+
+
 @pytest.mark.parametrize("text", ["many", "=random", "many="])
 def test_first_weights_need_a_name_and_words(text: str, tmp_path: Path) -> None:
     done = asked(made(tmp_path / "run"), "--out-dir", tmp_path, "--start", text)
