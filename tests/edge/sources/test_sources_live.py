@@ -1,7 +1,6 @@
 """What cameras and streams do beside the contract of `test_sources`."""
 
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,7 +32,6 @@ from edgecell.errors import InputError, MissingPackageError, SourceError
 from tests.edge.sources.servers import (
     MjpegServer,
     RtspServer,
-    milliseconds,
     stamp,
     stamp_of,
 )
@@ -232,29 +230,31 @@ def test_timestamps_that_make_no_sense_are_left_alone(stamps: list[float]) -> No
 
 
 def test_a_stream_that_falls_behind_is_opened_anew(
-    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A driver's queue: frames come as late again as their grabbing takes."""
-    device, opened = Device(PICTURE), []
-    kind = video_capture(device)
+    """A driver's queue: a frame comes each 10 ms, and grabbing one takes 40."""
+    clock_s, opened = now_s(), []
+    monkeypatch.setattr(camera, "now_s", lambda: clock_s)
+    kind = video_capture(Device(PICTURE))
 
     class Slow(kind):  # type: ignore[misc, valid-type]
         def __init__(self, *_: Any) -> None:
             opened.append(self)
-            self.taken_ms = milliseconds()
+            self.taken_s = clock_s
 
         def grab(self) -> bool:
-            time.sleep(0.04)
-            self.taken_ms += 10
+            nonlocal clock_s
+            clock_s += 0.04
+            self.taken_s += 0.01
             return True
 
         def get(self, key: int) -> float:
             if key == cv2.CAP_PROP_POS_MSEC:
-                return float(self.taken_ms)
+                return self.taken_s * 1000
             return float(super().get(key))
 
         def retrieve(self) -> tuple[bool, np.ndarray]:
-            return True, stamp(PICTURE, round(self.taken_ms))
+            return True, stamp(PICTURE, round(self.taken_s * 1000))
 
     stream = OpenCVStream("camera-0", Slow, "", behind_s=0.2)
     with caplog.at_level("WARNING"), stream as source:
