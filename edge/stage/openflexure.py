@@ -5,6 +5,7 @@ Descriptions that it publishes (W3C Web of Things, Thing Description 1.1). An ac
 started with POST and then polled at the link with rel 'self' until it has ended.
 """
 
+import http.client
 import json
 import time
 import urllib.error
@@ -16,6 +17,7 @@ from urllib.parse import urljoin, urlsplit
 from edgecell.edge.sources.secrets import public_address
 from edgecell.edge.stage.base import LimitReachedError, Position, StageError
 from edgecell.errors import InputError
+from edgecell.files import printable
 
 SCHEME = "openflexure"
 _PORT = 5000
@@ -28,6 +30,7 @@ _FOCUS_RANGE = 2000
 
 _LIMIT_WORDS = ("limit", "range", "endstop")
 _LARGEST_ANSWER = 4 << 20
+_LONGEST_WORDS = 200
 
 
 class OpenFlexure:
@@ -49,17 +52,13 @@ class OpenFlexure:
         Raises:
             InputError: it is no such address.
         """
-        parts = urlsplit(address)
-        try:
-            port = parts.port or _PORT
-        except ValueError:
-            port = 0
-        if parts.scheme != SCHEME or not parts.hostname or not port:
+        host, port = _host_and_port(address)
+        if not host or not port:
             raise InputError(
-                f"'{public_address(address)}' is not a stage; give {SCHEME}://HOST or "
-                f"{SCHEME}://HOST:PORT"
+                f"'{printable(public_address(address))}' is not a stage; give "
+                f"{SCHEME}://HOST or {SCHEME}://HOST:PORT"
             )
-        self._root = f"http://{parts.hostname}:{port}/"
+        self._root = f"http://{host}:{port}/"
         self._sleep = sleep
         self._links: dict[str, str] = {}
         self.camera = ""
@@ -90,9 +89,9 @@ class OpenFlexure:
         said = self._ask(self._links["position"])
         try:
             return Position(int(said["x"]), int(said["y"]), int(said["z"]))
-        except (KeyError, TypeError, ValueError) as e:
+        except (KeyError, TypeError, ValueError, OverflowError) as e:
             raise StageError(
-                f"the stage did not report a valid position: {said}"
+                f"the stage did not report a valid position: {_short(said)}"
             ) from e
 
     def move_to(self, place: Position) -> None:
@@ -126,13 +125,14 @@ class OpenFlexure:
 
     def _act(self, name: str, values: dict[str, int]) -> None:
         """Runs an action to its end."""
-        said = self._ask(self._links[name], values)
-        links = said.get("links", []) if isinstance(said, dict) else []
-        own = [link["href"] for link in links if link.get("rel") == "self"]
+        said = _table(self._ask(self._links[name], values))
+        links = _tables(said.get("links"))
+        own = [link.get("href", "") for link in links if link.get("rel") == "self"]
         if not own:
             raise StageError(
                 f"the microscope's answer to {name} has no link to the running action"
             )
+        running = _joined(self._root, own[0])
         end = time.monotonic() + _LONGEST_ACTION_S
         while said.get("status") not in ("completed", "error", "cancelled"):
             if time.monotonic() > end:
@@ -140,7 +140,7 @@ class OpenFlexure:
                     f"{name} has not ended after {_LONGEST_ACTION_S:.0f} seconds"
                 )
             self._sleep(_POLL_S)
-            said = self._ask(urljoin(self._root, own[0]))
+            said = _table(self._ask(running))
         if said["status"] != "completed":
             reason = _reason(said)
             if any(word in reason.lower() for word in _LIMIT_WORDS):
@@ -154,11 +154,63 @@ class OpenFlexure:
         request = urllib.request.Request(address, body, headers)
         try:
             with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
-                return json.loads(answer.read(_LARGEST_ANSWER))
+                said = answer.read(_LARGEST_ANSWER)
         except urllib.error.HTTPError as e:
-            raise StageError(f"{address} answers {e.code} {e.reason}") from e
-        except (OSError, ValueError) as e:
-            raise StageError(f"the microscope at {self._root} is lost: {e}") from e
+            raise StageError(f"{address} answers {e.code} {_short(e.reason)}") from e
+        except (OSError, ValueError, http.client.HTTPException) as e:
+            raise StageError(
+                f"the microscope at {self._root} is lost: {_short(e)}"
+            ) from e
+        try:
+            return json.loads(said)
+        except (ValueError, RecursionError) as e:
+            raise StageError(
+                f"{address} does not answer in JSON; is it an OpenFlexure microscope?"
+            ) from e
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    """What a stage's address names, as URLs have it; '' or 0 if it does not."""
+    try:
+        parts = urlsplit(address)
+        port = _PORT if parts.port is None else parts.port
+    except ValueError:
+        return "", 0
+    host = parts.hostname or ""
+    if parts.scheme != SCHEME or any(c.isspace() or not c.isprintable() for c in host):
+        return "", 0
+    return f"[{host}]" if ":" in host else host, port
+
+
+def _table(said: Any) -> dict[str, Any]:
+    """A JSON object; an empty one in place of anything else."""
+    return said if isinstance(said, dict) else {}
+
+
+def _tables(said: Any) -> list[dict[str, Any]]:
+    """The objects of a JSON array."""
+    entries = said if isinstance(said, list) else []
+    return [entry for entry in entries if isinstance(entry, dict)]
+
+
+def _short(said: object) -> str:
+    """What a server or an error says, in one line."""
+    return printable(" ".join(str(said).split()))[:_LONGEST_WORDS]
+
+
+def _joined(base: Any, path: Any) -> str:
+    """An address that a server gave.
+
+    Raises:
+        StageError: it is none of a web server's: urllib would open files, too.
+    """
+    try:
+        address = urljoin(str(base), str(path))
+        if urlsplit(address).scheme in ("http", "https"):
+            return address
+    except ValueError:
+        pass
+    raise StageError(f"the microscope gives an unusable address: {_short(path)}")
 
 
 def _read_links(thing: dict[str, Any], root: str, links: dict[str, str]) -> None:
@@ -169,19 +221,19 @@ def _read_links(thing: dict[str, Any], root: str, links: dict[str, str]) -> None
     """
     base = thing.get("base", root)
     for kind in ("properties", "actions"):
-        for name, offered in (thing.get(kind) or {}).items():
-            forms = offered.get("forms") or [{}]
-            if name in ("position", "move_relative", "fast_autofocus"):
-                links[name] = urljoin(base, forms[0].get("href", ""))
+        for name, offered in _table(thing.get(kind)).items():
+            forms = _tables(_table(offered).get("forms"))
+            if forms and name in ("position", "move_relative", "fast_autofocus"):
+                links[name] = _joined(base, forms[0].get("href", ""))
     named = f"{thing.get('id', '')} {thing.get('title', '')}".lower()
     if "camera" in named:
         path = str(thing.get("path") or "camera/")
-        links["camera"] = urljoin(base, f"{path.strip('/')}/mjpeg_stream")
+        links["camera"] = _joined(base, f"{path.strip('/')}/mjpeg_stream")
 
 
 def _reason(invocation: dict[str, Any]) -> str:
     """Why an action failed, in the server's words."""
-    error = invocation.get("error") or {}
+    error = _table(invocation.get("error"))
     said = [error.get(key) for key in ("detail", "message", "title")]
-    said += [entry.get("message") for entry in (invocation.get("log") or [])[-1:]]
-    return " ".join(str(next(filter(None, said), "no reason given")).split())
+    said += [entry.get("message") for entry in _tables(invocation.get("log"))[-1:]]
+    return _short(next(filter(None, said), "no reason given"))

@@ -1,6 +1,4 @@
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -161,44 +159,6 @@ def test_cells_of_a_slide_are_counted_once_and_found_again(tmp_path: Path) -> No
         assert right.x - x == pytest.approx(200, abs=20)  # 4 steps for a pixel
     with pytest.raises(InputError, match="edgecell scan"):
         place_of(tmp_path, 0, centre)
-
-
-@pytest.mark.parametrize(
-    "address", ["", "http://pi", "openflexure://", "openflexure://pi:x"]
-)
-def test_no_stage(address: str) -> None:
-    with pytest.raises(InputError):
-        OpenFlexure(address)
-
-
-class _Other(BaseHTTPRequestHandler):
-    """A server that is no microscope: its descriptions are what the test says."""
-
-    said: Any = None
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(json.dumps(self.said).encode())
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@pytest.mark.parametrize("said", [{}, [], {"stage": {"title": "Stage"}}, "hello"])
-def test_another_server_is_one_line(said: Any) -> None:
-    handler = type("Said", (_Other,), {"said": said})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        stage = OpenFlexure(f"openflexure://127.0.0.1:{server.server_address[1]}")
-        with pytest.raises(StageError):
-            stage.__enter__()
-        server.shutdown()
-
-
-def test_a_microscope_that_is_away_is_one_line() -> None:
-    with pytest.raises(StageError, match="lost"):
-        OpenFlexure("openflexure://127.0.0.1:9").__enter__()
 
 
 def test_the_command_counts_and_drives_to_a_cell(tmp_path: Path) -> None:
