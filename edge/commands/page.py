@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -106,8 +107,10 @@ class Serving:
 
         if (self.certificate is None) != (self.key is None):
             raise InputError("--certificate and --key go together; name both files")
-        if self.origin is not None and not self.origin.startswith("https://"):
-            raise InputError(f"--origin begins with https://; {self.origin} does not")
+        if self.origin is not None and not _is_origin(self.origin):
+            raise InputError(
+                f"--origin is https://HOST or https://HOST:PORT, not {self.origin}"
+            )
         for file in (self.certificate, self.key):
             if file is not None and not file.is_file():
                 raise InputError(f"{file} does not exist; name a PEM file")
@@ -182,6 +185,16 @@ class Serving:
                 err=True,
             )
         return create_app(root, door, accounts, live, driver), taken
+
+
+def _is_origin(address: str) -> bool:
+    """Whether browsers could have it as their origin, with HTTPS."""
+    try:
+        parts = urlsplit(address)
+        ours = f"https://{parts.netloc}" == address.rstrip("/")
+        return bool(ours and parts.hostname and parts.port != 0 and not parts.username)
+    except ValueError:
+        return False
 
 
 @contextmanager

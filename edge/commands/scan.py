@@ -30,7 +30,7 @@ _FIELDS = 20
 )
 @click.option(
     "--to",
-    type=(click.Path(path_type=Path, file_okay=False), click.IntRange(1)),
+    type=(click.Path(path_type=Path, file_okay=False), click.IntRange(1, 2**63 - 1)),
     metavar="FOLDER CELL",
     help="Don't scan. Move to this cell of a session that a scan recorded.",
 )

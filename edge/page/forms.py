@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 Form = Mapping[str, str]
@@ -27,10 +27,13 @@ def posted(
         size = request.headers.get("content-length", "")
         if not size.isdecimal() or int(size) > _MOST_BYTES:
             raise HTTPException(413, "the form is too large or of unknown size")
-        async with request.form(max_files=0, max_fields=_MOST_FIELDS) as data:
-            if any(isinstance(value, UploadFile) for value in data.values()):
-                raise HTTPException(400, "a form with a file is not accepted here")
-            form = {key: str(value) for key, value in data.items()}
+        try:
+            async with request.form(max_files=0, max_fields=_MOST_FIELDS) as data:
+                if any(isinstance(value, UploadFile) for value in data.values()):
+                    raise HTTPException(400, "a form with a file is not accepted here")
+                form = {key: str(value) for key, value in data.items()}
+        except ClientDisconnect as e:
+            raise HTTPException(400, "the connection was lost") from e
         return await run_in_threadpool(handle, request, form)
 
     return endpoint

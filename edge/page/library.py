@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,6 +57,7 @@ class Library:
         """Serves what is in ``root``, or ``root`` itself if it is a session."""
         self.root = root.resolve()
         self._known: dict[str, tuple[tuple[float, ...], Entry]] = {}
+        self._reading = threading.Lock()
 
     def folders(self) -> dict[str, Path]:
         """Session folders by their keys."""
@@ -63,7 +65,9 @@ class Library:
 
     def entries(self) -> list[Entry]:
         """All sessions, the newest first; those that can't be read last."""
-        entries = [self._entry(key, folder) for key, folder in self.folders().items()]
+        # Thousands take a while the first time: who comes meanwhile waits for that.
+        with self._reading:
+            entries = [self._entry(*item) for item in self.folders().items()]
         started = [e.summary.started if e.summary else "" for e in entries]
         order = sorted(range(len(entries)), key=lambda i: started[i], reverse=True)
         return [entries[i] for i in order]
@@ -97,10 +101,15 @@ def _read(key: str, folder: Path) -> Entry:
 
 
 def _changed(path: Path) -> float:
+    """When a file was last written; 0 if there is none.
+
+    An empty one counts as none: it is the log that reading a session leaves behind.
+    """
     try:
-        return path.stat().st_mtime_ns
+        state = path.stat()
     except OSError:
         return 0.0
+    return state.st_mtime_ns if state.st_size else 0.0
 
 
 def key_of(folder: Path) -> str:

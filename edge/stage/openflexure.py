@@ -156,10 +156,12 @@ class OpenFlexure:
             with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
                 said = answer.read(_LARGEST_ANSWER)
         except urllib.error.HTTPError as e:
+            e.close()
             raise StageError(f"{address} answers {e.code} {_short(e.reason)}") from e
         except (OSError, ValueError, http.client.HTTPException) as e:
+            why = getattr(e, "reason", e)  # of an URLError
             raise StageError(
-                f"the microscope at {self._root} is lost: {_short(e)}"
+                f"the microscope at {self._root} is lost: {_short(why)}"
             ) from e
         try:
             return json.loads(said)

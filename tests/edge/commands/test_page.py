@@ -47,3 +47,25 @@ def test_bad_accounts_are_told_before_the_address(tmp_path: Path, name: str) -> 
     (tmp_path / "file").write_text("")
     said = refusal(tmp_path, "--accounts", tmp_path / name)
     assert "--accounts" in said
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "slides.example",
+        "http://slides.example",
+        "https://",
+        "https://slides.example/page",
+        "https://slides.example?a=b",
+        "https://ann:secret@slides.example",
+        "https://slides.example:0",
+        "https://slides.example:port",
+        "https://[::1",
+    ],
+)
+def test_an_origin_that_no_browser_has(tmp_path: Path, origin: str) -> None:
+    assert "--origin is https://HOST" in refusal(tmp_path, "--origin", origin)
+
+
+def test_a_folder_that_is_none(tmp_path: Path) -> None:
+    assert "is not a folder" in refusal(tmp_path / "nothing")

@@ -1,7 +1,8 @@
+import asyncio
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -9,16 +10,17 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from starlette.testclient import TestClient
+from starlette.types import Message
 
 from edgecell.edge.page.cells.gallery import FIRST, Filter, strips
 from edgecell.edge.page.cells.keys import DEFAULT
-from edgecell.edge.page.library import key_of
+from edgecell.edge.page.library import Library, key_of
 from edgecell.edge.page.people.accounts import Role
 from edgecell.edge.record.connection import open_database
 from edgecell.edge.record.review import Look, Review
 from edgecell.edge.record.store import Session, Store
 from edgecell.edge.record.trail import open_trail
-from tests.edge.page.conftest import CELLS
+from tests.edge.page.conftest import CELLS, HERE
 from tests.edge.record.test_words import frame, record
 from tests.factories import MODEL, NOISE, SESSION, tracked
 
@@ -294,6 +296,46 @@ def test_hostile_names_of_folders_sources_and_classes_stay_text(
 )
 def test_only_known_keys_lead_to_a_folder(client: TestClient, key: str) -> None:
     assert client.get(f"/s/{key}/review").status_code == 404
+
+
+def test_a_session_is_read_anew_only_when_it_has_changed(
+    client: TestClient, base: str, folder: Path
+) -> None:
+    library = Library(folder.parent)
+    (before,) = library.entries()
+    assert library.entries()[0] is before
+    name(client, base, "1", "LY")
+    assert library.entries()[0].readings != before.readings
+
+
+def test_a_browser_that_goes_away_in_the_middle_of_a_form(
+    client: TestClient, base: str
+) -> None:
+    parts: Iterator[Message] = iter(
+        [
+            {"type": "http.request", "body": b"cells=1", "more_body": True},
+            {"type": "http.disconnect"},
+        ]
+    )
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return next(parts)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    headers = {"host": "localhost", "origin": HERE, "content-length": "99"}
+    headers["content-type"] = "application/x-www-form-urlencoded"
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": f"{base}/name",
+        "query_string": b"",
+        "headers": [(k.encode(), v.encode()) for k, v in headers.items()],
+    }
+    asyncio.run(client.app(scope, receive, send))  # type: ignore[arg-type]
+    assert sent[0]["status"] == 400
 
 
 def test_a_name_that_is_no_utf8_is_served(client: TestClient, folder: Path) -> None:
