@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from edgecell.model.decision import Decision
 
 _MOST = 20
-_WAITING_HEADER = f"{'cell':>7}  {'class':<9}{'or':<9}{'frame':>7}  {'centre':<10}why"
+_WAITING_HEADER = (
+    f"{'cell':>7}  {'class':<9}{'runner-up':<9}{'frame':>7}  {'centre':<10}why"
+)
 _NAMES = {c.code: f"{c.code} {c.name}" for c in CLASSES}
 
 _folder = click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
@@ -306,7 +308,7 @@ def trace_command(
         f"Cell {decision.cell}{same}: {_verdict(decision)}",
         *(filter(None, (str(words), words.sentence)) if words else ()),
         f"Mean of the logits of {several(decision.votes, 'sighting')}:",
-        f"{'frame':>8}  {'name':<20}  {'captured (UTC)':<19}  {'centre':<10}says",
+        f"{'frame':>8}  {'name':<20}  {'captured (UTC)':<19}  {'centre':<10}class",
         *(_sighting_line(s) for s in sightings),
         *([f"Crops of {several(written, 'sighting')}: {out}"] if out else []),
         RESEARCH_USE,
