@@ -53,7 +53,11 @@ def record_of(
     from edgecell.train.networks.models import description
 
     config = summary["config"]
-    used = [i for i, s in enumerate(pack.sources) if s not in config["exclude"]]
+    used = [
+        i
+        for i, (source, split) in enumerate(zip(pack.sources, pack.splits, strict=True))
+        if source not in config["exclude"] and split != "test"
+    ]
     splits = Counter(pack.splits[i] for i in used)
     learned: Counter[str] = Counter()
     for i in used:

@@ -69,7 +69,7 @@ def test_the_network_and_its_record(
     assert record.preprocessing.mean == MEAN
     assert record.preprocessing.crop_fraction == pack.prep.crop_fraction
     assert record.preprocessing_of("there").crop_fraction == 0.7
-    assert record.training["images"] == {"test": 24, "train": 168, "val": 48}
+    assert record.training["images"] == {"train": 168, "val": 48}
     # Sets of two classes teach neither of them.
     assert record.training["learned"]["BNE"] == 7
     assert record.training["learned"]["EO"] == 14
