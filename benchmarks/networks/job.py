@@ -75,8 +75,8 @@ def read_job(run: Path, starts: Mapping[str, str]) -> list[Judged]:
 
     Args:
         run: the job's folder.
-        starts: first weights in words, by the name of the folder or of the teacher; a
-            job does not record them.
+        starts: first weights in words, by the name of the folder or of the teacher,
+            where the file's name that the job recorded does not tell enough.
 
     Raises:
         InputError: the folder holds no finished job, or the job had no test cells.
@@ -109,7 +109,10 @@ def read_job(run: Path, starts: Mapping[str, str]) -> list[Judged]:
             network=name,
             trained=Trained(
                 **facts,
-                start=starts.get(name if kind else run.name, "not recorded"),
+                start=starts.get(
+                    name if kind else run.name,
+                    "not recorded" if kind else config.get("first", "not recorded"),
+                ),
             ),
             left_out=left_out,
             logits=logits[kind],

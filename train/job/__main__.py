@@ -230,7 +230,7 @@ def _started(
     if (out / CHECKPOINT).exists():
         raise InputError(f"{out} holds a run; add --resume, or name another --out")
     try:
-        config = JobConfig(**given)
+        config = JobConfig(**given, first=first.name if first else "random")
     except ValueError as e:
         raise click.UsageError(str(e)) from e
     pack = read_packs(packs)

@@ -60,6 +60,7 @@ class JobConfig(RunConfig):
 
     Attributes:
         model: name of a network; see `edgecell.train.networks.models.model_names`.
+        first: what its first weights are, in words or a file's name.
         teacher: name of another network, which learns the same views beside it from
             the labels, and which it follows; '' for none.
         teacher_weight: share of the teacher's probabilities in the loss.
@@ -72,6 +73,7 @@ class JobConfig(RunConfig):
     """
 
     model: str = "grsnet-lite"
+    first: str = "random"
     teacher: str = ""
     teacher_weight: float = 0.5
     smoothing: float = 0.05

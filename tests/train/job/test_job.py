@@ -181,7 +181,9 @@ def test_the_command_trains_refuses_and_resumes(
         f"Error: {out} holds a run; add --resume, or name another --out\n",
     )
     assert call(*start[:3], "--steps", "5", "--resume")[0] == 0
-    assert json.loads((out / "result.json").read_text())["step"] == 5
+    summary = json.loads((out / "result.json").read_text())
+    assert summary["step"] == 5
+    assert summary["config"]["first"] == "random"
     assert (
         "is not a file of 'edgecell data pack'"
         in call(str(out / "result.npz"), "--out", str(tmp_path / "other"))[1]
