@@ -9,7 +9,7 @@ def test_pixels_wait_only_where_a_decision_rests_on_them() -> None:
     later = replace(poor, changed=())
     ninth = replace(votes, votes=(False,))
     sizes = [
-        without_image(t).result.cells[0].pixels.size
+        without_image(t).result.cells[0].inner.size
         for t in (votes, poor, later, ninth)
     ]
     assert sizes == [SQUARE.size, SQUARE.size, 0, 0]
