@@ -94,10 +94,12 @@ def cell_result(
     record = cell_record(box, **changes)
     black = np.zeros((112, 112, 3), np.uint8)
     scores = np.zeros(12) if logits is None else np.asarray(logits)
+    square = crop or box
+    whole = Bgr(black if pixels is None else pixels)
     return CellResult(
         record,
-        crop or box,
-        Bgr(black if pixels is None else pixels),
+        square,
+        Bgr(whole[max(0, -square.y0) :, max(0, -square.x0) :]),
         Rgb(black if seen is None else seen),
         None if heat is None else np.full((7, 7), heat, np.float32),
         None if record.gate is not None else scores.astype(np.float32),
