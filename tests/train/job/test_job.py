@@ -104,10 +104,12 @@ def test_a_resumed_run_has_its_teacher(
     pack: Pack, tiny_preset: str, tmp_path: Path
 ) -> None:
     settings = replace(config(tiny_preset), teacher=tiny_preset)
-    whole, first = job(pack, settings), job(pack, settings)
-    for run, steps in ((whole, 6), (first, 3)):
-        for _ in range(steps):
-            run.train_step()
+    whole = job(pack, settings)
+    for _ in range(6):
+        whole.train_step()
+    first = job(pack, settings)
+    for _ in range(3):
+        first.train_step()
     first.save(tmp_path)
     second = job(pack, settings)
     second.restore(tmp_path)
