@@ -220,7 +220,7 @@ def as_array(value: torch.Tensor) -> npt.NDArray[np.float32]:
 def put(target: torch.Tensor, value: npt.NDArray[Any]) -> None:
     """Sets a weight."""
     with torch.no_grad():
-        target.copy_(torch.from_numpy(np.ascontiguousarray(value, np.float32)))
+        target.copy_(torch.from_numpy(np.array(value, np.float32, order="C")))
 
 
 def convolutions(network: nn.Module) -> Weights:

@@ -38,7 +38,7 @@ def test_imagenets_weights_are_those_of_keras() -> None:
 
     peer = Peer("efficientnet-lite0", 112, 12, ()).eval()
     mean, std = (200.0, 190.0, 210.0), (50.0, 60.0, 40.0)
-    pixels = torch.full((1, 3, 64, 64), 127.0) + 40 * torch.randn(1, 3, 64, 64)
+    pixels = 127.0 + 40 * torch.randn(1, 3, 224, 224)
     raw = imagenet_weights()
     maps = []
     for weights, m, s in (
