@@ -22,7 +22,7 @@ from edgecell.data.frames import (
     claim,
     read_frames,
 )
-from edgecell.edge.find.field import field_of
+from edgecell.edge.find.field import Field, field_of
 from edgecell.edge.find.localise import Detection, locate, red_cell_diameter
 from edgecell.edge.find.network import NetworkLocaliser, Seen
 from edgecell.files import write_atomically
@@ -101,13 +101,13 @@ class _FrameResult:
     ms: float
 
 
-Look = Callable[[Bgr], Seen]
+Look = Callable[[Field], Seen]
 """Finds what is in a picture without surround and bands."""
 
 
-def by_rules(frame: Bgr) -> Seen:
+def by_rules(field: Field) -> Seen:
     """What the rules find."""
-    return Seen(locate(frame), red_cell_diameter(frame))
+    return Seen(locate(field.image), red_cell_diameter(field.image))
 
 
 def evaluate_frames(
@@ -135,7 +135,10 @@ def looking_with(finder: Path | None) -> Look:
     Raises:
         ModelError: the file is no finder's.
     """
-    return NetworkLocaliser.open(finder).look if finder else by_rules
+    if finder is None:
+        return by_rules
+    look = NetworkLocaliser.open(finder).look
+    return lambda field: look(field.image, None, field.small)
 
 
 def report_on(frames: Iterable[LabelledFrame], look: Look = by_rules) -> FrameReport:
@@ -163,7 +166,7 @@ def match(
 
 def _measure(frame: LabelledFrame, look: Look) -> _FrameResult:
     start = time.perf_counter()
-    seen = look(field_of(Bgr(frame.image)).image)
+    seen = look(field_of(Bgr(frame.image)))
     ms = (time.perf_counter() - start) * 1e3
     detections = seen.detections
     labelled, detected, found = {}, {}, {}

@@ -19,7 +19,7 @@ FloatArray = npt.NDArray[np.floating]
 
 _RED = KINDS.index("red")
 
-_SURE_PX = (24.0, 80.0)
+_SURE_PX = (32.0, 80.0)
 _BEST_PX = 48.0
 """Red cells that measure less or more in a working image are looked at again in one
 where they take `_BEST_PX`, as in the middle of what training saw."""
@@ -50,6 +50,13 @@ cells counts."""
 
 _MOST_ENLARGED = 2.0
 _LEAST_REDS = 2
+_ALIKE = 0.3
+"""Natural log of how much more oblong or less than the others a red cell may be that
+shows its diameter: another cell hides a part of it, or it is a part itself."""
+
+_MOST_LEFT = 0.6
+"""Shorter by longer side of a red cell that an edge leaves most of."""
+
 _BORDER_PX = 1.5
 """A cell whose box comes so near to the edge of the working image is cut by it."""
 
@@ -90,28 +97,38 @@ class NetworkLocaliser:
         finder = Finder(path)
         return cls(finder, finder.record.side)
 
-    def look(self, frame: Bgr, red_cell_px: float | None = None) -> Seen:
+    def look(
+        self, frame: Bgr, red_cell_px: float | None = None, small: Bgr | None = None
+    ) -> Seen:
         """Finds white cells, platelets and the red cells' size.
 
         Args:
             frame: uint8 BGR (H, W, 3).
             red_cell_px: diameter of the red cells as far as it is known, pixels; None
                 searches for it.
+            small: the frame made small, see `Field.small`; where it has the size of a
+                working image it need not be made again.
         """
         if min(frame.shape[:2]) < SMALLEST_FRAME_PX:
             return Seen([], None)
         scale = self._whole(frame)
-        if red_cell_px is None:
-            points, red_cell_px = self._measured(frame, scale)
-            plain = red_cell_px is not None and _sure(scale * red_cell_px)
-            if plain and not self._is_wide(frame):
-                place = Box(0, 0, frame.shape[1], frame.shape[0])
-                return Seen(_detections(points, scale, place), red_cell_px)
-            red_cell_px = self._searched(frame, scale, red_cell_px)
+        if red_cell_px is None or _sure(scale * red_cell_px):
+            if small is None or max(small.shape[:2]) != self.side:
+                small = _resized(frame, scale)
+            points = self.finder(small)
+            found = _divided(_red_cell_px(points, small), scale)
+            if red_cell_px is None:
+                red_cell_px = self._searched(frame, scale, found)
             if red_cell_px is None:
                 return Seen([], None)
-        if not _sure(scale * red_cell_px):
-            scale = min(_MOST_ENLARGED, _BEST_PX / red_cell_px)
+            if _sure(scale * red_cell_px):
+                place = Box(0, 0, frame.shape[1], frame.shape[0])
+                return Seen(_detections(points, scale, place), found)
+        return self._tile_by_tile(frame, red_cell_px)
+
+    def _tile_by_tile(self, frame: Bgr, red_cell_px: float) -> Seen:
+        """The contents of a frame at the scale that suits its red cells."""
+        scale = min(_MOST_ENLARGED, _BEST_PX / red_cell_px)
         sizes: list[FloatArray] = []
 
         def in_part(part: Bgr, _: float, place: Box) -> list[Detection]:
@@ -130,7 +147,7 @@ class NetworkLocaliser:
     def _searched(
         self, frame: Bgr, scale: float, red_cell_px: float | None
     ) -> float | None:
-        """The red cells' diameter in a frame that does not give it at first sight.
+        """The red cells' diameter in a frame, from what a first look showed.
 
         Args:
             frame: the frame.
@@ -141,11 +158,16 @@ class NetworkLocaliser:
             What a working image shows in which red cells have a size that training saw;
             in a wide frame another one, of another scale, agrees. None if none do.
         """
-        wide = self._is_wide(frame)
+        wide = max(frame.shape[:2]) > _WIDE * self.side
+        before: float | None = None
         for _ in range(_MOST_LOOKS):
             if red_cell_px is None:
                 other = 2 * scale
             elif _sure(scale * red_cell_px):
+                if not wide or (
+                    before and abs(math.log(red_cell_px / before)) < _AGREE
+                ):
+                    return red_cell_px
                 other = scale * _ASIDE[scale * red_cell_px < _BEST_PX]
             else:
                 other = _BEST_PX / red_cell_px
@@ -153,29 +175,19 @@ class NetworkLocaliser:
             if scale <= other < _ANOTHER * scale:
                 return None if wide else red_cell_px
             scale, before = other, red_cell_px
-            _, red_cell_px = self._measured(frame, scale)
-            if red_cell_px is not None and _sure(scale * red_cell_px):
-                agree = before is not None and (
-                    abs(math.log(red_cell_px / before)) < _AGREE
-                )
-                if agree or not wide:
-                    return red_cell_px
+            red_cell_px = self._measured(frame, scale)
         return None
 
-    def _is_wide(self, frame: Bgr) -> bool:
-        return bool(max(frame.shape[:2]) > _WIDE * self.side)
-
-    def _measured(self, frame: Bgr, scale: float) -> tuple[Points, float | None]:
-        """What a part of a frame shows at a scale, and its red cells' diameter."""
+    def _measured(self, frame: Bgr, scale: float) -> float | None:
+        """The red cells' diameter as a part of a frame shows it at a scale."""
         side = round(_PART * self.side / scale)
         whole = max(frame.shape[:2]) <= side
         for x, y in _PARTS[: 1 if whole else None]:
             image = _resized(_part(frame, side, x, y), scale)
-            points = self.finder(image)
-            found = red_cell_px(points, image.shape[1], image.shape[0])
+            found = _red_cell_px(self.finder(image), image)
             if found is not None:
-                break
-        return points, _divided(found, scale)
+                return found / scale
+        return None
 
 
 def _sure(red_cell_px: float) -> bool:
@@ -203,8 +215,7 @@ def _resized(frame: Bgr, scale: float) -> Bgr:
 def red_cell_px(points: Points, width: float, height: float) -> float | None:
     """Diameter of the red cells, pixels of the working image; None without any.
 
-    Half of the area that red cells cover lies in smaller ones: fragments and cells that
-    others hide in part count little.
+    The median of those that are shaped like most, each of which counts by its diameter.
 
     Args:
         points: what the image shows.
@@ -214,23 +225,38 @@ def red_cell_px(points: Points, width: float, height: float) -> float | None:
     return _median(_red_sizes(points, width, height))
 
 
+def _red_cell_px(points: Points, image: Bgr) -> float | None:
+    return red_cell_px(points, image.shape[1], image.shape[0])
+
+
 def _red_sizes(points: Points, width: float, height: float) -> FloatArray:
-    """Diameters of the red cells that the image's edge does not cut, float (N,)."""
+    """Diameters of the red cells that show theirs, float (N,).
+
+    Those are the ones that the image's edge does not cut. Where it cuts nearly all they
+    are those of which it leaves most, since they show their diameter along the edge.
+    """
     red = points.boxes[points.kinds == _RED]
     low, high = red[:, :2] - red[:, 2:] / 2, red[:, :2] + red[:, 2:] / 2
     whole = (low > _BORDER_PX).all(1) & (
         high < np.array([width, height]) - _BORDER_PX
     ).all(1)
-    return np.asarray(np.sqrt(red[whole, 2] * red[whole, 3]))
+    if whole.sum() < _LEAST_REDS:
+        sides = red[:, 2:][whole | (red[:, 2:].min(1) > _MOST_LEFT * red[:, 2:].max(1))]
+        return np.asarray(sides.max(1))
+    shapes = np.log(red[whole, 2] / red[whole, 3])
+    alike = np.abs(shapes - np.median(shapes)) < _ALIKE
+    if alike.sum() < _LEAST_REDS:
+        alike[:] = True
+    return np.asarray(np.sqrt(red[whole, 2] * red[whole, 3])[alike])
 
 
 def _median(sizes: FloatArray) -> float | None:
-    """The median of diameters, each of which counts by its area."""
+    """The median of diameters, each of which counts by itself."""
     if len(sizes) < _LEAST_REDS:
         return None
     sizes = np.sort(sizes)
-    covered = np.cumsum(sizes**2)
-    return float(sizes[np.searchsorted(covered, covered[-1] / 2)])
+    sums = np.cumsum(sizes)
+    return float(sizes[np.searchsorted(sums, sums[-1] / 2)])
 
 
 def _detections(points: Points, scale: float, place: Box) -> list[Detection]:

@@ -87,21 +87,26 @@ def test_no_red_cells_give_nothing() -> None:
     assert look(Bgr(np.zeros((8, 300, 3), np.uint8))) == Seen([], None)
 
 
-def test_red_cells_count_by_the_area_that_they_cover() -> None:
+def test_red_cells_count_by_their_diameter_and_others_shapes_do_not() -> None:
     sizes = [10, 10, 10, 10, 40, 40, 50]
     boxes = [
         (100 + 60 * (i % 3), 60 + 60 * (i // 3), s, s) for i, s in enumerate(sizes)
     ]
     boxes += [(20, 60, 40, 40), (20, 160, 44, 44)]  # the edge cuts both
+    boxes += [(200, 250, 30, 60), (120, 250, 60, 30)]  # others hide parts of them
     points = Points(
         np.ones(len(boxes), int),
         np.array(boxes, np.float32),
         np.full(len(boxes), 0.9, np.float32),
     )
-    # 100 x 4 + 1600 x 2 + 2500 = 6100 square pixels: half are in cells of at most 40
+    # 10 x 4 + 40 x 2 + 50 = 170 pixels: half are in cells of at most 40
     assert red_cell_px(points, 256, 300) == 40
     few = Points(points.kinds[:1], points.boxes[:1], points.scores[:1])
     assert red_cell_px(few, 256, 300) is None
+    # The edge leaves 34 of 44 pixels of one: its longer side is its diameter.
+    cut = np.array([(100, 60, 40, 40), (17, 160, 34, 44), (5, 90, 10, 40)], np.float32)
+    left = Points(np.ones(3, int), cut, np.full(3, 0.9, np.float32))
+    assert red_cell_px(left, 256, 300) == 44
 
 
 def test_a_known_scale_is_not_searched() -> None:
