@@ -1,5 +1,6 @@
 """A simulated microscope: a LabThings server over a slide, with a stage's faults."""
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -132,6 +133,8 @@ def things(mechanics: Mechanics) -> dict[str, Any]:
 @contextmanager
 def microscope(mechanics: Mechanics) -> Iterator[str]:
     """Serves the microscope on the loopback interface; yields its address."""
+    # A move beyond a limit is an answer to whoever asked, and no fault of the server's.
+    logging.getLogger("labthings_fastapi.things").propagate = False
     app = lt.ThingServer.from_things(things(mechanics)).app
     config = uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)

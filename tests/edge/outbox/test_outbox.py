@@ -208,6 +208,8 @@ def test_kills_lose_no_message_and_file_none_twice(folder: Path, kills: int) -> 
             messages = outbox.messages()
     assert [m.state for m in messages] == ["delivered"] * 3 * kills
     assert set(server.filed) == {m.control for m in messages}
+    # Each kill repeats one message at the most.
+    assert 3 * kills <= len(server.received) <= 4 * kills
 
 
 def _put(outbox: Outbox, target: str, count: int) -> None:
