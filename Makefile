@@ -11,11 +11,12 @@ test: .venv/installed .venv-tflite-runtime/installed
 	scripts/check
 
 # The API reference, from the docstrings: what `import edgecell` offers, then all rooms. A
-# warning is an error. The job is left out, because it imports PyTorch.
+# warning is an error. The jobs are left out, because they import PyTorch.
 docs: .venv/installed
 	TF_CPP_MIN_LOG_LEVEL=3 .venv/bin/python -W error -m pdoc --docformat google --no-show-source \
 	  --output-directory build/docs edgecell $(addprefix edgecell.,api benchmarks classes \
-	  convert data edge errors explain image model morphology train) '!edgecell.train.job'
+	  convert data edge errors explain image model morphology train) \
+	  '!edgecell.train.job' '!edgecell.train.find'
 
 .venv-demo/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv-demo

@@ -117,3 +117,16 @@ def test_the_reference_has_every_room() -> None:
     assert listed is not None
     rooms = {path.parent.name for path in (ROOT / "edgecell").glob("*/__init__.py")}
     assert rooms <= set(listed[1].replace("\\", "").split())
+
+
+def test_the_reference_leaves_out_what_imports_pytorch() -> None:
+    left_out = set(
+        re.findall(r"'!edgecell\.([\w.]+)'", (ROOT / "Makefile").read_text())
+    )
+    torch = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for room in ("benchmarks", "convert", "edge", "explain", "train")
+        for path in (ROOT / room).rglob("*.py")
+        if re.search(r"^(?:import|from) torch\b", path.read_text(), re.MULTILINE)
+    }
+    assert torch == left_out

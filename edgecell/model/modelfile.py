@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from edgecell import __version__
 from edgecell.archive import open_archive, read_member
@@ -33,10 +33,14 @@ from edgecell.model.microscope import Microscope
 from edgecell.morphology.heads import AttributeHeads
 from edgecell.typed import build, loads
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
-R = TypeVar("R", bound="DataclassInstance")
+class Dataclass(Protocol):
+    """Any dataclass, as `dataclasses.asdict` takes it."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+R = TypeVar("R", bound=Dataclass)
 """A record: it has the fields ``model_sha256``, ``record_sha256`` and ``format``."""
 
 METADATA = "metadata.json"
@@ -190,7 +194,7 @@ class ModelRecord:
         return self.format != UNSEALED
 
 
-def record_text(record: "DataclassInstance") -> str:
+def record_text(record: Dataclass) -> str:
     """A record as JSON text."""
     return json.dumps(asdict(record), indent=1, sort_keys=True)
 
