@@ -55,7 +55,7 @@ def loop_metrics(health: Health, differential: Differential) -> Iterator["Metric
     yield gauge("recording", "1 while the session is recorded.", recording(health))
     if health.board.temperature_c is not None:
         heat = health.board.temperature_c
-        yield gauge("temperature_celsius", "The board's hottest sensor.", heat)
+        yield gauge("temperature_celsius", "Temperature of the hottest sensor.", heat)
     cells = core.GaugeMetricFamily(
         "edgecell_cells", "Accepted cells of this session.", labels=["class"]
     )

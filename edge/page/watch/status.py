@@ -77,7 +77,7 @@ class _Figures:
         yield gauge(
             "explanations_waiting", "Explanations waiting in the queues.", waiting
         )
-        yield gauge("disk_free_bytes", "Free space.", status["disk"]["free_bytes"])
+        yield gauge("disk_free_bytes", "Free disk space.", status["disk"]["free_bytes"])
         run = None if self._live is None else self._live.run
         health = None if run is None else run.health()
         if run is not None and health is not None:

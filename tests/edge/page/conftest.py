@@ -21,7 +21,7 @@ CELLS = 30
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A session of 30 cells called SNE; the first 24 wait for a person."""
+    """A session of 30 cells called SNE; the first 24 wait for review."""
     folder = tmp_path / "results" / "slide"
     with Store(folder, SESSION) as store:
         store.write(

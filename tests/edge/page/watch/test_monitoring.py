@@ -82,7 +82,7 @@ def test_prometheus_understands_rules_and_queries(tmp_path: Path) -> None:
     [
         ("Down", "up{job='edgecell',X}", 1, 0, 120, "pi does not answer"),
         ("CameraLost", "edgecell_source_lost{X}", 0, 1, 60, "pi has lost its camera"),
-        ("NotRecording", "edgecell_recording{X}", 1, 0, 60, "pi does not record"),
+        ("NotRecording", "edgecell_recording{X}", 1, 0, 60, "pi is not recording"),
         (
             "DiskFull",
             "edgecell_disk_free_bytes{X}",
