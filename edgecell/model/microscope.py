@@ -37,9 +37,6 @@ _FALSE_ALARMS = 0.005
 """Share of the draws from a known microscope that may be called unknown: half of what
 is promised, for the limits fit the cells that they are chosen on."""
 
-_FALSE_ALARMS_OF_SLIDES = 0.001
-"""The same where slides are named: they are few, and the next may be an odder one."""
-
 _DRAWS = 4000
 
 Kind = Literal["known", "calibrated", "shown", "unknown"]
@@ -405,8 +402,7 @@ def usual_limits(scores: Array, slides: Sequence[str] = ()) -> tuple[float, ...]
     cell = rng.integers(0, len(within), (_DRAWS, CELLS))
     drawn = np.minimum(of_slides[slide] + within[cell], _FARTHEST)
     running = drawn.cumsum(1) / np.arange(1, CELLS + 1)
-    alarms = _FALSE_ALARMS if len(sizes) == 1 else _FALSE_ALARMS_OF_SLIDES
-    return tuple(float(x) for x in np.quantile(running, 1 - alarms, axis=0))
+    return tuple(float(x) for x in np.quantile(running, 1 - _FALSE_ALARMS, axis=0))
 
 
 def _parted(

@@ -137,15 +137,14 @@ def test_slides_that_differ_widen_the_limits() -> None:
     limit = usual_limits(scores, slides)[-1]
     means = scores_of_slides(rng, 4000, CELLS, 0.5)[0].reshape(-1, CELLS).mean(1)
     assert (means > limit).mean() < 0.01 < (means > usual_limits(scores)[-1]).mean()
-    # That of a normal: 3.090 * sqrt(0.25 + 1 / 10).
-    assert limit == pytest.approx(1.83, rel=0.2)
+    # That of a normal: 2.576 * sqrt(0.25 + 1 / 10).
+    assert limit == pytest.approx(1.52, rel=0.2)
 
 
 def test_slides_that_do_not_differ_change_nothing() -> None:
     scores, slides = scores_of_slides(np.random.default_rng(13), 400, 5, 0.0)
-    # 3.090 / sqrt(10), and 2.576 / sqrt(10) without their names.
     limits = [usual_limits(scores, each)[-1] for each in (slides, ())]
-    np.testing.assert_allclose(limits, [0.977, 0.815], rtol=0.12)
+    np.testing.assert_allclose(limits, 2.576 / np.sqrt(10), rtol=0.12)
     # Where each cell has a slide of its own, what slides share can't be told.
     alone = [str(i) for i in range(len(scores))]
     assert usual_limits(scores, alone) == usual_limits(scores)
