@@ -21,7 +21,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "schemes": "Accuracy and speed of every way to convert.",
         "networks.training_cost": "Time that the input pipeline adds to a training "
         "step.",
-        "fit_localiser": "Fit the localiser's weights.",
         "slides.make_mosaic": "Film a slide whose cells are known.",
         "slides.make_samples": "Make the bundled samples.",
         "stage.scanning": "Scan 400 known cells with a simulated microscope.",

@@ -177,8 +177,7 @@ def frames_table(report: "FrameReport") -> str:
 @click.option(
     "--finder",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="With --frames: file of a network to find the cells with, in place of the "
-    "rules.",
+    help="With --frames: file of a finder of cells.  [default: the bundled one]",
 )
 @manifest_option
 @click.option(
@@ -222,7 +221,7 @@ def command(
     """
     if frames is not None:
         if model:
-            raise click.UsageError("--frames takes no MODEL: it measures the localiser")
+            raise click.UsageError("--frames takes no MODEL: it measures the finder")
         others = ("manifest", "attributes", "robustness", "pictures")
         refuse(others, "is not for --frames")
         from edgecell.benchmarks.frame_evaluation import evaluate_frames

@@ -22,11 +22,12 @@ from edgecell.data.frames import (
     claim,
     read_frames,
 )
-from edgecell.edge.find.field import Field, field_of
-from edgecell.edge.find.localise import Detection, locate, red_cell_diameter
-from edgecell.edge.find.network import NetworkLocaliser, Seen
+from edgecell.edge.find.field import field_of
+from edgecell.edge.find.localise import Localiser, Seen
+from edgecell.edge.find.tiles import Detection
 from edgecell.files import write_atomically
 from edgecell.image.preprocess import Bgr
+from edgecell.model.modelfile import bundled_finder
 
 _KINDS = {"white": WHITE, "platelet": PLATELET}
 _RED_CELL_TOLERANCE = 0.15
@@ -61,7 +62,7 @@ class FrameFigures:
         red_cell_within_15: share of frames with that error below 15 %; a frame
             without an estimate counts as a miss.
         red_cell_not_found: share of frames without an estimate.
-        ms_per_frame: median time of locate on one thread.
+        ms_per_frame: median time of looking at one on one thread.
     """
 
     n_frames: int
@@ -101,13 +102,8 @@ class _FrameResult:
     ms: float
 
 
-Look = Callable[[Field], Seen]
-"""Finds what is in a picture without surround and bands."""
-
-
-def by_rules(field: Field) -> Seen:
-    """What the rules find."""
-    return Seen(locate(field.image), red_cell_diameter(field.image))
+Look = Callable[[Bgr, float | None, Bgr | None], Seen]
+"""Finds what is in a picture without surround and bands, see `Localiser.look`."""
 
 
 def evaluate_frames(
@@ -120,7 +116,7 @@ def evaluate_frames(
             .../labels/.../*.txt.
         part: name of a folder (such as "val") that the frames must lie in; all
             frames if None.
-        finder: file of a network to look with; None for the rules.
+        finder: file of a finder to look with; None for the bundled one.
 
     Raises:
         InputError: if there are no frames, or one cannot be read.
@@ -130,18 +126,15 @@ def evaluate_frames(
 
 
 def looking_with(finder: Path | None) -> Look:
-    """The network of a file, or the rules.
+    """What the finder of a file sees, or the bundled one.
 
     Raises:
         ModelError: the file is no finder's.
     """
-    if finder is None:
-        return by_rules
-    look = NetworkLocaliser.open(finder).look
-    return lambda field: look(field.image, None, field.small)
+    return Localiser.open(finder or bundled_finder()).look
 
 
-def report_on(frames: Iterable[LabelledFrame], look: Look = by_rules) -> FrameReport:
+def report_on(frames: Iterable[LabelledFrame], look: Look) -> FrameReport:
     """As `evaluate_frames`, of frames that are there already."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
@@ -166,7 +159,8 @@ def match(
 
 def _measure(frame: LabelledFrame, look: Look) -> _FrameResult:
     start = time.perf_counter()
-    seen = look(field_of(Bgr(frame.image)))
+    field = field_of(Bgr(frame.image))
+    seen = look(field.image, None, field.small)
     ms = (time.perf_counter() - start) * 1e3
     detections = seen.detections
     labelled, detected, found = {}, {}, {}
@@ -297,7 +291,7 @@ def _shown(share: float | None) -> str:
 @click.option(
     "--finder",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="File of a network to find the cells with, in place of the rules.",
+    help="File of a finder of cells.  [default: the bundled one]",
 )
 @click.option("--out", type=OutputFile("JSON"), help="JSON file to write, too.")
 def command(frames: Path, part: str, finder: Path | None, out: Path | None) -> None:

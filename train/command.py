@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from edgecell.cli import Number, json_option, report
+from edgecell.cli import Number, json_option, refuse, report
 from edgecell.files import several
 
 if TYPE_CHECKING:
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 SMALL_SHARE = 0.4
+_CLASSIFY_ONLY = (
+    *("recipe", "model", "epochs", "small_epochs", "crop_fraction", "init"),
+    *("teacher", "manifest", "strategy", "json_file"),
+)
 
 
 def make_config(recipe: str, given: dict[str, Any]) -> "TrainConfig":
@@ -41,6 +45,24 @@ def make_config(recipe: str, given: dict[str, Any]) -> "TrainConfig":
         raise click.UsageError(str(e)) from e
 
 
+def _find(
+    ctx: click.Context,
+    packs: tuple[Path, ...],
+    out: Path,
+    seconds: float | None,
+    resume: bool,
+    settings: dict[str, Any],
+) -> None:
+    """Runs the finder's job; see `edgecell.train.job`."""
+    from edgecell.train.job.__main__ import command as job
+
+    refuse(_CLASSIFY_ONLY, "is not for --task find")
+    own = {name: settings[name] for name in ("batch_size", "learning_rate", "seed")}
+    ctx.invoke(
+        job, packs=packs, out=out, task="find", seconds=seconds, resume=resume, **own
+    )
+
+
 @click.command("train", short_help="Train a network on labelled cells.")
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
@@ -48,6 +70,19 @@ def make_config(recipe: str, given: dict[str, Any]) -> "TrainConfig":
     required=True,
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for the model, its history, pictures and checkpoints.",
+)
+@click.option(
+    "--task",
+    type=click.Choice(["classify", "find"]),
+    default="classify",
+    show_default=True,
+    help="What to learn: the classes of cells; or to find cells, from frames that "
+    "`edgecell data pack --frames` made, with PyTorch.",
+)
+@click.option(
+    "--seconds",
+    type=Number(0, min_open=True),
+    help="To find: time limit.  [default: 480]",
 )
 @click.option(
     "--recipe",
@@ -133,6 +168,8 @@ def command(
     /,
     data: tuple[Path, ...],
     out: Path,
+    task: str,
+    seconds: float | None,
     recipe: str,
     manifest: Path | None,
     strategy: str,
@@ -152,6 +189,10 @@ def command(
     """
     from edgecell.optional import require
 
+    if task == "find":
+        _find(ctx, data, out, seconds, resume, settings)
+        return
+    refuse(("seconds",), "is for --task find")
     require("tensorflow", "train")
     from edgecell.data.audit import audited
     from edgecell.data.dataset import read

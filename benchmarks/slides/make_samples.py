@@ -70,6 +70,7 @@ the name; it is the data set's, not ours.
   not know. A frame shows four images side by side; its name tells their classes row by
   row. The cells in `simulated/` are others than those in the frames.
 - `grsnet-lite-int8.tflite`: ours, see `MODEL_CARD.md`.
+- `finder-int8.tflite`: ours, see `FINDER_CARD.md`.
 
 | file | original | source | licence |
 |---|---|---|---|

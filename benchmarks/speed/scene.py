@@ -1,25 +1,27 @@
 """A field of five white cells in front of a camera, to time the loop on."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
 
-from edgecell.edge.find.localise import locate
+from edgecell.edge.find.localise import Localiser
+from edgecell.edge.find.tiles import Detection
 from edgecell.edge.sources import SAMPLES
 from edgecell.edge.sources.base import Frame, Skipped
 from edgecell.edge.sources.still import read_image
 from edgecell.image.preprocess import Bgr
+from edgecell.model.modelfile import bundled_finder
 
 FRAMES_PER_S = 30.0
 WIDTH, HEIGHT = 640, 480
 _MARGIN = 10
 """The stage trembles by so many pixels, so that cells have to be followed."""
 
-_PLACES = ((112, 120), (320, 130), (528, 118), (112, 358), (490, 365))
+_PLACES = ((122, 126), (320, 130), (518, 126), (122, 356), (490, 356))
 """Where the cells' centres are (x, y) in a frame 480 pixels high; a cell of these
-frames is some 130 pixels."""
+frames is some 200 pixels."""
 
 FIELD_S = 10.0
 """The stage goes to another field after so long; there are four."""
@@ -35,16 +37,20 @@ def crowded_field(width: int = WIDTH, height: int = HEIGHT) -> Bgr:
     Returns:
         uint8 BGR (height + 2 margins, width + 2 margins, 3), made of sample frames.
     """
+    look = Localiser.open(bundled_finder()).look
     frames = [read_image(p) for p in sorted((SAMPLES / "frames").glob("bccd*"))]
     cells = [
         frame[d.box.y0 : d.box.y1, d.box.x0 : d.box.x1]
         for frame in frames
-        for d in locate(frame)
+        for d in look(frame).detections
         if d.kind == "white" and not d.cut_by_border
     ]
     # Red cells alone: the sample's white cells are covered by a part without any.
     size = (WIDTH + 2 * _MARGIN, HEIGHT + 2 * _MARGIN)
-    middle = np.asarray(cv2.resize(_without_white_cells(frames[0]), size), np.uint8)
+    middle = np.asarray(
+        cv2.resize(_without_white_cells(frames[0], look(frames[0]).detections), size),
+        np.uint8,
+    )
     wide = round(width * HEIGHT / height) + 2 * _MARGIN
     field = np.hstack([middle, middle[:, ::-1]])[:, :wide].copy()
     for i, (x, y) in enumerate(_PLACES):
@@ -64,10 +70,10 @@ def crowded_field(width: int = WIDTH, height: int = HEIGHT) -> Bgr:
     return Bgr(np.asarray(larger, np.uint8))
 
 
-def _without_white_cells(frame: Bgr) -> Bgr:
+def _without_white_cells(frame: Bgr, cells: Sequence[Detection]) -> Bgr:
     """A frame with its mirror image where white cells were."""
     mask = np.zeros((*frame.shape[:2], 1), np.float32)
-    for found in locate(frame):
+    for found in cells:
         box = found.box
         mask[max(0, box.y0 - 12) : box.y1 + 12, max(0, box.x0 - 12) : box.x1 + 12] = 1
     soft = cv2.GaussianBlur(mask, (0, 0), 4)[..., None]

@@ -17,6 +17,7 @@ from edgecell.edge.analyse import pipeline
 from edgecell.edge.analyse.scale import ScaleEstimator
 from edgecell.edge.count.microscopes import MicroscopeGate
 from edgecell.edge.count.tracking import Tracker
+from edgecell.edge.find.localise import Localiser
 from edgecell.edge.loop.config import LoopConfig
 from edgecell.edge.loop.run import open_run
 from edgecell.edge.record import recorder
@@ -33,8 +34,8 @@ STAGES: tuple[tuple[str, str, object, str], ...] = (
     ("the source makes the frame", "source", PacedFrames, "image_at"),
     ("black surrounds and bands", FINDING, pipeline, "field_of"),
     ("is the frame fit", FINDING, pipeline, "frame_gate"),
+    ("cells and scale found", FINDING, Localiser, "look"),
     ("red cell's size", FINDING, ScaleEstimator, "update"),
-    ("cells found", FINDING, pipeline, "locate"),
     ("white balance", OTHER, pipeline, "white_gains"),
     ("cells brought to the network's size", OTHER, pipeline, "view_in"),
     ("are the cells in focus", OTHER, pipeline, "cell_gate"),

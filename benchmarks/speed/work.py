@@ -16,11 +16,11 @@ from edgecell.edge.count.microscopes import MicroscopeGate
 from edgecell.edge.count.tracking import Tracker
 from edgecell.edge.count.votes import Rule
 from edgecell.edge.find.field import field_of
-from edgecell.edge.find.localise import locate
+from edgecell.edge.find.localise import Localiser
 from edgecell.edge.find.quality import frame_gate
 from edgecell.edge.sources.base import Frame
 from edgecell.model.classifier import Classifier
-from edgecell.model.modelfile import bundled_model, read_tflite
+from edgecell.model.modelfile import bundled_finder, bundled_model, read_tflite
 from edgecell.model.runtime import open_interpreter
 
 STAGES = {
@@ -34,7 +34,7 @@ STAGES = {
 classified; followed and decided on. Each with the two numbers that are compared."""
 
 _SETTLED = 16
-"""Frames after which the scale is measured every tenth time alone."""
+"""Frames after which the scale is known."""
 
 
 def main(stage: str, count: int) -> None:
@@ -55,12 +55,12 @@ def main(stage: str, count: int) -> None:
     found = analyser.find(frames[0])
     work: Callable[[int], object]
     if stage == "locate":
-        scale = ScaleEstimator()
+        scale, localiser = ScaleEstimator(), Localiser.open(bundled_finder())
         for frame in frames:
-            _locate(frame, scale)
+            _locate(frame, scale, localiser)
 
         def work(i: int) -> object:
-            return _locate(frames[i % _SETTLED], scale)
+            return _locate(frames[i % _SETTLED], scale, localiser)
 
     elif stage == "find":
         for frame in frames[1:]:
@@ -88,11 +88,13 @@ def main(stage: str, count: int) -> None:
         work(i)
 
 
-def _locate(frame: Frame, scale: ScaleEstimator) -> object:
+def _locate(frame: Frame, scale: ScaleEstimator, localiser: Localiser) -> object:
     """What `FrameAnalyser.find` does before it cuts cells out."""
     field = field_of(frame.image)
     frame_gate(field.small)
-    return locate(field.image, scale.update(replace(frame, image=field.image)))
+    seen = replace(frame, image=field.image)
+    found = localiser.look(field.image, scale.expected(seen), field.small)
+    return scale.update(seen, found.red_cell_px)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ import numpy.typing as npt
 
 from edgecell.edge.analyse.scale import ScaleEstimator
 from edgecell.edge.find.field import field_of
-from edgecell.edge.find.localise import Detection, locate
+from edgecell.edge.find.localise import Localiser
 from edgecell.edge.find.quality import NO_SCALE, cell_gate, frame_gate
+from edgecell.edge.find.tiles import Detection
 from edgecell.edge.sources.base import Frame
 from edgecell.errors import InputError
 from edgecell.image.preprocess import (
@@ -26,6 +27,7 @@ from edgecell.image.preprocess import (
 from edgecell.image.records import Box
 from edgecell.model.cam import class_activation
 from edgecell.model.classifier import Classifier, Prediction, map_residual
+from edgecell.model.modelfile import bundled_finder
 from edgecell.model.probabilities import possible_classes
 
 TOP = 3
@@ -53,7 +55,7 @@ class CellRecord:
     Attributes:
         age_ms: the frame's age when this cell was classified, milliseconds.
         box: the cell, in pixels of the frame.
-        kind: what the localiser took it for: 'white' or 'platelet'.
+        kind: what the finder took it for: 'white' or 'platelet'.
         cut_by_border: it touches the frame's edge; left out of counts.
         gate: why the cell is too poor to be classified, as `quality.cell_gate` says;
             None if it was classified.
@@ -201,20 +203,28 @@ def check_red_cell_px(red_cell_px: float | None) -> None:
 class FrameAnalyser:
     """Finds and classifies the cells of one frame after the other."""
 
-    def __init__(self, classifier: Classifier, red_cell_px: float | None) -> None:
+    def __init__(
+        self,
+        classifier: Classifier,
+        red_cell_px: float | None,
+        localiser: Localiser | None = None,
+    ) -> None:
         """Prepares to analyse frames with one model.
 
         Args:
             classifier: the opened model.
             red_cell_px: red-cell diameter in the frames, pixels; None measures it.
+            localiser: finds the cells; None for the bundled finder.
 
         Raises:
             InputError: a diameter that no red cell has.
+            ModelError: the bundled finder is damaged.
         """
         check_red_cell_px(red_cell_px)
         self._classifier = classifier
         self._red_cell_px = red_cell_px
         self._scale = ScaleEstimator()
+        self._localiser = localiser or Localiser.open(bundled_finder())
 
     def analyse(self, frame: Frame) -> FrameResult:
         """Finds and classifies the cells of a frame.
@@ -238,12 +248,14 @@ class FrameAnalyser:
         if gate is not None:
             return FoundFrame(frame, gate, (), None, 0.0)
         seen = replace(frame, image=field.image)
-        red_cell_px = self._red_cell_px or self._scale.update(seen)
+        expected = self._red_cell_px or self._scale.expected(seen)
+        found = self._localiser.look(field.image, expected, field.small)
+        red_cell_px = self._red_cell_px or self._scale.update(seen, found.red_cell_px)
         if red_cell_px is None:
             return FoundFrame(frame, NO_SCALE, (), None, 0.0)
         detections = [
             replace(d, cut_by_border=d.cut_by_border or field.cuts(d.box))
-            for d in locate(field.image, red_cell_px)
+            for d in found.detections
         ]
         if not detections:
             return FoundFrame(frame, None, (), red_cell_px, 0.0, field.image)

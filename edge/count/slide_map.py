@@ -2,10 +2,11 @@
 
 The slide is mapped while the stage moves. A *field* is a frame that the map keeps;
 fields that were linked by overlap lie on one *chart* with common coordinates, in
-pixels of the frame. A new frame is registered against the field that it was last
-seen in; where that fails (a jump, a gap) its cells are looked up among all cells of
-the session, and the surroundings must agree. A place that nothing links to the map
-starts a chart of its own, which joins another one as soon as a cell links them.
+pixels of the frame. A new frame is registered against the field that was last in
+sight, or else the frame before; where that fails (a jump, a gap) its cells are looked
+up among all cells of the session, and the surroundings must agree. A place that nothing
+links to the map starts a chart of its own, which joins another one as soon as a cell
+links them.
 """
 
 import math
@@ -77,6 +78,7 @@ class SlideMap:
         self._fields: list[Field] = []
         self._reference: Field | None = None
         self._here: Place | None = None
+        self._latest: Image | None = None
         self._charts = 0
         self._numbers = 0
 
@@ -119,16 +121,26 @@ class SlideMap:
         return Match(tuple(known), frozenset(new), tuple(united))
 
     def _follow(self, small: Image, shape: tuple[int, ...]) -> Place | None:
-        """The frame's place, from the field that was last in sight."""
-        last, here = self._reference, self._here
-        if last is None or here is None or last.shape != shape:
+        """The frame's place, from the field that was last in sight.
+
+        Or else from the frame before, which shares more with it, but adds up errors.
+        """
+        last, here, latest = self._reference, self._here, self._latest
+        if last is None or here is None or latest is None or last.shape != shape:
             return None
         scale = shape[1] / small.shape[1]
         guess = (here.x - last.x) / scale, (here.y - last.y) / scale
         offset = register(last.image, small, guess)
-        if offset is None:
-            return None
-        return Place(last.chart, last.x + scale * offset.x, last.y + scale * offset.y)
+        if offset is not None:
+            return Place(
+                last.chart, last.x + scale * offset.x, last.y + scale * offset.y
+            )
+        offset = register(latest, small)
+        if offset is not None:
+            return Place(
+                here.chart, here.x + scale * offset.x, here.y + scale * offset.y
+            )
+        return None
 
     def _recognise(
         self,
@@ -184,7 +196,7 @@ class SlideMap:
             self._fields.remove(nearest)
         self._fields.append(nearest)  # the last one in sight is the last to go
         del self._fields[: -self._most_fields]
-        self._reference, self._here = nearest, place
+        self._reference, self._here, self._latest = nearest, place, small
 
     def _near(self, place: Place, width: int, height: int) -> Iterable[MappedCell]:
         """The cells that a frame may show."""

@@ -31,6 +31,10 @@ _LEAST_SHARE = 0.01
 _RIM = 0.012
 """Width, as a part of the picture's longer side, of the field's blurred edge."""
 
+_NEAR = 3
+"""A cell is cut whose box ends so near to the surround, in pixels of the small picture:
+boxes are as exact as that."""
+
 _GLASS_OF_ROW = 0.98
 """Share of a row's pixels that are no brighter than its glass."""
 
@@ -63,12 +67,12 @@ class Field:
     surround: npt.NDArray[np.bool_] | None = None
 
     def cuts(self, box: Box) -> bool:
-        """Whether a box of the image reaches into the surround."""
+        """Whether a box of the image reaches into the surround, or nearly."""
         if self.surround is None:
             return False
         scale = self.surround.shape[1] / self.image.shape[1]
-        x0, y0 = int(box.x0 * scale), int(box.y0 * scale)
-        x1, y1 = int(np.ceil(box.x1 * scale)), int(np.ceil(box.y1 * scale))
+        x0, y0 = (max(0, int(edge * scale) - _NEAR) for edge in (box.x0, box.y0))
+        x1, y1 = (int(np.ceil(edge * scale)) + _NEAR for edge in (box.x1, box.y1))
         return bool(self.surround[y0:y1, x0:x1].any())
 
 

@@ -1,242 +1,301 @@
-"""Finds white cells and platelets in a microscope camera frame.
-
-Nuclei are found by their stain, made into cells by rules in units of the red
-cell's diameter (measured in the frame itself), and scored by a logistic model of
-a few features. numpy and OpenCV alone.
-"""
+"""Finds white cells and platelets in a camera frame, and its scale."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import combinations
+from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+import numpy.typing as npt
 
-from edgecell.edge.find.blobs import Blob, find_blobs, morph, unite
-from edgecell.edge.find.candidates import (
-    RIM,
-    Candidate,
-    Field,
-    describe,
-    open_field,
-    platelet_candidates,
-    white_candidates,
-)
-from edgecell.edge.find.tiles import tiles
+from edgecell.edge.find.finder import KINDS, Finder, Points
+from edgecell.edge.find.tiles import Detection, in_tiles
 from edgecell.image.preprocess import Bgr
 from edgecell.image.records import Box
-from edgecell.image.red_cells import SMALLEST_FRAME_PX, red_cell_diameter
+from edgecell.image.red_cells import SMALLEST_FRAME_PX, shrink
 
-__all__ = ["Detection", "locate", "red_cell_diameter"]
+FloatArray = npt.NDArray[np.floating]
 
-# Lengths are in red cell diameters, chosen on the train half of the frames.
-_REACH = 0.5
-"""How far the cytoplasm is looked for beyond the nucleus."""
+_RED = KINDS.index("red")
 
-_OPENING = 0.25
-"""Bridges thinner than this between cytoplasm and neighbours are cut."""
+_SURE_PX = (32.0, 80.0)
+_BEST_PX = 48.0
+"""Red cells that measure less or more in a working image are looked at again in one
+where they take `_BEST_PX`, as in the middle of what training saw."""
 
-_SHARED_BOX = 0.25
-_LARGEST_CELL = 2.4
-"""Two cells that share so much of the smaller one's box, and together are no
-larger than this, are one cell."""
+_MOST_LOOKS = 8
+"""How often: red cells of a few pixels are first taken for far larger ones."""
 
-_TILE = 20.0
-_TILE_MARGIN = 3.0
-"""Longest side of a tile's core, and what it sees beyond. Memory and time for a tile
-stay those of a usual frame; the largest white cells are 2.4 across."""
+_WIDE = 5.0
+"""A frame longer than so many working images is wide: its scale has to be found twice,
+in working images of different scales."""
 
-_SEAM = 0.25
-"""A cell whose centre lies no farther beyond the seam may be missing from the other
-tile, which sees it with other surroundings."""
+_ANOTHER = 1.3
+"""Scales are different from this ratio on."""
 
-_SAME_CELL = 0.35
-"""Two tiles' detections are one cell if their centres are no farther apart than this
-part of the larger one's longer side."""
+_AGREE = 0.2
+"""Two diameters agree that differ by no more than this, as a natural log."""
 
-_WHITE_SCORE = 0.3
-_PLATELET_SCORE = 0.35
-"""Least scores: where precision equals recall for white cells, and for platelets
-where their harmonic mean is greatest, on the train half."""
+_ASIDE = (0.6, 1.7)
+"""How much smaller, or larger where red cells are smaller than `_BEST_PX`, the working
+image is that a plausible diameter is checked in."""
+
+_PART = 2
+"""What of a frame is looked at to measure its red cells, in working images' sides."""
+
+_PARTS = ((0.5, 0.5), (0.2, 0.3), (0.8, 0.7))
+"""Where, as shares of what the width and the height leave free: the first part with red
+cells counts."""
+
+_MOST_ENLARGED = 2.0
+_LEAST_REDS = 2
+_ALIKE = 0.3
+"""Natural log of how much more oblong or less than the others a red cell may be that
+shows its diameter: another cell hides a part of it, or it is a part itself."""
+
+_MOST_LEFT = 0.6
+"""Shorter by longer side of a red cell that an edge leaves most of."""
+
+_BORDER_PX = 1.5
+"""A cell whose box comes so near to the edge of the working image is cut by it."""
+
+_SLICE_PX = 5.0
+"""The same for a box that is flat along the edge: what is left of a cell."""
 
 
 @dataclass(frozen=True)
-class Detection:
-    """A cell found in a frame.
+class Seen:
+    """The contents of a frame.
 
     Attributes:
-        box: the whole cell, in pixels of the frame.
-        kind: "white" (white cells and erythroblasts) or "platelet".
-        cut_by_border: touches the frame's edge; to be left out of counts.
-        score: 0..1, the model's belief that this is what kind says.
+        detections: white cells and platelets, by descending score.
+        red_cell_px: diameter of its red cells, pixels; None without any.
     """
 
-    box: Box
-    kind: str
-    cut_by_border: bool
-    score: float
+    detections: list[Detection]
+    red_cell_px: float | None
 
 
-def locate(
-    frame: NDArray[np.uint8], red_cell_px: float | None = None
-) -> list[Detection]:
-    """Finds white cells (erythroblasts included) and platelets.
+class Localiser:
+    """Finds cells and the scale of frames of any size."""
 
-    A large frame is searched in overlapping tiles; each cell is found once.
+    def __init__(self, finder: Callable[[Bgr], Points], side: int) -> None:
+        """Uses an open finder; `open` opens one.
+
+        Args:
+            finder: sees cells in working images.
+            side: longest side of a working image, pixels.
+        """
+        self.finder, self.side = finder, side
+
+    @classmethod
+    def open(cls, path: Path) -> "Localiser":
+        """A localiser with the finder of a file.
+
+        Raises:
+            ModelError: it is not a finder, see `edgecell.edge.find.finder`.
+            MissingPackageError: no runtime accepts it.
+        """
+        finder = Finder(path)
+        return cls(finder, finder.record.side)
+
+    def look(
+        self, frame: Bgr, red_cell_px: float | None = None, small: Bgr | None = None
+    ) -> Seen:
+        """Finds white cells, platelets and the red cells' size.
+
+        Args:
+            frame: uint8 BGR (H, W, 3).
+            red_cell_px: diameter of the red cells as far as it is known, pixels; None
+                searches for it.
+            small: the frame made small, see `Field.small`; where it has the size of a
+                working image it need not be made again.
+        """
+        if min(frame.shape[:2]) < SMALLEST_FRAME_PX:
+            return Seen([], None)
+        scale = self._whole(frame)
+        if red_cell_px is None or _sure(scale * red_cell_px):
+            if small is None or max(small.shape[:2]) != self.side:
+                small = _resized(frame, scale)
+            points = self.finder(small)
+            found = _divided(_red_cell_px(points, small), scale)
+            if red_cell_px is None:
+                red_cell_px = self._searched(frame, scale, found)
+            if red_cell_px is None:
+                return Seen([], None)
+            if _sure(scale * red_cell_px):
+                place = Box(0, 0, frame.shape[1], frame.shape[0])
+                return Seen(_detections(points, scale, place), found)
+        return self._tile_by_tile(frame, red_cell_px)
+
+    def _tile_by_tile(self, frame: Bgr, red_cell_px: float) -> Seen:
+        """The contents of a frame at the scale that suits its red cells."""
+        scale = min(_MOST_ENLARGED, _BEST_PX / red_cell_px)
+        sizes: list[FloatArray] = []
+
+        def in_part(part: Bgr, _: float, place: Box) -> list[Detection]:
+            image = _resized(part, scale)
+            points = self.finder(image)
+            sizes.append(_red_sizes(points, image.shape[1], image.shape[0]))
+            return _detections(points, scale, place)
+
+        found = in_tiles(frame, red_cell_px, in_part)
+        return Seen(found, _divided(_median(np.concatenate(sizes)), scale))
+
+    def _whole(self, frame: Bgr) -> float:
+        """Scale of the working image that shows all of a frame."""
+        return float(min(_MOST_ENLARGED, self.side / max(frame.shape[:2])))
+
+    def _searched(
+        self, frame: Bgr, scale: float, red_cell_px: float | None
+    ) -> float | None:
+        """The red cells' diameter in a frame, from what a first look showed.
+
+        Args:
+            frame: the frame.
+            scale: of the working image that was looked at.
+            red_cell_px: what that showed.
+
+        Returns:
+            What a working image shows in which red cells have a size that training saw;
+            in a wide frame another one, of another scale, agrees. None if none do.
+        """
+        wide = max(frame.shape[:2]) > _WIDE * self.side
+        before: float | None = None
+        for _ in range(_MOST_LOOKS):
+            if red_cell_px is None:
+                other = 2 * scale
+            elif _sure(scale * red_cell_px):
+                if not wide or (
+                    before and abs(math.log(red_cell_px / before)) < _AGREE
+                ):
+                    return red_cell_px
+                other = scale * _ASIDE[scale * red_cell_px < _BEST_PX]
+            else:
+                other = _BEST_PX / red_cell_px
+            other = min(other, _MOST_ENLARGED)
+            if scale <= other < _ANOTHER * scale:
+                return None if wide else red_cell_px
+            scale, before = other, red_cell_px
+            red_cell_px = self._measured(frame, scale)
+        return None
+
+    def _measured(self, frame: Bgr, scale: float) -> float | None:
+        """The red cells' diameter as a part of a frame shows it at a scale."""
+        side = round(_PART * self.side / scale)
+        whole = max(frame.shape[:2]) <= side
+        for x, y in _PARTS[: 1 if whole else None]:
+            image = _resized(_part(frame, side, x, y), scale)
+            found = _red_cell_px(self.finder(image), image)
+            if found is not None:
+                return found / scale
+        return None
+
+
+def _sure(red_cell_px: float) -> bool:
+    """Whether red cells of a size, in a working image, are measured well."""
+    return _SURE_PX[0] <= red_cell_px <= _SURE_PX[1]
+
+
+def _divided(px: float | None, scale: float) -> float | None:
+    return None if px is None else px / scale
+
+
+def _part(frame: Bgr, side: int, x: float, y: float) -> Bgr:
+    """A part of a frame, no longer than a side, at shares of what it leaves free."""
+    left = round(x * max(0, frame.shape[1] - side))
+    top = round(y * max(0, frame.shape[0] - side))
+    return Bgr(np.ascontiguousarray(frame[top : top + side, left : left + side]))
+
+
+def _resized(frame: Bgr, scale: float) -> Bgr:
+    if scale <= 1.0:
+        return Bgr(shrink(frame, scale))
+    return Bgr(np.asarray(cv2.resize(frame, None, fx=scale, fy=scale), np.uint8))
+
+
+def red_cell_px(points: Points, width: float, height: float) -> float | None:
+    """Diameter of the red cells, pixels of the working image; None without any.
+
+    The median of those that are shaped like most, each of which counts by its diameter.
 
     Args:
-        frame: uint8 BGR (H, W, 3).
-        red_cell_px: diameter of the red cells in frame pixels if it is known;
-            otherwise it is measured in the frame.
-
-    Returns:
-        Detections by descending score; none if no red cells could be measured.
-
-    Raises:
-        ValueError: if the frame is not uint8 (H, W, 3) or red_cell_px not above 0.
+        points: what the image shows.
+        width: of the image; what its edge cuts does not count.
+        height: of the image.
     """
-    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-        raise ValueError("frame must be uint8 of shape (H, W, 3)")
-    if red_cell_px is not None and not red_cell_px > 0:
-        raise ValueError("red_cell_px must be above 0")
-    if min(frame.shape[:2]) < SMALLEST_FRAME_PX:
-        return []
-    diameter = red_cell_px or red_cell_diameter(frame)
-    if diameter is None:
-        return []
-    return in_tiles(frame, diameter, _in_tile)
+    return _median(_red_sizes(points, width, height))
 
 
-def in_tiles(
-    frame: NDArray[np.uint8],
-    diameter: float,
-    look: Callable[[Bgr, float, Box], list[Detection]],
-) -> list[Detection]:
-    """Searches a frame tile by tile, and returns each cell once.
+def _red_cell_px(points: Points, image: Bgr) -> float | None:
+    return red_cell_px(points, image.shape[1], image.shape[0])
 
-    Args:
-        frame: uint8 BGR (H, W, 3).
-        diameter: of its red cells, pixels.
-        look: finds the cells of a part, (h, w, 3), in pixels of the frame, given
-            ``diameter`` and where in the frame the part lies.
 
-    Returns:
-        Detections by descending score.
+def _red_sizes(points: Points, width: float, height: float) -> FloatArray:
+    """Diameters of the red cells that show theirs, float (N,).
+
+    Those are the ones that the image's edge does not cut. Where it cuts nearly all they
+    are those of which it leaves most, since they show their diameter along the edge.
     """
-    found: list[Detection] = []
-    for tile in tiles(frame.shape, _TILE * diameter, _TILE_MARGIN * diameter):
-        part = frame[tile.whole.y0 : tile.whole.y1, tile.whole.x0 : tile.whole.x1]
-        others = tuple(found)
-        found += [
-            detection
-            for detection in look(Bgr(part), diameter, tile.whole)
-            if tile.owns(detection.box.centre, _SEAM * diameter)
-            and not any(_is_same(detection, other) for other in others)
-        ]
-    return sorted(found, key=lambda detection: detection.score, reverse=True)
+    red = points.boxes[points.kinds == _RED]
+    low, high = red[:, :2] - red[:, 2:] / 2, red[:, :2] + red[:, 2:] / 2
+    whole = (low > _BORDER_PX).all(1) & (
+        high < np.array([width, height]) - _BORDER_PX
+    ).all(1)
+    if whole.sum() < _LEAST_REDS:
+        sides = red[:, 2:][whole | (red[:, 2:].min(1) > _MOST_LEFT * red[:, 2:].max(1))]
+        return np.asarray(sides.max(1))
+    shapes = np.log(red[whole, 2] / red[whole, 3])
+    alike = np.abs(shapes - np.median(shapes)) < _ALIKE
+    if alike.sum() < _LEAST_REDS:
+        alike[:] = True
+    return np.asarray(np.sqrt(red[whole, 2] * red[whole, 3])[alike])
 
 
-def _in_tile(
-    part: NDArray[np.uint8], red_cell_px: float, place: Box
-) -> list[Detection]:
-    """The cells of a part of a frame, in pixels of the frame.
+def _median(sizes: FloatArray) -> float | None:
+    """The median of diameters, each of which counts by itself."""
+    if len(sizes) < _LEAST_REDS:
+        return None
+    sizes = np.sort(sizes)
+    sums = np.cumsum(sizes)
+    return float(sizes[np.searchsorted(sums, sums[-1] / 2)])
+
+
+def _is_cut(free: float, deep: float, along: float) -> bool:
+    """Whether the edge of the working image cuts a cell.
 
     Args:
-        part: uint8 BGR (h, w, 3).
-        red_cell_px: diameter of the red cells, pixels.
+        free: from the cell's box to the edge, pixels.
+        deep: the box's side at right angles to the edge.
+        along: the other one.
+    """
+    return free <= (_BORDER_PX if deep > _MOST_LEFT * along else _SLICE_PX)
+
+
+def _detections(points: Points, scale: float, place: Box) -> list[Detection]:
+    """White cells and platelets in pixels of the frame.
+
+    Args:
+        points: cells of a part's working image.
+        scale: pixels of the working image a pixel of the frame.
         place: where in the frame the part lies.
     """
-    field = open_field(part, red_cell_px)
-    cells = white_cells(field)
-    found = [_detection(*cell, "white", field, place) for cell in cells]
-    for candidate in platelet_candidates(field, [cell for _, cell in cells]):
-        if candidate.score("platelet") >= _PLATELET_SCORE:
-            found.append(
-                _detection(candidate, candidate.blob, "platelet", field, place)
-            )
-    return found
-
-
-def _is_same(one: Detection, other: Detection) -> bool:
-    """Whether two tiles found the same cell."""
-    longest = max(one.box.width, one.box.height, other.box.width, other.box.height)
-    return math.dist(one.box.centre, other.box.centre) <= _SAME_CELL * longest
-
-
-def white_cells(field: Field) -> list[tuple[Candidate, Blob]]:
-    """The white cells of a field: their nuclei and the whole cells."""
-    nuclei = [
-        candidate
-        for candidate in white_candidates(field)
-        if candidate.score("white") >= _WHITE_SCORE
-    ]
-    while True:
-        blobs = [nucleus.blob for nucleus in nuclei]
-        cells = [whole_cell(blob, blobs, field) for blob in blobs]
-        pair = next(
-            (
-                (one, two)
-                for one, two in combinations(range(len(cells)), 2)
-                if _is_one_cell(cells[one], cells[two], field.diameter)
-            ),
-            None,
+    found = []
+    for kind, (x, y, width, height), score in zip(
+        points.kinds, points.boxes.astype(float), points.scores, strict=True
+    ):
+        if kind == _RED:
+            continue
+        edges = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+        across = min(edges[0], scale * place.width - edges[2])
+        down = min(edges[1], scale * place.height - edges[3])
+        cut = _is_cut(across, width, height) or _is_cut(down, height, width)
+        box = Box(
+            place.x0 + max(0, math.floor(edges[0] / scale)),
+            place.y0 + max(0, math.floor(edges[1] / scale)),
+            min(place.x1, place.x0 + math.ceil(edges[2] / scale)),
+            min(place.y1, place.y0 + math.ceil(edges[3] / scale)),
         )
-        if pair is None:
-            return list(zip(nuclei, cells, strict=True))
-        # lobes farther apart than most, known by the cytoplasm that they share
-        joined = unite(blobs[pair[0]], blobs[pair[1]])
-        nuclei = [nuclei[i] for i in range(len(nuclei)) if i not in pair]
-        nuclei.append(Candidate(joined, describe(joined, field)))
-
-
-def _is_one_cell(one: Blob, two: Blob, diameter: float) -> bool:
-    """Whether two cells' boxes overlap and together fit into one white cell."""
-    across = min(one.x + one.width, two.x + two.width) - max(one.x, two.x)
-    down = min(one.y + one.height, two.y + two.height) - max(one.y, two.y)
-    smaller = min(one.width * one.height, two.width * two.height)
-    both = unite(one, two)
-    return (
-        max(across, 0) * max(down, 0) > _SHARED_BOX * smaller
-        and max(both.width, both.height) < _LARGEST_CELL * diameter
-    )
-
-
-def whole_cell(nucleus: Blob, nuclei: Sequence[Blob], field: Field) -> Blob:
-    """Nucleus and the stained cytoplasm that hangs together with it."""
-    around = nucleus.window_with(round(_REACH * field.diameter))
-    top, left = around[0].start, around[1].start
-    free = field.maps.stain > field.cytoplasm_threshold
-    for other in nuclei:
-        free[other.window] &= ~other.mask
-    faint = free[around].astype(np.uint8)
-    core = Blob(nucleus.mask, nucleus.x - left, nucleus.y - top)
-    faint[core.window][core.mask] = 1
-    faint = morph(faint, cv2.MORPH_OPEN, round(_OPENING * field.diameter))
-    faint[core.window][core.mask] = 1
-    # the nucleus, whole again, lies in one piece unless its lobes are apart
-    cell = max(find_blobs(faint, 1), key=lambda piece: _shared(piece, core, faint))
-    return Blob(cell.mask, cell.x + left, cell.y + top)
-
-
-def _shared(piece: Blob, core: Blob, canvas: NDArray[np.uint8]) -> int:
-    """Pixels that a piece shares with the core."""
-    alone = np.zeros(canvas.shape, np.bool_)
-    alone[piece.window] = piece.mask
-    return int(np.count_nonzero(alone[core.window] & core.mask))
-
-
-def _detection(
-    candidate: Candidate, cell: Blob, kind: str, field: Field, place: Box
-) -> Detection:
-    """Brings a cell of a field back to pixels of the frame, of which it is a part."""
-    scale, rim = field.scale, RIM * field.diameter
-    box = Box(
-        place.x0 + max(0, math.floor((cell.x - rim) / scale)),
-        place.y0 + max(0, math.floor((cell.y - rim) / scale)),
-        min(place.x1, place.x0 + math.ceil((cell.x + cell.width + rim) / scale)),
-        min(place.y1, place.y0 + math.ceil((cell.y + cell.height + rim) / scale)),
-    )
-    cut = cell.touches_border(field.maps.stain.shape)
-    return Detection(box, kind, cut, candidate.score(kind))
+        found.append(Detection(box, KINDS[kind], cut, float(score)))
+    return found

@@ -1,8 +1,8 @@
-"""Stain densities of a frame and the size of its red cells.
+"""Stain densities of a picture, and the size of red cells by their outlines.
 
-Everything here works on a frame made small (a *working image*), because cells
-are found by colour and size and both survive reduction. Lengths are in pixels of
-whatever image is passed in.
+Everything here works on a picture made small (a *working image*), because colour and
+size survive reduction. Lengths are in pixels of whatever image is passed in. In frames
+`edgecell.edge.find` finds red cells; here they are measured in single-cell images.
 """
 
 from dataclasses import dataclass
@@ -16,13 +16,6 @@ from edgecell.image.peaks import refined_peak
 WORK_SIDE_PX = 256
 """Long side of the first working image; in it usual red cells are 38-90 px across."""
 
-RED_CELL_WORK_PX = 52.0
-_RED_CELL_WORK_RANGE = (38.0, 66.0)
-"""Diameter that red cells are brought to before cells are looked for, and the range in
-which the first working image serves as well. The harmonic mean of white cells' recall
-and precision is 97.9 % at 52 px, 97.7 % at 48 px and 97.9 % at 56 px, which costs a
-sixth more (train)."""
-
 _SURE_PX = (40.0, 80.0)
 _BEST_PX = 55.0
 """Red cells that measure less or more in a working image are measured again in one
@@ -31,17 +24,6 @@ measured within 15 %, and 94 to 99 % of those between 38 and 80 px."""
 
 _MOST_ENLARGED = 2.0
 """Red cells down to some 12 pixels are enlarged to be measured."""
-
-_PATCH_PX = 384
-"""Side of the parts of a working image that are measured when it is large."""
-
-_LARGEST_WHOLE_PX = 512
-"""Long side up to which a working image is measured as a whole."""
-
-_PATCHES = ((0.5, 0.5), (0.2, 0.2), (0.8, 0.8), (0.2, 0.8), (0.8, 0.2))
-_ENOUGH_PATCHES = 3
-"""Where these parts lie, as shares of what the width and the height leave free, and how
-many of them decide."""
 
 FOREGROUND_DENSITY = 0.08
 """Green density (natural log) above which a pixel is not bare glass."""
@@ -186,26 +168,11 @@ def optical_density(
     return np.asarray(cv2.LUT(image, np.ascontiguousarray(table, np.float32)))
 
 
-def working_scale(shape: tuple[int, ...], red_cell_px: float) -> float:
-    """The factor by which a frame is shrunk before the search for cells.
-
-    Args:
-        shape: (H, W, ...) of the frame.
-        red_cell_px: diameter of its red cells, pixels.
-    """
-    first = min(1.0, WORK_SIDE_PX / max(shape[:2]))
-    low, high = _RED_CELL_WORK_RANGE
-    if low <= first * red_cell_px <= high:
-        return first
-    return min(1.0, RED_CELL_WORK_PX / red_cell_px)
-
-
 def red_cell_diameter(frame: NDArray[np.uint8]) -> float | None:
-    """Median diameter of the red cells of a frame.
+    """Median diameter of the red cells of a small field, as around a single cell.
 
-    The frame is first made small, then twice that size and so on, until its red cells
-    are large enough to be measured. If it is larger than `_LARGEST_WHOLE_PX` by then,
-    only some of its parts are measured, so that a large frame takes little time.
+    The picture is first made small, then twice that size and so on, until its red cells
+    are large enough to be measured.
 
     Args:
         frame: uint8 BGR (H, W, 3).
@@ -220,12 +187,12 @@ def red_cell_diameter(frame: NDArray[np.uint8]) -> float | None:
     coarse: float | None = None
     while True:
         scale = min(_MOST_ENLARGED, side / longest)
-        found = _measure_parts(frame, scale)
+        found = _measured(frame, scale)
         if found is not None:
             best = min(_MOST_ENLARGED, scale * _BEST_PX / found)
             if _SURE_PX[0] <= found <= _SURE_PX[1] or best == scale:
                 return found / scale
-            again = _measure_parts(frame, best)
+            again = _measured(frame, best)
             if again is not None:
                 return again / best
             coarse = found / scale
@@ -234,26 +201,9 @@ def red_cell_diameter(frame: NDArray[np.uint8]) -> float | None:
         side *= 2
 
 
-def _measure_parts(frame: NDArray[np.uint8], scale: float) -> float | None:
-    """Median red cell diameter over the parts of a working image, in its pixels.
-
-    Three parts that agree to show red cells, or not to, are enough.
-    """
-    if scale * max(frame.shape[:2]) <= _LARGEST_WHOLE_PX:
-        return measure_red_cells(stain_maps(_resized(frame, scale)))
-    height, width = frame.shape[:2]
-    side = round(_PATCH_PX / scale)
-    found: list[float] = []
-    for tried, (across, down) in enumerate(_PATCHES):
-        if len(found) == _ENOUGH_PATCHES or tried - len(found) == _ENOUGH_PATCHES:
-            break
-        x = round(across * max(0, width - side))
-        y = round(down * max(0, height - side))
-        part = np.ascontiguousarray(frame[y : y + side, x : x + side])
-        diameter = measure_red_cells(stain_maps(_resized(part, scale)))
-        if diameter is not None:
-            found.append(diameter)
-    return float(np.median(found)) if found else None
+def _measured(frame: NDArray[np.uint8], scale: float) -> float | None:
+    """Median red cell diameter in a working image, in its pixels."""
+    return measure_red_cells(stain_maps(_resized(frame, scale)))
 
 
 def _resized(frame: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:

@@ -293,6 +293,11 @@ def bundled_model() -> Path:
     return Path(str(files("edgecell.edge"))) / "samples" / "grsnet-lite-int8.tflite"
 
 
+def bundled_finder() -> Path:
+    """Path of the int8 finder of cells in the package."""
+    return bundled_model().with_name("finder-int8.tflite")
+
+
 def resolve(model: str | os.PathLike[str]) -> Path:
     """The file of a model; 'bundled' names the package's own.
 

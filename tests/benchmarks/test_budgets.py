@@ -14,8 +14,9 @@ from edgecell.benchmarks.budgets import (
     read_budgets,
 )
 from edgecell.benchmarks.cost import model_cost
+from edgecell.edge.find.finder import read_finder
 from edgecell.errors import InputError
-from edgecell.model.modelfile import bundled_model, read_tflite
+from edgecell.model.modelfile import bundled_finder, bundled_model, read_tflite
 from edgecell.train.networks.network import PRESETS
 
 PI_5 = "Raspberry Pi 5 Model B Rev 1.0"
@@ -130,21 +131,33 @@ def test_missing_file(tmp_path: Path) -> None:
         read_budgets(tmp_path / "none.toml")
 
 
-def test_budgets_are_named_as_the_networks() -> None:
-    budgets = set(read_budgets(bundled_budgets()))
-    assert budgets == {"grsnet", "grsnet-lite"}
-    assert budgets <= set(PRESETS)
-
-
-def test_the_bundled_model_keeps_its_budget() -> None:
-    flatbuffer, record = read_tflite(bundled_model())
+def figures_of(path: Path, flatbuffer: bytes) -> dict[str, float]:
     cost = model_cost(flatbuffer)
-    figures = {
+    return {
         "parameters": cost.parameters,
         "flops": cost.flops,
-        "file_bytes": bundled_model().stat().st_size,
+        "file_bytes": path.stat().st_size,
     }
-    budget = read_budgets(bundled_budgets())[record.network["name"]]
-    limits = budget.limits(record.scheme, machine="")
-    assert set(limits) == set(figures)
-    assert breaches(figures, limits) == ()
+
+
+def test_budgets_are_named_as_the_networks() -> None:
+    budgets = set(read_budgets(bundled_budgets()))
+    assert budgets == {"grsnet", "grsnet-lite", "finder", "frame"}
+    assert budgets - {"finder", "frame"} <= set(PRESETS)
+
+
+def test_the_bundled_networks_and_a_frame_keep_their_budgets() -> None:
+    budgets = read_budgets(bundled_budgets())
+    classifier, record = read_tflite(bundled_model())
+    finder, of_finder = read_finder(bundled_finder())
+    of_one = figures_of(bundled_model(), classifier)
+    of_other = figures_of(bundled_finder(), finder)
+    frame = {"flops": of_other["flops"] + 5 * of_one["flops"]}
+    for name, scheme, figures in (
+        (record.network["name"], record.scheme, of_one),
+        (of_finder.network["name"], of_finder.scheme, of_other),
+        ("frame", "", frame),
+    ):
+        limits = budgets[name].limits(scheme, machine="")
+        assert set(limits) == set(figures)
+        assert breaches(figures, limits) == ()

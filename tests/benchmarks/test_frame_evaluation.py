@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgecell.benchmarks import frame_evaluation
 from edgecell.benchmarks.frame_evaluation import evaluate_frames, match
 from edgecell.data.frames import (
     LabelBox,
@@ -15,7 +14,8 @@ from edgecell.data.frames import (
     parse_labels,
     read_frames,
 )
-from edgecell.edge.find.localise import Detection
+from edgecell.edge.find.localise import Localiser, Seen
+from edgecell.edge.find.tiles import Detection
 from edgecell.errors import InputError
 from edgecell.image.records import Box
 
@@ -99,16 +99,16 @@ def frames(tmp_path: Path) -> Path:
 
 def test_figures_by_hand(frames: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # every frame "shows" a white cell, a second one and a platelet at its middle
-    def fixed(image: NDArray[np.uint8]) -> list[Detection]:
+    def fixed(_: Localiser, image: NDArray[np.uint8], *__: object) -> Seen:
         height, width = image.shape[:2]
-        return [
+        detections = [
             detection(width // 2, height // 2, 0.9),
             detection(width // 2 + 2, height // 2, 0.8),
             detection(width // 2, height // 2, 0.7, "platelet"),
         ]
+        return Seen(detections, 50.0)
 
-    monkeypatch.setattr(frame_evaluation, "locate", fixed)
-    monkeypatch.setattr(frame_evaluation, "red_cell_diameter", lambda _: 50.0)
+    monkeypatch.setattr(Localiser, "look", fixed)
     report = evaluate_frames(frames)
     assert report.n_frames == 3
     assert report.white_recall == pytest.approx(1 / 2)

@@ -139,3 +139,15 @@ def test_plateau_by_hand() -> None:
     assert plateau_rate(1.0, [0.5] * 21) == pytest.approx(0.01)
     # An improvement below 1e-4 is none.
     assert plateau_rate(1.0, [0.5] + [0.49995] * 10) == 0.1
+
+
+def test_to_find_cells_has_settings_of_its_own(tmp_path: Path) -> None:
+    out = ["--out", str(tmp_path / "run")]
+    for arguments, why in (
+        (["--task", "find", "--epochs", "3"], "--epochs is not for --task find"),
+        (["--seconds", "3"], "--seconds is for --task find"),
+    ):
+        result = CliRunner().invoke(cli, ["train", str(tmp_path), *arguments, *out])
+        assert result.exit_code == 2
+        assert why in result.output
+    assert not (tmp_path / "run").exists()

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgecell.data.frames import PLATELET, RED, WHITE, LabelBox, claim
 from edgecell.edge.find.finder import Points
-from edgecell.edge.find.network import red_cell_px
+from edgecell.edge.find.localise import red_cell_px
 
 LEAST = 0.15
 """Score that candidates must have to be judged at all."""

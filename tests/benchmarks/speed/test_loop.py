@@ -10,24 +10,25 @@ from edgecell.benchmarks.latency import this_machine
 from edgecell.benchmarks.speed.loop import LoopRow, loop_text, measure_loop
 from edgecell.benchmarks.speed.scene import PacedFrames
 from edgecell.cli import cli
-from edgecell.edge.find.localise import locate
+from edgecell.edge.find.localise import Localiser
 from edgecell.edge.find.quality import frame_gate
-from edgecell.model.modelfile import bundled_model
+from edgecell.model.modelfile import bundled_finder, bundled_model
 
 QUICK_S = 0.5
 """The stage moves as in a minute, in a second."""
 
 
 def test_every_frame_of_every_field_shows_five_cells() -> None:
+    look = Localiser.open(bundled_finder()).look
     source = PacedFrames(30)
     found = []
     for time_s in np.arange(0, 40, 1.7):
         image = source.image_at(float(time_s))
         assert image.shape == (480, 640, 3)
         assert frame_gate(image) is None
-        cells = [d for d in locate(image) if not d.cut_by_border]
+        cells = [d for d in look(image).detections if not d.cut_by_border]
         found.append([d.kind for d in cells].count("white"))
-    assert set(found) <= {4, 5}, "the localiser may miss one"
+    assert set(found) <= {4, 5}, "the finder may miss one"
     assert np.mean(found) > 4.8
 
 

@@ -10,7 +10,8 @@ from edgecell.benchmarks.speed.scene import PacedFrames, crowded_field
 from edgecell.benchmarks.speed.stages import STAGES, Stopwatch
 from edgecell.cli import cli
 from edgecell.edge.count.tracking import Tracker
-from edgecell.edge.find.localise import locate
+from edgecell.edge.find.localise import Localiser
+from edgecell.model.modelfile import bundled_finder
 
 
 def test_a_stages_time_is_without_that_of_those_it_calls(
@@ -61,7 +62,7 @@ def test_the_parts_add_up_to_the_frame_and_nothing_stays_patched() -> None:
     assert sum(cost[kind] for kind in kinds) == pytest.approx(cost["cpu_ms"], rel=0.02)
     assert 0 < cost["other_share"] < 1
     calls = {stage["name"]: stage["calls"] for stage in cost["stages"]}
-    assert calls["cells found"] == 1
+    assert calls["cells and scale found"] == 1
     assert calls["the network"] == pytest.approx(cost["cells_per_frame"], abs=0.01)
     assert all(calls[name] > 0 for name, *_ in STAGES)
     assert Tracker.update is before
@@ -72,5 +73,6 @@ def test_a_larger_frame_shows_the_same_cells(width: int, height: int) -> None:
     assert crowded_field(width, height).shape == (height + 20, width + 20, 3)
     image = PacedFrames(1, (width, height), live=False).image_at(3.0)
     assert image.shape == (height, width, 3)
-    found = [d for d in locate(image) if d.kind == "white" and not d.cut_by_border]
+    seen = Localiser.open(bundled_finder()).look(image).detections
+    found = [d for d in seen if d.kind == "white" and not d.cut_by_border]
     assert len(found) in (4, 5, 6)

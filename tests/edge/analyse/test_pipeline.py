@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from edgecell.classes import CODES
-from edgecell.edge.analyse import pipeline, scale
+from edgecell.edge.analyse import pipeline
 from edgecell.edge.analyse.pipeline import (
     FrameAnalyser,
 )
-from edgecell.edge.find import localise
-from edgecell.edge.find.localise import Detection
+from edgecell.edge.find.localise import Localiser, Seen
 from edgecell.edge.find.quality import NO_SCALE
+from edgecell.edge.find.tiles import Detection
 from edgecell.edge.sources import SAMPLES
 from edgecell.edge.sources.address import Frame
 from edgecell.edge.sources.still import read_image
@@ -122,10 +122,11 @@ def test_the_network_sees_rgb(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = cast(Classifier, SimpleNamespace(record=record, classify_all=classify))
     image = Bgr(np.full((200, 200, 3), 240, np.uint8))
     image[60:140, 60:140] = (200, 100, 50)  # B, G, R
-    monkeypatch.setattr(pipeline, "locate", lambda *_: [detection(60, 60, 140, 140)])
+    seeing = Seen([detection(60, 60, 140, 140)], None)
+    localiser = cast(Localiser, SimpleNamespace(look=lambda *_: seeing))
     for gate in ("frame_gate", "cell_gate"):
         monkeypatch.setattr(pipeline, gate, lambda _: None)
-    FrameAnalyser(fake, 30.0).analyse(Frame(0, None, image, "f"))
+    FrameAnalyser(fake, 30.0, localiser).analyse(Frame(0, None, image, "f"))
     assert seen[0].shape == (64, 64, 3)
     assert tuple(seen[0][32, 32]) == (50, 100, 200)
 
@@ -175,20 +176,22 @@ def test_a_frame_without_red_cells_is_not_judged(classifier: Classifier) -> None
     assert (told.gate, told.red_cell_px) == (None, 60.0)
 
 
-def test_the_scale_is_measured_once_a_frame(
-    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+def test_frames_of_a_video_are_looked_at_with_the_scale_of_those_before(
+    classifier: Classifier,
 ) -> None:
-    calls = []
+    expected = []
 
-    def measure(image: np.ndarray) -> float:
-        calls.append(image.shape)
-        return 100.0
+    def look(_: Bgr, red_cell_px: float | None, small: Bgr) -> Seen:
+        assert small.shape == (192, 256, 3)
+        expected.append(red_cell_px)
+        return Seen([detection(200, 150, 330, 280)], 100.0 + 2 * len(expected))
 
-    monkeypatch.setattr(scale, "red_cell_diameter", measure)
-    monkeypatch.setattr(localise, "red_cell_diameter", measure)
+    localiser = cast(Localiser, SimpleNamespace(look=look))
+    analyser = FrameAnalyser(classifier, None, localiser)
     image = read_image(SAMPLES / "frames" / "bccd_1.jpg")
-    result = FrameAnalyser(classifier, None).analyse(Frame(0, None, image, "f"))
-    assert len(calls) == 1
-    assert result.red_cell_px == 100.0
-    side = round(100 * classifier.record.preprocessing.crop_red_cells)
-    assert {cell.crop.width for cell in result.cells} == {side}
+    found = [analyser.find(Frame(i, i / 30, image, "film")) for i in range(3)]
+    assert expected == [None, 102.0, 103.0]
+    assert [one.red_cell_px for one in found] == [102.0, 103.0, 104.0]
+    for one, px in zip(found, (102, 103, 104), strict=True):
+        side = classifier.record.preprocessing.crop_red_cells * px
+        assert one.cells[0].crop.width == pytest.approx(side, abs=1)

@@ -325,8 +325,8 @@ def test_a_pan_over_labelled_cells_counts_each_once() -> None:
     assert result.counted_twice == 0
     assert result.missed == 0
     assert result.unlabelled_twice == 0
-    # Two platelets that the data set doesn't label lie beside cells.
-    assert result.unlabelled <= 2
+    # Two platelets and a giant one that the data set doesn't label lie beside cells.
+    assert result.unlabelled <= 3
     # The classifier by itself, on the same cells.
     assert result.correct >= result.correct_alone - 2
     truth = Counter(one.code for one in labels)

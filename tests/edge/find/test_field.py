@@ -4,12 +4,13 @@ import pytest
 from numpy.typing import NDArray
 
 from edgecell.edge.find.field import field_of
-from edgecell.edge.find.localise import locate
+from edgecell.edge.find.localise import Localiser
 from edgecell.edge.find.quality import frame_gate
 from edgecell.edge.sources import SAMPLES
 from edgecell.edge.sources.still import read_image
 from edgecell.image.preprocess import Bgr
 from edgecell.image.records import Box
+from edgecell.model.modelfile import bundled_finder
 
 FRAMES = sorted((SAMPLES / "frames").glob("*.jpg"))
 GLASS = (210, 220, 225)
@@ -55,9 +56,10 @@ def test_a_round_field_is_found_and_its_surround_is_glass() -> None:
 
 def test_no_cell_is_found_in_a_surround_and_those_at_its_edge_are_cut() -> None:
     plain = bccd()
-    known = locate(plain, 105.0)
+    localiser = Localiser.open(bundled_finder())
+    known = localiser.look(plain, 105.0).detections
     field = field_of(in_circle(plain))
-    found = locate(field.image, 105.0)
+    found = localiser.look(field.image, 105.0).detections
     assert 0 < len(found) <= len(known)
     for one in found:
         x, y = one.box.centre

@@ -1,246 +1,140 @@
-from collections.abc import Sequence
+"""The way from frames to working images and back, with a finder that sees colours."""
 
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from edgecell.edge.find.localise import Detection, locate, red_cell_diameter
+from edgecell.edge.find.finder import Points
+from edgecell.edge.find.localise import Localiser, Seen, red_cell_px
+from edgecell.image.preprocess import Bgr
 
-Image = NDArray[np.uint8]
-Point = tuple[int, int]
-Colour = tuple[int, int, int]
-
-GLASS, RED_CELL = (215, 225, 230), (165, 150, 195)
-NUCLEUS, CYTOPLASM = (150, 50, 100), (205, 165, 190)
-RED_PX = 50
-"""Diameter of the drawn red cells."""
-
-RED_CENTRES = [
-    (40, 45), (130, 40), (225, 50), (320, 38), (410, 45),
-    (45, 330), (140, 345), (230, 335), (325, 345), (415, 330),
-]  # fmt: skip
+SIDE = 256
+BLUE, RED, GREEN = (200, 40, 40), (60, 60, 200), (40, 170, 40)
+COLOURS = (BLUE, RED, GREEN)
 
 
-def disc(frame: Image, centre: Point, diameter: int, colour: Colour) -> None:
-    cv2.circle(frame, centre, diameter // 2, colour, -1, cv2.LINE_AA)
+def by_colour(image: Bgr) -> Points:
+    """Discs by their colour; what is too small or too large it does not see."""
+    kinds, boxes = [], []
+    for kind, colour in enumerate(COLOURS):
+        away = np.abs(image.astype(int) - colour).sum(2)
+        _, _, stats, _ = cv2.connectedComponentsWithStats((away < 60).astype(np.uint8))
+        for x, y, width, height, _ in stats[1:]:
+            if 8 <= width <= 200:
+                kinds.append(kind)
+                boxes.append((x + width / 2, y + height / 2, width, height))
+    return Points(
+        np.array(kinds, int),
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.full(len(kinds), 0.9, np.float32),
+    )
 
 
-def field(
-    width: int = 460, height: int = 380, red_centres: Sequence[Point] = RED_CENTRES
-) -> Image:
-    """Glass with red cells above and below and room for other cells between."""
-    frame = np.full((height, width, 3), GLASS, np.uint8)
-    for centre in red_centres:
-        disc(frame, centre, RED_PX, RED_CELL)
-    return frame
+def look(frame: Bgr) -> Seen:
+    return Localiser(by_colour, SIDE).look(frame)
 
 
-def white_cell(
-    frame: Image, centre: Point, nucleus_px: int = 60, cell_px: int = 84
-) -> None:
-    disc(frame, centre, cell_px, CYTOPLASM)
-    disc(frame, centre, nucleus_px, NUCLEUS)
+def field(height: int, width: int, red: int) -> Bgr:
+    """Red discs of a size, two of them apart, and glass."""
+    frame = np.full((height, width, 3), 230, np.uint8)
+    for y in range(2 * red, height - red, 3 * red):
+        for x in range(2 * red, width - red, 3 * red):
+            cv2.circle(frame, (x, y), red // 2, RED, -1)
+    return Bgr(frame)
 
 
-def of_kind(detections: Sequence[Detection], kind: str) -> list[Detection]:
-    return [detection for detection in detections if detection.kind == kind]
-
-
-def only_white(frame: Image) -> Detection:
-    (cell,) = of_kind(locate(frame), "white")
-    return cell
-
-
-def test_white_cell_is_found_whole_and_at_its_centre() -> None:
-    frame = field()
-    white_cell(frame, (230, 190))
-    cell = only_white(frame)
-    x, y = cell.box.centre
-    assert np.hypot(x - 230, y - 190) < 4
-    assert 78 <= cell.box.width <= 100
-    assert 78 <= cell.box.height <= 100
-    assert not cell.cut_by_border
-    assert 0.5 < cell.score <= 1
-
-
-def test_lobes_that_touch_are_one_cell() -> None:
-    frame = field()
-    disc(frame, (230, 190), 90, CYTOPLASM)
-    for centre in [(215, 172), (240, 185), (222, 208)]:
-        disc(frame, centre, 32, NUCLEUS)
-    x, y = only_white(frame).box.centre
-    assert np.hypot(x - 230, y - 190) < 8
-
-
-def test_lobes_apart_are_one_cell() -> None:
-    frame = field()
-    disc(frame, (230, 190), 96, CYTOPLASM)
-    disc(frame, (205, 190), 34, NUCLEUS)
-    disc(frame, (255, 190), 34, NUCLEUS)
-    x, y = only_white(frame).box.centre
-    assert np.hypot(x - 230, y - 190) < 6
-
-
-@pytest.mark.parametrize("second", [(286, 190), (230, 246), (270, 230)])
-def test_touching_cells_are_two(second: Point) -> None:
-    frame = field()
-    white_cell(frame, (230, 190), nucleus_px=58, cell_px=62)
-    white_cell(frame, second, nucleus_px=58, cell_px=62)
-    cells = of_kind(locate(frame), "white")
-    assert len(cells) == 2
-    for centre in [(230, 190), second]:
-        assert min(np.hypot(*np.subtract(c.box.centre, centre)) for c in cells) < 10
-
-
-def test_platelet_is_not_a_white_cell() -> None:
-    frame = field()
-    white_cell(frame, (150, 190))
-    disc(frame, (320, 190), 20, NUCLEUS)
-    detections = locate(frame)
-    (platelet,) = of_kind(detections, "platelet")
-    assert len(of_kind(detections, "white")) == 1
-    assert np.hypot(*np.subtract(platelet.box.centre, (320, 190))) < 3
-    assert 18 <= platelet.box.width <= 34
+def paint(frame: Bgr, x: int, y: int, size: int, colour: tuple[int, int, int]) -> None:
+    cv2.circle(frame, (x, y), size // 2, colour, -1)
 
 
 @pytest.mark.parametrize(
-    "centre", [(0, 190), (459, 190), (5, 190), (230, 379)], ids=str
-)
-def test_cell_cut_by_the_border_is_marked(centre: Point) -> None:
-    frame = field(red_centres=RED_CENTRES[:5])
-    white_cell(frame, centre)
-    assert only_white(frame).cut_by_border
-
-
-def test_box_stays_within_the_frame() -> None:
-    frame = field()
-    white_cell(frame, (0, 190))
-    box = only_white(frame).box
-    assert box.x0 == 0
-    assert 0 <= box.y0 < box.y1 <= 380
-
-
-def test_field_of_red_cells_gives_nothing() -> None:
-    assert locate(field()) == []
-
-
-@pytest.mark.parametrize("level", [0, 128, 255])
-def test_blank_frame_gives_nothing(level: int) -> None:
-    frame = np.full((240, 320, 3), level, np.uint8)
-    assert locate(frame) == []
-    assert red_cell_diameter(frame) is None
-
-
-def test_grey_frame_gives_nothing() -> None:
-    frame = field()
-    white_cell(frame, (230, 190))
-    grey = cv2.cvtColor(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
-    assert locate(np.asarray(grey, np.uint8)) == []
-
-
-@pytest.mark.parametrize("shape", [(1, 1, 3), (8, 200, 3), (15, 15, 3)])
-def test_tiny_frame_gives_nothing(shape: tuple[int, ...]) -> None:
-    frame = np.zeros(shape, np.uint8)
-    assert locate(frame) == []
-    assert red_cell_diameter(frame) is None
-
-
-@pytest.mark.parametrize("shape", [(16, 16, 3), (17, 900, 3), (33, 31, 3)])
-def test_odd_frames_do_not_fail(shape: tuple[int, ...]) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    locate(noise)
-    red_cell_diameter(noise)
-
-
-@pytest.mark.parametrize("factor", [0.3, 0.6, 1.0, 2.5, 8.0])
-def test_red_cells_are_measured_at_any_magnification(factor: float) -> None:
-    frame = field()
-    white_cell(frame, (230, 190))
-    size = (round(460 * factor), round(380 * factor))
-    frame = np.asarray(cv2.resize(frame, size), np.uint8)
-    # labels are drawn wider than the stain, so that the estimate may be above
-    assert red_cell_diameter(frame) == pytest.approx(RED_PX * factor, rel=0.2)
-
-
-@pytest.mark.parametrize(("columns", "rows"), [(4, 4), (13, 2), (17, 9)])
-def test_small_cells_in_a_large_frame_are_found_once(columns: int, rows: int) -> None:
-    tile = field()
-    white_cell(tile, (230, 190))
-    disc(tile, (330, 190), 20, NUCLEUS)
-    frame = np.tile(tile, (rows, columns, 1))
-    assert red_cell_diameter(frame) == pytest.approx(RED_PX, rel=0.2)
-    found = locate(frame, RED_PX)
-    for kind, x, y in (("white", 230, 190), ("platelet", 330, 190)):
-        centres = np.array([one.box.centre for one in of_kind(found, kind)])
-        assert len(centres) == columns * rows
-        for i in range(columns):
-            for j in range(rows):
-                away = centres - (460 * i + x, 380 * j + y)
-                assert np.hypot(*away.T).min() < 4
-
-
-def test_a_cell_on_a_seam_is_found_once_and_whole() -> None:
-    frame = np.tile(field(), (1, 4, 1))  # 1840 px wide: a seam at 920
-    for x in (905, 920, 930):
-        cell = frame.copy()
-        white_cell(cell, (x, 190))
-        box = only_white(cell).box
-        assert abs(box.centre[0] - x) < 4
-        assert box.width >= 78
-
-
-def test_what_shows_no_red_cells_has_no_scale() -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (700, 900, 3), np.uint8)
-    stripes = np.full((700, 900, 3), GLASS, np.uint8)
-    stripes[:, ::40] = RED_CELL
-    for frame in (noise, stripes, np.full((700, 900, 3), GLASS, np.uint8)):
-        assert red_cell_diameter(frame) is None
-        assert locate(frame) == []
-
-
-def test_known_scale_replaces_the_estimate() -> None:
-    frame = field(red_centres=[])
-    disc(frame, (230, 190), 40, NUCLEUS)
-    (detection,) = locate(frame, red_cell_px=30.0)
-    assert detection.kind == "white"
-    (detection,) = locate(frame, red_cell_px=120.0)
-    assert detection.kind == "platelet"
-
-
-def test_detections_come_by_descending_score() -> None:
-    frame = field()
-    white_cell(frame, (150, 190))
-    disc(frame, (250, 190), 16, NUCLEUS)
-    disc(frame, (330, 190), 22, NUCLEUS)
-    scores = [detection.score for detection in locate(frame)]
-    assert len(scores) == 3
-    assert scores == sorted(scores, reverse=True)
-
-
-def test_frame_is_left_as_it_was() -> None:
-    frame = field()
-    white_cell(frame, (230, 190))
-    before = frame.copy()
-    locate(frame)
-    assert np.array_equal(frame, before)
-
-
-@pytest.mark.parametrize(
-    "frame",
+    ("height", "width", "red"),
     [
-        np.zeros((64, 64), np.uint8),
-        np.zeros((64, 64, 4), np.uint8),
-        np.zeros((64, 64, 3), np.float32),
+        (900, 1200, 100),
+        (480, 640, 60),  # smaller than the network is sure of at first sight
+        (200, 220, 16),  # enlarged
+        (2000, 3000, 60),  # many tiles
     ],
-    ids=["grey", "alpha", "float"],
 )
-def test_wrong_frames_are_refused(frame: Image) -> None:
-    with pytest.raises(ValueError, match="uint8 of shape"):
-        locate(frame)
+def test_cells_and_scale_of_any_frame(height: int, width: int, red: int) -> None:
+    frame = field(height, width, red)
+    white = [(width // 4, height // 2), (3 * width // 4, height // 2)]
+    for x, y in white:
+        paint(frame, x, y, 2 * red, BLUE)
+    paint(frame, width // 2, height // 3, max(8, red // 2), GREEN)
+    seen = look(frame)
+    assert seen.red_cell_px == pytest.approx(red, rel=0.12)
+    found = [d for d in seen.detections if d.kind == "white"]
+    centres = np.array(sorted(d.box.centre for d in found))
+    assert centres == pytest.approx(np.array(sorted(white)), abs=red / 8)
+    assert all(d.box.width == pytest.approx(2 * red, rel=0.15) for d in found)
+    assert [d.kind for d in seen.detections].count("platelet") == 1
 
 
-@pytest.mark.parametrize("diameter", [0.0, -1.0, float("nan")])
-def test_wrong_scale_is_refused(diameter: float) -> None:
-    with pytest.raises(ValueError, match="above 0"):
-        locate(field(), red_cell_px=diameter)
+def test_a_cell_at_the_edge_is_cut() -> None:
+    frame = field(480, 640, 100)
+    paint(frame, 30, 240, 200, BLUE)
+    paint(frame, 400, 240, 200, BLUE)
+    cut = {d.box.x0 == 0: d.cut_by_border for d in look(frame).detections}
+    assert cut == {True: True, False: False}
+
+
+def test_no_red_cells_give_nothing() -> None:
+    glass = Bgr(np.full((480, 640, 3), 230, np.uint8))
+    assert look(glass) == Seen([], None)
+    paint(glass, 300, 200, 150, BLUE)
+    assert look(glass) == Seen([], None)
+    assert look(Bgr(np.zeros((8, 300, 3), np.uint8))) == Seen([], None)
+
+
+def test_red_cells_count_by_their_diameter_and_others_shapes_do_not() -> None:
+    sizes = [10, 10, 10, 10, 40, 40, 50]
+    boxes = [
+        (100 + 60 * (i % 3), 60 + 60 * (i // 3), s, s) for i, s in enumerate(sizes)
+    ]
+    boxes += [(20, 60, 40, 40), (20, 160, 44, 44)]  # the edge cuts both
+    boxes += [(200, 250, 30, 60), (120, 250, 60, 30)]  # others hide parts of them
+    points = Points(
+        np.ones(len(boxes), int),
+        np.array(boxes, np.float32),
+        np.full(len(boxes), 0.9, np.float32),
+    )
+    # 10 x 4 + 40 x 2 + 50 = 170 pixels: half are in cells of at most 40
+    assert red_cell_px(points, 256, 300) == 40
+    few = Points(points.kinds[:1], points.boxes[:1], points.scores[:1])
+    assert red_cell_px(few, 256, 300) is None
+    # The edge leaves 34 of 44 pixels of one: its longer side is its diameter.
+    cut = np.array([(100, 60, 40, 40), (17, 160, 34, 44), (5, 90, 10, 40)], np.float32)
+    left = Points(np.ones(3, int), cut, np.full(3, 0.9, np.float32))
+    assert red_cell_px(left, 256, 300) == 44
+
+
+def test_a_known_scale_is_not_searched() -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def finder(image: Bgr) -> Points:
+        seen.append(image.shape[:2])
+        return by_colour(image)
+
+    frame = field(480, 640, 60)  # 24 pixels in a working image: it may do
+    found = Localiser(finder, SIDE).look(frame, 100.0)
+    assert seen == [(192, 256)]
+    assert found.red_cell_px == pytest.approx(60, rel=0.12)  # as it was seen
+    paint(frame, 320, 240, 120, BLUE)
+    glass = Bgr(np.full((480, 640, 3), 230, np.uint8))
+    paint(glass, 320, 240, 150, BLUE)
+    (cell,) = Localiser(finder, SIDE).look(glass, 90.0).detections
+    assert cell.box.width == pytest.approx(150, abs=8)
+
+
+def test_dots_of_a_wide_field_are_not_taken_for_red_cells() -> None:
+    """A finder that takes anything for red cells of 40 pixels gives no scale."""
+
+    def anything(image: Bgr) -> Points:
+        boxes = [(x, 60, 40, 40) for x in (50, 100, 150)]
+        return Points(
+            np.ones(3, int), np.array(boxes, np.float32), np.full(3, 0.9, np.float32)
+        )
+
+    glass = Bgr(np.full((1500, 2000, 3), 230, np.uint8))
+    assert Localiser(anything, SIDE).look(glass) == Seen([], None)

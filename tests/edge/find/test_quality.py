@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from edgecell.edge.find.localise import locate, red_cell_diameter
+from edgecell.edge.find.localise import Localiser
 from edgecell.edge.find.quality import (
     BLURRED,
     BRIGHT,
@@ -24,7 +24,9 @@ from edgecell.edge.find.quality import (
 )
 from edgecell.edge.sources import SAMPLES
 from edgecell.edge.sources.still import read_image
-from edgecell.image.preprocess import resize
+from edgecell.image.preprocess import Bgr, resize
+from edgecell.image.red_cells import red_cell_diameter
+from edgecell.model.modelfile import bundled_finder
 
 FRAMES = sorted((SAMPLES / "frames").iterdir())
 Picture = npt.NDArray[np.uint8]
@@ -58,7 +60,7 @@ def glass(frame: Picture) -> Picture:
 def test_real_frames_and_their_cells_pass(path: Path) -> None:
     frame = read_image(path)
     assert frame_gate(frame) is None
-    for found in locate(frame):
+    for found in Localiser.open(bundled_finder()).look(Bgr(frame)).detections:
         box = found.box
         cell = frame[box.y0 : box.y1, box.x0 : box.x1]
         if found.kind == "white":

@@ -79,9 +79,12 @@ def test_an_exported_image_is_to_the_network_what_the_cell_was(
             difference = np.abs(view[..., ::-1].astype(int) - seen)
             assert difference.mean() < 5, "but for the JPEG's loss"
             if sighting.logits is not None:
-                logits = classifier.classify(view).logits
-                alike.append(int(logits.argmax()) == int(sighting.logits.argmax()))
-    assert np.mean(alike) > 0.9
+                second, best = np.sort(sighting.logits)[-2:]
+                if best - second > 1:  # the JPEG's loss may tip a near tie
+                    called = classifier.classify(view).logits.argmax()
+                    alike.append(int(called) == int(sighting.logits.argmax()))
+    assert len(alike) > 3
+    assert all(alike)
 
 
 def test_what_training_turns_and_shifts_in_is_no_white_border(
