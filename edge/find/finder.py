@@ -163,16 +163,33 @@ class Finder:
         Args:
             image: uint8 BGR (h, w, 3), its red cells some 20 to 90 pixels across.
         """
+        _, heat, size = self.maps(image)
+        shape = (image.shape[1], image.shape[0])
+        return decode(heat, size, self.record.least_scores, shape)
+
+    def maps(
+        self, image: Bgr
+    ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """What the network makes of a working image.
+
+        Args:
+            image: uint8 BGR (h, w, 3).
+
+        Returns:
+            Its input, int8 (1, H, W, 3), sides rounded up to multiples of `STRIDE`; the
+            logits of the heat, float32 (H / 4, W / 4, 3); and the natural logs of sizes
+            over `SIZE_UNIT`, float32 (H / 4, W / 4, 2).
+        """
         height, width = image.shape[:2]
         rows, columns = -(-height // STRIDE) * STRIDE, -(-width // STRIDE) * STRIDE
         if (rows, columns) != self._shape:
             self._interpreter.resize_tensor_input(self._input, [1, rows, columns, 3])
             self._interpreter.allocate_tensors()
             self._shape = (rows, columns)
-        self._interpreter.set_tensor(self._input, self._input_of(image, rows, columns))
+        levels = self._input_of(image, rows, columns)
+        self._interpreter.set_tensor(self._input, levels)
         self._interpreter.invoke()
-        heat, size = (self._output(details) for details in (self._heat, self._size))
-        return decode(heat, size, self.record.least_scores, (width, height))
+        return levels, self._output(self._heat), self._output(self._size)
 
     def _output(self, details: dict[str, Any]) -> npt.NDArray[np.float32]:
         """A map of the graph, float32 (h, w, channels)."""

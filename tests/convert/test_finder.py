@@ -71,12 +71,10 @@ def test_the_file_does_what_the_network_does_at_any_shape(
     rng = np.random.default_rng(1)
     for height, width in ((192, 256), (100, 250), (256, 144)):
         image = Bgr(rng.integers(0, 255, (height, width, 3), np.uint8))
-        finder(image)
-        rows, columns = -(-height // 16) * 16, -(-width // 16) * 16
-        levels = finder._input_of(image, rows, columns).astype(np.float32) + 128
-        seen = model((levels - 160) / 64)
-        for name, details in (("heat", finder._heat), ("size", finder._size)):
-            there = finder._output(details)
+        levels, *maps = finder.maps(image)
+        assert levels.shape == (1, -(-height // 16) * 16, -(-width // 16) * 16, 3)
+        seen = model((levels.astype(np.float32) + 128 - 160) / 64)
+        for name, there in zip(("heat", "size"), maps, strict=True):
             here = seen[name].numpy()[0]
             assert there.shape == here.shape
             assert np.corrcoef(there.ravel(), here.ravel())[0, 1] > 0.98
