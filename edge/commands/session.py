@@ -40,7 +40,7 @@ def _time(text: str) -> str:
 
 
 def _end(summary: "Summary") -> str:
-    return summary.end_reason or "running, or interrupted"
+    return summary.end_reason or "running, or broken off"
 
 
 def _verdict(decision: "Decision") -> str:

@@ -246,7 +246,7 @@ def _check(database: sqlite3.Connection, path: Path) -> None:
 
 def _not_begun(path: Path) -> InputError:
     return InputError(
-        f"{path} is not the record of a session, or its run was interrupted before it "
+        f"{path} is not the record of a session, or its run was broken off before it "
         "began; name another folder"
     )
 

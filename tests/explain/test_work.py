@@ -177,7 +177,7 @@ def test_a_watcher_sees_new_sessions_and_skips_unreadable_ones(tmp_path: Path) -
     found = json.loads(text)
     assert found["made"] == 3
     (left_alone,) = found["left_alone"]
-    assert "interrupted before it began" in left_alone
+    assert "broken off before it began" in left_alone
     assert left_alone in run("status", tmp_path)[1]
     assert left_alone in run("retry", tmp_path)[1]
 

@@ -158,7 +158,7 @@ def test_a_running_or_broken_session_can_be_shown(tmp_path: Path) -> None:
         shown = invoke("show", tmp_path / "s").output
         # as kill -9 leaves it: with its log
         shutil.copytree(tmp_path / "s", tmp_path / "killed")
-    assert "running, or interrupted" in shown
+    assert "running, or broken off" in shown
     assert (tmp_path / "killed" / "session.sqlite-wal").exists()
     assert as_json("show", tmp_path / "killed")["session"]["frames"] == 1
 
@@ -198,7 +198,7 @@ def test_bad_input_is_one_line(tmp_path: Path, recorded: Path) -> None:
     for arguments, message in (
         (("show", tmp_path), "name a folder that 'edgecell run' wrote"),
         (("show", tmp_path / "junk"), "cannot be read"),
-        (("show", tmp_path / "empty"), "interrupted before it began"),
+        (("show", tmp_path / "empty"), "broken off before it began"),
         (("show", tmp_path / "newer"), "version 99"),
         (("trace", recorded, 999), "has no cell 999: numbers go up to"),
     ):

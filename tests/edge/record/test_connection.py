@@ -137,7 +137,7 @@ def test_a_run_that_was_killed_while_it_made_its_file_is_told(
         killed.parent.mkdir()
         shutil.copy(made, killed)
         shutil.copy(f"{made}-journal", f"{killed}-journal")
-    with pytest.raises(InputError, match="interrupted before it began"):
+    with pytest.raises(InputError, match="broken off before it began"):
         with open_database(killed.parent, mode):
             pass
     assert killed.with_name("session.sqlite-journal").exists(), "it is not played back"
