@@ -173,7 +173,6 @@ class Store:
         """Writes the schema and the session."""
         # incremental: pages that --keep empties go back to the file system
         self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        self._db.execute("PRAGMA journal_mode = WAL")
         session = self._session
         with transaction(self._db):
             migrate(self._db)
@@ -189,7 +188,8 @@ class Store:
                     json.dumps(session.settings),
                 ),
             )
-        # The log holds frames alone from now on; the schema is in the file itself.
+        # From now on there is a log, which holds frames alone.
+        self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         log = self.folder / f"{DATABASE}-wal"  # it is there from now on
         self._files[log] = _identity(log)

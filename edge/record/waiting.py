@@ -1,6 +1,8 @@
 """Frames between the loop and the disk, bounded in number and in bytes."""
 
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +26,8 @@ class Bounds:
         image_bytes: memory of the frames that wait to be drawn.
         together: frames that one transaction writes at most. Each transaction costs
             the disk a flush.
-        gather_s: how long the first frame waits for others to be written with it.
+        gather_s: the least time from one transaction to the next, so that frames are
+            written together. The first ones are written at once.
         look_s: how long to wait for a first frame, before the recorder checks that the
             session's file is still there.
         retry_s: the pause before a refused write is tried again.
@@ -116,6 +119,7 @@ class Waiting:
         self._jobs: deque[Job] = deque()
         self._evidence = self._images = 0
         self._changed = threading.Condition()
+        self._taken_s = -math.inf
         self.closed = False
 
     def has_room(self, job: Job) -> bool:
@@ -163,7 +167,9 @@ class Waiting:
         with self._changed:
             self._changed.wait_for(lambda: self._jobs or self.closed, bounds.look_s)
             if self._jobs:
-                self._changed.wait_for(self._enough, bounds.gather_s)
+                since_s = time.monotonic() - self._taken_s
+                self._changed.wait_for(self._enough, bounds.gather_s - since_s)
+                self._taken_s = time.monotonic()
             taken: list[Job] = []
             images = 0
             for job in list(self._jobs)[: bounds.together]:
