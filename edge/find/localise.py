@@ -63,6 +63,10 @@ _BORDER_PX = 1.5
 _SLICE_PX = 5.0
 """The same for a box that is flat along the edge: what is left of a cell."""
 
+_THINNEST = 0.21
+"""Shorter by longer side of what an edge leaves of a cell: what is thinner may as well be
+a stamp or a bar in the picture, and tells nothing of a cell."""
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -291,6 +295,8 @@ def _detections(points: Points, scale: float, place: Box) -> list[Detection]:
         across = min(edges[0], scale * place.width - edges[2])
         down = min(edges[1], scale * place.height - edges[3])
         cut = _is_cut(across, width, height) or _is_cut(down, height, width)
+        if cut and min(width, height) < _THINNEST * max(width, height):
+            continue
         box = Box(
             place.x0 + max(0, math.floor(edges[0] / scale)),
             place.y0 + max(0, math.floor(edges[1] / scale)),
