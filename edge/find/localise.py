@@ -64,8 +64,8 @@ _SLICE_PX = 5.0
 """The same for a box that is flat along the edge: what is left of a cell."""
 
 _THINNEST = 0.21
-"""Shorter by longer side of what an edge leaves of a cell: what is thinner may as well be
-a stamp or a bar in the picture, and tells nothing of a cell."""
+"""Shorter by longer side of what an edge leaves of a cell: what is thinner may as well
+be a stamp or a bar in the picture, and tells nothing of a cell."""
 
 
 @dataclass(frozen=True)
