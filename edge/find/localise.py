@@ -60,6 +60,11 @@ _MOST_LEFT = 0.6
 _BORDER_PX = 1.5
 """A cell whose box comes so near to the edge of the working image is cut by it."""
 
+_BORDER = 0.04
+"""The same as a share of the box's longer side: boxes are no more exact. Of cells that
+the edge of train frames cuts, 0.6 % are not called cut (12.8 % with `_BORDER_PX`
+alone), of whole ones 4.2 % are (2.9 %)."""
+
 _SLICE_PX = 5.0
 """The same for a box that is flat along the edge: what is left of a cell."""
 
@@ -274,7 +279,9 @@ def _is_cut(free: float, deep: float, along: float) -> bool:
         deep: the box's side at right angles to the edge.
         along: the other one.
     """
-    return free <= (_BORDER_PX if deep > _MOST_LEFT * along else _SLICE_PX)
+    if deep <= _MOST_LEFT * along:
+        return free <= _SLICE_PX
+    return free <= max(_BORDER_PX, _BORDER * max(deep, along))
 
 
 def _detections(points: Points, scale: float, place: Box) -> list[Detection]:
