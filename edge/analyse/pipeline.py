@@ -27,8 +27,9 @@ from edgecell.image.preprocess import (
 from edgecell.image.records import Box
 from edgecell.model.cam import class_activation
 from edgecell.model.classifier import Classifier, Prediction, map_residual
-from edgecell.model.modelfile import bundled_finder
-from edgecell.model.probabilities import possible_classes
+from edgecell.model.decision import review_reasons
+from edgecell.model.modelfile import ModelRecord, bundled_finder
+from edgecell.model.probabilities import only, possible_classes
 
 TOP = 3
 """Classes that a record names."""
@@ -158,6 +159,17 @@ class CellResult:
     def pixels(self) -> Bgr:
         """The whole square, uint8 BGR (n, n, 3), a copy or ``inner`` itself."""
         return mirrored(self.inner, self.crop)
+
+    def reasons(self, model: ModelRecord) -> tuple[str, ...]:
+        """Why a person should look at the cell, by itself; () if nobody needs to.
+
+        Args:
+            model: the record of the model that classified it.
+        """
+        if self.logits is None:
+            return () if self.record.gate is None else (self.record.gate,)
+        possible = possible_classes(model.codes, self.record.size_red_cells)
+        return review_reasons(only(self.logits, possible), model)
 
 
 @dataclass(frozen=True)

@@ -128,13 +128,16 @@ def _try_model(problems: list[str]) -> dict[str, Any]:
     from time import perf_counter
 
     from edgecell.data.dataset import decode
+    from edgecell.edge.find.localise import Localiser
     from edgecell.edge.sources import SAMPLES
     from edgecell.image.preprocess import cell_image
     from edgecell.model import BUNDLED
     from edgecell.model.classifier import Classifier
+    from edgecell.model.modelfile import bundled_finder
 
     try:
         classifier = Classifier(BUNDLED)
+        Localiser.open(bundled_finder())
     except EdgecellError as e:
         problems.append(str(e))
         return {}

@@ -140,14 +140,16 @@ class MicroscopeGate:
         """Judges from the available cells, at the end of a session.
 
         If a microscope looks known from fewer than `ENOUGH` cells, its cells stay
-        flagged: many a foreign cell by itself looks like a known one.
+        flagged: many a foreign cell by itself looks like a known one. Without any white
+        cell nothing is said of it.
         """
         decisions: dict[int, Decision] = {}
         told = []
         for size, view in self._views.items():
             if view.verdict is None:
                 judged = self._judge(view, size)
-                if judged.verdict.trusted and judged.verdict.cells < ENOUGH:
+                cells, trusted = judged.verdict.cells, judged.verdict.trusted
+                if not cells or (trusted and cells < ENOUGH):
                     view.verdict = None
                 else:
                     told.append(judged)

@@ -16,7 +16,6 @@ from edgecell.edge.sources.base import Frame
 from edgecell.errors import InputError
 from edgecell.model import BUNDLED
 from edgecell.model.classifier import Classifier
-from edgecell.model.decision import review_reasons
 from edgecell.model.modelfile import ModelRecord
 
 if TYPE_CHECKING:
@@ -120,9 +119,7 @@ class Model:
         Returns:
             Reasons; () if the model's rule accepts the cell's class.
         """
-        if cell.logits is None:
-            return () if cell.record.gate is None else (cell.record.gate,)
-        return review_reasons(cell.logits, self.record)
+        return cell.reasons(self.record)
 
     def explain(
         self,

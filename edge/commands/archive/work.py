@@ -22,7 +22,6 @@ from edgecell.edge.sources.base import Frame
 from edgecell.errors import InputError
 from edgecell.image.preprocess import to_bgr
 from edgecell.model.classifier import Classifier
-from edgecell.model.decision import review_reasons
 from edgecell.model.microscope import CELLS
 
 Row = dict[str, Any]
@@ -109,9 +108,7 @@ def _cells(
         return
     for number, cell in enumerate(found.cells, 1):
         box, record = cell.record.box, cell.record
-        reasons = [record.gate] if record.gate else []
-        if cell.logits is not None:
-            reasons += review_reasons(cell.logits, classifier.record)
+        reasons = [*cell.reasons(classifier.record)]
         if record.cut_by_border:
             reasons.append("cut by the border")
         top = [(score.code, score.probability) for score in record.top[:_TOP]]

@@ -124,8 +124,9 @@ def test_platelets_tell_nothing(lab: Microscope) -> None:
     gate = MicroscopeGate([lab])
     found = gate.admit(frame(list(range(1, 13)), 0, kind="platelet"))
     assert found.told == ()
-    (told,) = gate.settle().told
-    assert (told.verdict.kind, told.verdict.cells) == ("unknown", 0)
+    settled = gate.settle()
+    assert (settled.told, settled.decisions) == ((), ())
+    assert gate.summary() == "not identified yet"
 
 
 def test_one_cell_seen_often_counts_once(lab: Microscope) -> None:
