@@ -132,7 +132,7 @@ def table(e: "Evaluation") -> str:
 
 
 def frames_table(report: "FrameReport") -> str:
-    """The localiser's figures as text, over all frames and by frame size."""
+    """The finder's figures as text, over all frames and by frame size."""
     lines = [
         "shares in %; centre error is a share of the cell's size",
         f"{'frames':<10}{'n':>6}{'white cells':>18}{'platelets':>18}"
@@ -156,7 +156,7 @@ def frames_table(report: "FrameReport") -> str:
     return "\n".join(lines)
 
 
-@click.command("evaluate", short_help="Measure a model's accuracy, or the localiser's.")
+@click.command("evaluate", short_help="Measure a model's accuracy, or the finder's.")
 @click.argument("model", required=False)
 @click.argument("data", nargs=-1, type=click.Path(path_type=Path))
 @click.option(

@@ -34,7 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("edgecell.train.command", "Train a network on labelled cells."),
     "evaluate": (
         "edgecell.benchmarks.evaluate_command",
-        "Measure a model's accuracy, or the localiser's.",
+        "Measure a model's accuracy, or the finder's.",
     ),
     "convert": ("edgecell.convert.command", "Convert a trained model to TFLite."),
     "classify": (

@@ -45,11 +45,11 @@ FRAME_SOURCE = "TXL-PBC val, {} | MIT"
 HEADER = """# The samples and where they come from
 
 Written by `python -m edgecell.benchmarks make-samples`; the data sets' own bytes,
-renamed, but for what is simulated. No cell here was seen in training: all cells lie in
+renamed, but for what is simulated. No single cell here was seen in training: all lie in
 the test split of `edgecell.data.dataset.split_of`, and so do those in the PBC frames.
-Raabin and BCCD are among the training data, so cells of their frames may have been
-seen. BCD is BCCD's microscope, its frames squeezed to a square: of 202 in TXL-PBC 57
-show a frame of BCCD's there.
+Cells of the other frames may have been seen, since Raabin and BCCD are among the
+training data. BCD is BCCD's microscope, its frames squeezed to a square: of 202 in
+TXL-PBC 57 show a frame of BCCD's there.
 
 Cells were drawn by their hash, not by how well they are recognised. The label is in
 the name; it is the data set's, not ours.

@@ -251,7 +251,7 @@ def board_text(board: Board, counts: Counts) -> str:
             "",
             *lines,
             "",
-            f"inference takes {counts.inference_share:.0%} of a frame's instructions; "
+            f"five inferences take {counts.inference_share:.0%} of a frame; "
             f"{counts.other_share:.0%} go into neither inference nor finding cells",
             f"stages: {parts}",
             f"counts: {counts.cpu}, {counts.how}",

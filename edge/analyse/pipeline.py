@@ -1,5 +1,6 @@
 """From a frame to classified cells: scale, find, crop, classify, explain."""
 
+import logging
 import time
 from dataclasses import dataclass, replace
 
@@ -7,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecell.edge.analyse.scale import ScaleEstimator
-from edgecell.edge.find.field import field_of
+from edgecell.edge.find.field import Field, field_of
 from edgecell.edge.find.localise import Localiser
 from edgecell.edge.find.quality import NO_SCALE, cell_gate, frame_gate
 from edgecell.edge.find.tiles import Detection
@@ -31,10 +32,16 @@ from edgecell.model.decision import review_reasons
 from edgecell.model.modelfile import ModelRecord, bundled_finder
 from edgecell.model.probabilities import only, possible_classes
 
+logger = logging.getLogger(__name__)
+
 TOP = 3
 """Classes that a record names."""
 
 _RED_CELL_PX_RANGE = (4.0, 4000.0)
+
+_FAR_OFF = 1.5
+"""A given diameter is doubted that is so many times larger or smaller than what the
+frame shows."""
 
 
 @dataclass(frozen=True)
@@ -235,6 +242,7 @@ class FrameAnalyser:
         check_red_cell_px(red_cell_px)
         self._classifier = classifier
         self._red_cell_px = red_cell_px
+        self._compared = red_cell_px is None
         self._scale = ScaleEstimator()
         self._localiser = localiser or Localiser.open(bundled_finder())
 
@@ -260,6 +268,8 @@ class FrameAnalyser:
         if gate is not None:
             return FoundFrame(frame, gate, (), None, 0.0)
         seen = replace(frame, image=field.image)
+        if self._red_cell_px is not None and not self._compared:
+            self._compare(field, self._red_cell_px)
         expected = self._red_cell_px or self._scale.expected(seen)
         found = self._localiser.look(field.image, expected, field.small)
         red_cell_px = self._red_cell_px or self._scale.update(seen, found.red_cell_px)
@@ -277,6 +287,20 @@ class FrameAnalyser:
         locate_ms = (time.perf_counter() - start) * 1e3
         cells = tuple(self._cut(seen, d, red_cell_px, gains) for d in in_order)
         return FoundFrame(frame, None, cells, red_cell_px, locate_ms, field.image)
+
+    def _compare(self, field: Field, given_px: float) -> None:
+        """Warns once of a given diameter that is far from what the frame shows."""
+        found = self._localiser.look(field.image, None, field.small).red_cell_px
+        if found is None:
+            return
+        self._compared = True
+        if max(found, given_px) > _FAR_OFF * min(found, given_px):
+            logger.warning(
+                "red cells are taken for %.0f px across, as given, but those of this "
+                "frame look like %.0f px; leave the size out to have it measured",
+                given_px,
+                found,
+            )
 
     def _cut(
         self,

@@ -275,16 +275,16 @@ def read_sealed(path: Path, member: str) -> dict[str, Any]:
 def _check_hashes(data: Mapping[str, Any], model_sha256: str, name: str) -> None:
     sealed = data["format"] != UNSEALED
     if sealed and data.get("record_sha256") != _record_hash(data):
-        changed = "its record, with classes and thresholds,"
+        changed = "the record, with classes and thresholds,"
     elif (sealed or data.get("model_sha256")) and (
         data.get("model_sha256") != model_sha256
     ):
-        changed = "its network"
+        changed = "the network"
     else:
         return
     raise ModelError(
-        f"{changed} in {name} was changed or damaged (the hash differs); copy the "
-        "file again, or convert it again"
+        f"{changed} in {name} was changed or damaged (the hash differs): copy the "
+        "file again, convert it again, or, if it came with edgecell, install that again"
     )
 
 

@@ -86,6 +86,20 @@ def test_records_of_real_frames_hold_together(
         assert cell.crop.width == cell.crop.height == pytest.approx(sides, abs=2)
 
 
+@pytest.mark.parametrize(("px", "warned"), [(30.0, True), (100.0, False)])
+def test_a_scale_is_doubted_that_the_frame_contradicts(
+    classifier: Classifier, px: float, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    analyser = FrameAnalyser(classifier, px)
+    for index in range(2):
+        image = read_image(SAMPLES / "frames" / "bccd_1.jpg")
+        analyser.find(Frame(index, None, image, "bccd_1.jpg"))
+    said = [r.getMessage() for r in caplog.records if "as given" in r.getMessage()]
+    assert len(said) == warned
+    if warned:
+        assert "30 px across, as given" in said[0]
+
+
 def test_a_known_scale_sets_the_crop(classifier: Classifier) -> None:
     image = read_image(SAMPLES / "frames" / "bccd_1.jpg")
     result = FrameAnalyser(classifier, 100.0).analyse(Frame(0, None, image, "f"))

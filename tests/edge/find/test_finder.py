@@ -88,7 +88,7 @@ def test_info_prints_it(tmp_path: Path) -> None:
     assert shown.exit_code == 0
     assert "[0.4, 0.35, 0.3]" in shown.output
     path.write_bytes(path.read_bytes().replace(b"TFL3\x00", b"TFL3\x01"))
-    with pytest.raises(ModelError, match=r"its network in .+ was changed"):
+    with pytest.raises(ModelError, match=r"the network in .+ was changed"):
         CliRunner().invoke(command, [str(path)], catch_exceptions=False)
 
 
@@ -107,7 +107,7 @@ def test_changed_files_are_refused(tmp_path: Path) -> None:
     changed = bytearray(path.read_bytes())
     changed[20] ^= 1
     path.write_bytes(changed)
-    with pytest.raises(ModelError, match=r"its network in .+ was changed"):
+    with pytest.raises(ModelError, match=r"the network in .+ was changed"):
         read_finder(path)
     path.write_bytes(FLATBUFFER)
     with pytest.raises(ModelError, match="no readable edgecell record"):
