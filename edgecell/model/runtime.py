@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from edgecell.errors import InputError, MissingPackageError
-from edgecell.model.modelfile import ARCHIVE_START, bundled_model
+from edgecell.model.modelfile import ARCHIVE_START, bundled_finder, bundled_model
 from edgecell.model.onnx.file import is_onnx
 from edgecell.model.onnx.interpreters import (
     TENSORRT,
@@ -161,7 +161,7 @@ def open_interpreter(
 
     An import that succeeds proves nothing: tflite-runtime with numpy 2 imports and
     then fails to build an interpreter, so each runtime is tried with the model. A model
-    that is not the bundled one is first run in a process of its own, see `probe`.
+    that is not a bundled one is first run in a process of its own, see `probe`.
 
     Args:
         graph: the TFLite or ONNX model.
@@ -203,8 +203,9 @@ _probing = threading.Lock()
 
 
 def _probed(graph: bytes, runtime: Runtime) -> str:
-    """Runs `probe` once per model: '' if it runs. The bundled one is known to run."""
-    if bundled_model().read_bytes().startswith(graph + ARCHIVE_START):
+    """Runs `probe` once per model: '' if it runs. The bundled ones are known to run."""
+    bundled = (bundled_model(), bundled_finder())
+    if any(path.read_bytes().startswith(graph + ARCHIVE_START) for path in bundled):
         return ""
     with _probing:
         return _probed_once(graph, runtime.name, runtime.provider)

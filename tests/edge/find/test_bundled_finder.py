@@ -125,3 +125,13 @@ def test_a_frame_is_left_as_it_was(localiser: Localiser) -> None:
     before = frame.copy()
     localiser.look(frame)
     assert np.array_equal(frame, before)
+
+
+def test_it_is_known_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No process is started to try it: that takes as long as the rest of the start."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr("subprocess.run", refused)
+    Localiser.open(bundled_finder())
