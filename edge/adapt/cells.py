@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from edgecell.classes import label_matrix
 from edgecell.data.dataset import CellFile, decode, read
+from edgecell.edge.count.microscopes import check_one_camera
 from edgecell.edge.record.connection import DATABASE
 from edgecell.edge.record.pictures import export_hashes, hashes
 from edgecell.edge.record.sessions import open_session
@@ -27,6 +28,7 @@ from edgecell.image.preprocess import (
 )
 from edgecell.image.red_cells import red_cell_diameter
 from edgecell.model.classifier import Classifier, Prediction
+from edgecell.model.microscope import Verdict
 from edgecell.model.modelfile import ModelRecord
 
 Sets = npt.NDArray[np.bool_]
@@ -87,12 +89,13 @@ def named_cells(classifier: Classifier, places: Sequence[Path]) -> NamedCells:
             class, or sessions in which cells were named.
 
     Raises:
-        InputError: there are none, or they can't be used, see `check`; or the same
-            picture has two names.
+        InputError: there are none, or they can't be used, see `check`; the same
+            picture has two names; or they come from several microscopes.
     """
     left_out: Counter[str] = Counter()
     sessions = [p for p in places if (p / DATABASE).is_file()]
     folders = [p for p in places if p not in sessions]
+    check_one_camera([_told(session) for session in sessions])
     cells: list[_Views] = []
     for session in sessions:
         cells += _of_session(session, classifier.record, left_out, bool(folders))
@@ -155,6 +158,12 @@ def check(labels: Sequence[str]) -> None:
             f"all {len(labels)} cells are {labels[0]}; one class is not enough to "
             "learn from, so name cells of other classes too"
         )
+
+
+def _told(folder: Path) -> dict[tuple[int, int], Verdict]:
+    """The microscopes that a session identified, by the size of their frames."""
+    with open_session(folder) as session:
+        return session.told()
 
 
 def _of_session(

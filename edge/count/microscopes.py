@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from edgecell.edge.count.scope import Scope
 from edgecell.edge.count.tracking import Told, TrackedFrame
+from edgecell.errors import InputError
 from edgecell.model.decision import Decision
 from edgecell.model.microscope import CELLS, Microscope, Verdict, in_words, judge
 
@@ -195,6 +196,25 @@ class MicroscopeGate:
         reason = view.reason
         held, view.held = view.held, {}
         return {cell: _with(decision, reason) for cell, decision in held.items()}
+
+
+def check_one_camera(told: Sequence[Mapping[tuple[int, int], Verdict]]) -> None:
+    """Refuses sessions that don't come from one camera on one microscope.
+
+    Args:
+        told: the verdicts of each session, by (width, height) of the frames.
+
+    Raises:
+        InputError: frames of several sizes, or one session's microscope is known and
+            another's is not.
+    """
+    together = {size: verdict for each in told for size, verdict in each.items()}
+    known = {verdict.kind == "known" for each in told for verdict in each.values()}
+    if len(together) > 1 or len(known) > 1:
+        raise InputError(
+            "the sessions show more than one camera or microscope "
+            f"({in_words(together)}); give those of one"
+        )
 
 
 def _middle(values: Sequence[float]) -> float | None:

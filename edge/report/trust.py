@@ -17,7 +17,7 @@ from typing import Any
 
 from edgecell.classes import PLATELET
 from edgecell.edge.adapt.cells import named_cells
-from edgecell.edge.count.microscopes import OF_MICROSCOPE
+from edgecell.edge.count.microscopes import OF_MICROSCOPE, check_one_camera
 from edgecell.edge.count.scope import LEAST, SAME_SCALE, Scope, Shown
 from edgecell.edge.record.pictures import export_hashes, hashes
 from edgecell.edge.record.sessions import RecordedSession, open_session
@@ -27,7 +27,7 @@ from edgecell.errors import InputError
 from edgecell.files import several
 from edgecell.model.classifier import Classifier
 from edgecell.model.decision import Decision
-from edgecell.model.microscope import Microscope, fit_calibrated, in_words
+from edgecell.model.microscope import Microscope, fit_calibrated
 
 
 @dataclass(frozen=True)
@@ -228,16 +228,12 @@ def trust_of(
         _check_together(sessions)
         found = trust(sessions, least)
         _check_sample(found, folders[0])
+        check_one_camera([session.told() for session in sessions])
         told = {at: v for s in sessions for at, v in s.told().items()}
-        known = {v.kind == "known" for s in sessions for v in s.told().values()}
-        if len(told) > 1 or len(known) > 1:
-            raise InputError(
-                "the sessions show more than one camera or microscope "
-                f"({in_words(told)}); give those of one"
-            )
-        if known != {False} or found.unnamed:
+        unknown = [(at, v) for at, v in told.items() if v.kind != "known"]
+        if not unknown or found.unnamed:
             return found, None
-        (size, verdict), record = told.popitem(), sessions[0].model
+        ((size, verdict),), record = unknown, sessions[0].model
         name, described = verdict.name or "", None
         if not any(m.calibrated for m in record.microscopes):
             name = folders[0].resolve().name

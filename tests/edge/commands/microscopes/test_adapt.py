@@ -24,6 +24,7 @@ from edgecell.model.classifier import Classifier, map_residual
 from edgecell.model.decision import Decision
 from edgecell.model.modelfile import bundled_model, read_tflite
 from tests.edge.adapt.foreign import NUMBER, write_foreign_cells
+from tests.edge.commands.microscopes.test_trust import record
 from tests.factories import NOISE, cell_result
 
 
@@ -240,3 +241,13 @@ def test_cells_that_teach_nothing_are_told_in_one_line(
     assert message in result.output
     assert len(result.output.strip().splitlines()) == 1
     assert not out.exists()
+
+
+def test_sessions_of_two_cameras_are_refused(tmp_path: Path) -> None:
+    one = record(tmp_path / "one")
+    two = record(tmp_path / "two", size=(640, 480))
+    result = invoke("adapt", "bundled", one, two, "--out", tmp_path / "mine.tflite")
+    assert result.exit_code == 1
+    assert "more than one camera or microscope" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "mine.tflite").exists()
