@@ -158,7 +158,7 @@ def convert(
     if not held_out or not judged:
         raise InputError(
             "the data has no image of the validation split to fit the confidence on, "
-            "or none of '{request.split}' to measure on; give the data that the model "
+            f"or none of '{request.split}' to measure on; give the data that the model "
             "was trained on"
         )
 

@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -203,6 +203,29 @@ class Number(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value} is not a finite number.", param, ctx)
         return number
+
+
+def by_name(
+    kind: "click.ParamType[Any]",
+) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], dict[str, Any]]:
+    """A callback for an option NAME=VALUE that may be repeated.
+
+    Args:
+        kind: of the values.
+    """
+
+    def parsed(
+        ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]
+    ) -> dict[str, Any]:
+        found = {}
+        for text in texts:
+            name, _, value = text.partition("=")
+            if not (name and value):
+                raise click.BadParameter(f"'{text}' is not {param.metavar}", ctx, param)
+            found[name] = kind.convert(value, param, ctx)
+        return found
+
+    return parsed
 
 
 def claim(path: Path, kind: Kind) -> None:

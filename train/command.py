@@ -112,12 +112,13 @@ def _find(
 @click.option(
     "--batch-size",
     type=click.IntRange(1, 10**6),
-    help="Images per step.  [default: 32]",
+    help="Images per step.  [default: 32; to find: 16]",
 )
 @click.option(
     "--learning-rate",
     type=Number(0, min_open=True),
-    help="Highest learning rate.  [default: 0.002; the paper's recipe: 0.0001]",
+    help="Highest learning rate.  [default: 0.002; the paper's recipe: 0.0001; to "
+    "find: 0.004]",
 )
 @click.option(
     "--crop",

@@ -22,7 +22,7 @@ from edgecell.train.config import TrainConfig
 from edgecell.train.history import EpochResult, peak_memory_mb, read_history
 from edgecell.train.keep import Keeper, best_epoch
 from edgecell.train.kept import keep_for_conversion
-from edgecell.train.networks.models import FIXED_SIZE, model_names
+from edgecell.train.networks.models import FIXED_SIZE, check_name
 from edgecell.train.order import set_keys
 from edgecell.train.prepare import Prepared, by_split, classes_learned, prepare
 from edgecell.train.resume import checkpoints, list_again, restore_last
@@ -139,10 +139,7 @@ def check_settings(cfg: TrainConfig) -> None:
         InputError: they don't.
         ModelError: the teacher is not a model of ours.
     """
-    if cfg.model not in model_names():
-        raise InputError(
-            f"there is no network '{cfg.model}'; choose from {', '.join(model_names())}"
-        )
+    check_name(cfg.model)
     networks = [cfg.model]
     if cfg.teacher:
         networks.append(read_keras_record(Path(cfg.teacher)).network["name"])

@@ -22,7 +22,7 @@ from edgecell.benchmarks.evaluation import Evaluation, figures
 from edgecell.benchmarks.networks.trained import Trained
 from edgecell.benchmarks.tables import aligned
 from edgecell.classes import CODES
-from edgecell.cli import OutputFolder, PoliteCommand, claim
+from edgecell.cli import OutputFolder, PoliteCommand, by_name, claim
 from edgecell.errors import InputError
 from edgecell.files import csv_text, write_atomically
 from edgecell.model.probabilities import softmax
@@ -158,19 +158,6 @@ def left_out_rows(judged: Sequence[Judged]) -> list[tuple[str, ...]]:
     return sorted(rows, key=lambda row: (row[1], row[0] != "none", row[0], row[2]))
 
 
-def _starts(
-    ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
-) -> dict[str, str]:
-    """Parses NAME=TEXT options."""
-    found = {}
-    for text in value:
-        name, equals, start = text.partition("=")
-        if not (name and equals and start):
-            raise click.BadParameter(f"'{text}' is not NAME=TEXT", ctx, param)
-        found[name] = start
-    return found
-
-
 @click.command("job", cls=PoliteCommand, no_args_is_help=True)
 @click.argument(
     "runs",
@@ -198,10 +185,11 @@ def _starts(
     "--start",
     "starts",
     multiple=True,
-    callback=_starts,
+    callback=by_name(click.STRING),
     metavar="NAME=TEXT",
     help="What the first weights of the run in folder NAME were, or those of the "
-    "teacher NAME; may be repeated. A job does not record them.",
+    "teacher NAME; may be repeated. A job only records the name of their file, and "
+    "nothing of a teacher's.",
 )
 def command(
     runs: tuple[Path, ...],
@@ -218,12 +206,13 @@ def command(
     """
     judged: list[Judged] = []
     histories: dict[str, str] = {}
+    known: set[str] = set()
     for run in runs:
         found = read_job(run, starts)
         judged += found
+        known |= {run.name, *(j.network for j in found[1:])}
         if not found[0].left_out:
             histories[found[0].network] = _history(run)
-    known = {run.name for run in runs} | {j.network for j in judged}
     if unknown := set(starts) - known:
         raise InputError(
             f"--start names {min(unknown)}, which is neither a run nor a teacher here"

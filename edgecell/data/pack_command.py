@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgecell.cli import OutputFile, json_option, refuse, report
+from edgecell.cli import Number, OutputFile, by_name, json_option, refuse, report
 from edgecell.files import several
 
 if TYPE_CHECKING:
@@ -25,22 +25,6 @@ def text(found: "PackSummary") -> str:
         lines.append(f"with attributes: {several(found.with_attributes, 'cell')}")
     files = ", ".join(found.files)
     return "\n".join([*lines, f"{files}: {found.bytes / 1e6:.1f} MB"])
-
-
-def _crops(
-    ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
-) -> dict[str, float]:
-    """Parses SOURCE=FRACTION."""
-    crops = {}
-    for item in value:
-        source, _, number = item.partition("=")
-        try:
-            crops[source] = float(number)
-        except ValueError:
-            crops[source] = 0.0
-        if not (source and 0 < crops[source] <= 1):
-            raise click.BadParameter(f"'{item}' is not SOURCE=FRACTION", ctx, param)
-    return crops
 
 
 @click.command("pack", short_help="Pack cells for a training machine.")
@@ -78,7 +62,7 @@ def _crops(
     "crops",
     metavar="SOURCE=FRACTION",
     multiple=True,
-    callback=_crops,
+    callback=by_name(Number(0, 1, min_open=True)),
     help="Side of a source's crop as a share of an image's shorter side. May be given "
     "more than once.  [default: 0.66, or what --scale-as gives]",
 )

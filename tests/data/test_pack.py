@@ -150,7 +150,7 @@ def test_the_command(drawn_cells: Path, tmp_path: Path) -> None:
     data = [str(drawn_cells), "--out", str(out)]
     for wrong, says in (
         (["--crop", "drawn"], "'drawn' is not SOURCE=FRACTION"),
-        (["--crop", "drawn=1.5"], "'drawn=1.5' is not SOURCE=FRACTION"),
+        (["--crop", "drawn=1.5"], "1.5 is not in the range 0<x<=1"),
         (["--crop", "raabin=0.7"], "there is no cell of raabin in the data"),
         (["--scale-as", "pbc"], "there is no cell of pbc in the data; sources are dr"),
     ):

@@ -73,7 +73,8 @@ class FinderConfig(RunConfig):
 class FinderJob(Training[FinderNetwork, FinderFigures]):
     """One run of a finder.
 
-    Without workers a resumed run is the uninterrupted one, to the last bit. With
+    Without workers a resumed run is the uninterrupted one, to the last bit, if batches
+    alone limit it and a processor trains it. With
     workers it draws other views than that would have, as do two runs of one seed: their
     batches arrive in any order.
 

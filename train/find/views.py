@@ -131,9 +131,9 @@ class Views:
 
     def __call__(self) -> tuple[Levels, Boxes, Known]:
         """One view: uint8 RGB (SIDE, SIDE, 3), its boxes, and what is known."""
-        draw = self.rng.random()
+        draw = self.rng.uniform(0 if any(self.cells.values()) else _SINGLE, 1)
         known = np.ones((3, _MAPS, _MAPS), np.float32)
-        if draw < _SINGLE and (self.cells[WHITE] or self.cells[PLATELET]):
+        if draw < _SINGLE:
             return self.single(known)
         if draw < _SINGLE + _FAR:
             return self.far(), np.empty((0, 5), np.float32), known

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from edgecell.errors import EdgecellError, InputError
+from edgecell.cli import PoliteCommand
+from edgecell.errors import InputError
 
 if TYPE_CHECKING:
     from edgecell.data.pack import Pack
@@ -119,6 +120,11 @@ def finish(run: Path, packs: Sequence[Path], out: Path) -> float:
         for name, w in read_weights(run / RESULT).items()
         if not name.startswith("attributes.")
     }
+    if not weights:
+        raise InputError(
+            f"{run} trained {summary['config']['model']}, whose weights a job does not "
+            "keep; train it with 'edgecell train'"
+        )
     model = build_model(
         summary["config"]["model"], len(pack.codes), pack.prep.input_size
     )
@@ -147,7 +153,7 @@ def finish(run: Path, packs: Sequence[Path], out: Path) -> float:
     return agreement
 
 
-@click.command()
+@click.command(cls=PoliteCommand)
 @click.argument("run", type=click.Path(path_type=Path, file_okay=False))
 @click.argument(
     "packs", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False)
@@ -157,10 +163,7 @@ def finish(run: Path, packs: Sequence[Path], out: Path) -> float:
 )
 def command(run: Path, packs: tuple[Path, ...], out: Path) -> None:
     """Write the network of a finished job in RUN, trained on PACKS, for conversion."""
-    try:
-        agreement = finish(run, packs, out)
-    except EdgecellError as e:
-        raise click.ClickException(" ".join(str(e).split())) from e
+    agreement = finish(run, packs, out)
     click.echo(
         f"{out}: Keras and PyTorch agree on {100 * agreement:.2f} % of the validation "
         f"cells\nnext: edgecell convert {out} --int8 --calibration DATA... "

@@ -8,7 +8,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from edgecell.errors import EdgecellError
+from edgecell.cli import PoliteCommand
 from edgecell.train.job.files import Triple, write_first
 
 # Views that give a converted network its statistics back.
@@ -79,7 +79,7 @@ def imagenet() -> tuple[dict[str, npt.NDArray[Any]], Triple, Triple]:
     return weights, (MEAN,) * 3, (STD,) * 3
 
 
-@click.command()
+@click.command(cls=PoliteCommand)
 @click.argument("data", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--init",
@@ -94,10 +94,7 @@ def command(data: tuple[Path, ...], init: str, out: Path) -> None:
     """Read a model's weights back, as first weights of a job; DATA: training cells."""
     if bool(data) == (init == "imagenet"):
         raise click.UsageError("give DATA with a model file, and none with 'imagenet'")
-    try:
-        write_first(out, *(read_back(init, data) if data else imagenet()))
-    except EdgecellError as e:
-        raise click.ClickException(" ".join(str(e).split())) from e
+    write_first(out, *(read_back(init, data) if data else imagenet()))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from edgecell.train.job.network import (
     get_weights,
     set_weights,
 )
-from edgecell.train.job.peers import PEERS, Peer, set_peer_weights
+from edgecell.train.job.peers import Peer, set_peer_weights
 from edgecell.train.job.training import (
     Learner,
     Training,
@@ -35,6 +35,7 @@ from edgecell.train.job.training import (
 )
 from edgecell.train.job.views import Views
 from edgecell.train.networks.imagenet import for_inputs
+from edgecell.train.networks.models import check_name
 from edgecell.train.networks.network import PRESETS
 
 _JUDGE_BATCH = 256
@@ -66,7 +67,8 @@ class Job(Training[Classifier, dict[str, SourceFigures]]):
         """
         Args:
             config: the settings.
-            pack: cells to train and validate on; those of the test split are not used.
+            pack: cells to train and validate on; those of the test split are looked at
+                once, when the result is written.
             mean: of the standardised input, by channel, pixel units.
             std: the same.
             device: where to train.
@@ -75,12 +77,8 @@ class Job(Training[Classifier, dict[str, SourceFigures]]):
             InputError: no such network, nothing to train or validate on, or shares of
                 sources that don't exist.
         """
-        names = (*PRESETS, *PEERS)
         for name in filter(None, (config.model, config.teacher)):
-            if name not in names:
-                raise InputError(
-                    f"there is no network '{name}'; choose from {', '.join(names)}"
-                )
+            check_name(name)
         self.config = config
         self.mean, self.std = mean, std
         self.train, self.val, self.test = dealt(
@@ -122,7 +120,10 @@ class Job(Training[Classifier, dict[str, SourceFigures]]):
         """
         if self.teacher is None:
             raise InputError("first weights of a teacher are given, but no teacher")
-        own = for_inputs(dict(weights), self.mean, self.std)
+        try:
+            own = for_inputs(weights, self.mean, self.std)
+        except KeyError as e:
+            raise InputError("the teacher's first weights are another network's") from e
         for network in (self.teacher.network, self.teacher.averaged):
             if not isinstance(network, Peer):
                 raise InputError("first weights of a teacher are EfficientNet-Lite0's")

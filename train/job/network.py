@@ -5,6 +5,7 @@ their layers. Keras' own PyTorch backend gives the same logits but takes twice t
 on a processor, since it normalises batches step by step.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -124,7 +125,7 @@ class Bottleneck(nn.Module):
         return y + self.shortcut(x)
 
 
-class Classifier(nn.Module):
+class Classifier(nn.Module, ABC):
     """Heads on the pooled features of a network.
 
     Besides the classes it may predict attributes, by linear heads on the same features.
@@ -148,13 +149,9 @@ class Classifier(nn.Module):
             nn.init.zeros_(self.attributes.weight)
             nn.init.zeros_(self.attributes.bias)
 
-    def features(self, x: torch.Tensor) -> torch.Tensor:
-        """The last feature map: (N, 3, S, S) to (N, K, h, w)."""
-        raise NotImplementedError
-
+    @abstractmethod
     def pooled(self, x: torch.Tensor) -> torch.Tensor:
         """What all heads are applied to: (N, 3, S, S) to (N, K)."""
-        return self.features(x).mean((2, 3))
 
     def outputs(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits of the classes and of the attributes.
@@ -197,12 +194,12 @@ class GRsNet(Classifier):
                 channels = stage.width
         self.blocks = nn.Sequential(*blocks)
 
-    def features(self, x: torch.Tensor) -> torch.Tensor:
-        """The last feature map: (N, 3, S, S) to (N, K, h, w)."""
+    def pooled(self, x: torch.Tensor) -> torch.Tensor:
+        """The mean of the last feature map: (N, 3, S, S) to (N, K)."""
         x = self.stem(x)
         if self.spec.stem_pool:
             x = functional.max_pool2d(_pad(x, 3, 2, float("-inf")), 3, 2)
-        return functional.relu(self.blocks(x))
+        return functional.relu(self.blocks(x)).mean((2, 3))
 
 
 def _layers(network: nn.Module) -> Iterator[tuple[str, ConvNorm]]:

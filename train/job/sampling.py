@@ -21,8 +21,8 @@ def draw_weights(
         sources: N names of sources.
         sets: bool (N, C), the cells' sets of classes; within a source each set that
             occurs counts as one class.
-        shares: share of the draws by source, in any unit. Sources that aren't named get
-            their share of all cells, in per cent; 0 leaves a source out.
+        shares: share of the draws by source, in per cent if not all sources are named.
+            Those that aren't get their share of all cells; 0 leaves a source out.
         balance: classes are drawn in proportion to their size to the power of
             1 - balance: 0 as they come, 1 equally often.
 

@@ -8,6 +8,7 @@ import platform
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -271,7 +272,14 @@ class Training(ABC, Generic[N, F]):
             self.step, self.trained_s = state["step"], state["trained_s"]
             self.history = state["history"]
             self.set_state(state.get("own", {}))
-        except (OSError, RuntimeError, KeyError, ValueError) as e:
+        except (
+            OSError,
+            EOFError,
+            RuntimeError,
+            KeyError,
+            ValueError,
+            UnpicklingError,
+        ) as e:
             raise InputError(f"{path} is not a checkpoint of this job ({e})") from e
 
     def run(self, out: Path) -> F:

@@ -7,7 +7,7 @@ it would take gigabytes.
 
 import pickle
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -117,7 +117,7 @@ def imagenet_weights() -> dict[str, Array]:
 
 
 def for_inputs(
-    weights: dict[str, Array], mean: Sequence[float], std: Sequence[float]
+    weights: Mapping[str, Array], mean: Sequence[float], std: Sequence[float]
 ) -> dict[str, Array]:
     """Weights for inputs that are standardised in another way.
 
@@ -134,7 +134,8 @@ def for_inputs(
     offset = (np.asarray(mean) - MEAN) / STD
     stem = weights["_conv_stem.weight"]
     shift = (stem.sum((2, 3)) @ offset).astype(np.float32)
-    return weights | {
+    return {
+        **weights,
         "_conv_stem.weight": stem * scale.astype(np.float32)[:, None, None],
         "_bn0.running_mean": weights["_bn0.running_mean"] - shift,
     }

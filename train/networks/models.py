@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from edgecell.errors import InputError
 from edgecell.train.networks.network import PRESETS, build
 from edgecell.train.networks.peers import PEERS, build_peer
 
@@ -15,6 +16,18 @@ FIXED_SIZE = ("vit-b16",)
 def model_names() -> tuple[str, ...]:
     """Ours first, then those that it is compared with."""
     return (*PRESETS, *PEERS)
+
+
+def check_name(name: str) -> None:
+    """Refuses a name that no network has.
+
+    Raises:
+        InputError: it is none of `model_names`.
+    """
+    if name not in model_names():
+        raise InputError(
+            f"there is no network '{name}'; choose from {', '.join(model_names())}"
+        )
 
 
 def build_model(

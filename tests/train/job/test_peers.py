@@ -6,6 +6,7 @@ timm = pytest.importorskip("timm", reason="timm is not installed")
 
 from edgecell.errors import InputError  # noqa: E402
 from edgecell.train.job.peers import PEERS, Peer, set_peer_weights  # noqa: E402
+from edgecell.train.networks import peers  # noqa: E402
 
 
 @pytest.mark.parametrize("name", ["efficientnet-lite0", "mobilenet-v2"])
@@ -14,7 +15,10 @@ def test_peers_have_our_heads(name: str) -> None:
     logits, attributes = peer.outputs(torch.zeros(2, 3, 112, 112))
     assert logits.shape == (2, 12)
     assert attributes.shape == (2, 5)
-    assert name in PEERS
+
+
+def test_they_are_those_of_keras() -> None:
+    assert set(PEERS) == set(peers.PEERS)
 
 
 def test_weights_are_put_in_order() -> None:
