@@ -88,6 +88,16 @@ def test_a_resumed_run_is_the_uninterrupted_one(
         assert all(np.array_equal(a[k], b[k]) for k in a)
 
 
+def test_a_teachers_first_weights_are_imagenets(
+    pack: Pack, tiny_preset: str, tmp_path: Path
+) -> None:
+    run = job(pack, replace(config(tiny_preset), teacher=tiny_preset))
+    with pytest.raises(InputError, match="another network's"):
+        run.set_teacher_weights(get_weights(run.network))
+    with pytest.raises(InputError, match="no teacher"):
+        job(pack, config(tiny_preset)).set_teacher_weights({})
+
+
 def test_the_result_has_what_the_teacher_says(
     pack: Pack, tiny_preset: str, tmp_path: Path
 ) -> None:
@@ -190,5 +200,12 @@ def test_the_command_trains_refuses_and_resumes(
         "is not a file of 'edgecell data pack'"
         in call(str(out / "result.npz"), "--out", str(tmp_path / "other"))[1]
     )
+    assert call(*start[:3], "--resume", "--first", str(path))[0] == 2
+    assert call(*start[:3], "--resume", "--seconds", "0", "--steps", "0")[0] == 2
+    assert call(*start[:3], "--seconds", "nan")[0] == 2
+    zero = ["--out", str(tmp_path / "zero"), *start[3:], "--seed", "0", "--steps", "1"]
+    assert call(str(path), *zero, "--batch-size", "4") == (0, "")
+    settings = json.loads((tmp_path / "zero" / "config.json").read_text())
+    assert settings["config"]["seed"] == 0
     elsewhere = call(str(path), "--out", str(tmp_path / "no"), "--resume")
     assert "holds no run to resume" in elsewhere[1]
