@@ -1,4 +1,4 @@
-"""Measures the localiser on labelled frames: recall, precision, time, scale."""
+"""Measures the finder on labelled frames: recall, precision, time, scale."""
 
 import json
 import time

@@ -80,26 +80,27 @@ def measure_frames(
         frames: labelled frames, see `read_frames`.
         truth: see `read_truth`.
     """
+    analyser = FrameAnalyser(classifier, None)
     found: dict[str, list[tuple[CellResult | None, str]]] = {}
     shown = [f for f in read_frames(frames) if Path(f.name).name in truth]
     for number, frame in enumerate(
         tqdm(shown, desc="frames", leave=False, disable=None)
     ):
         source, label = truth[Path(frame.name).name]
-        cell = _known_cell(classifier, frame, number)
+        cell = _known_cell(analyser, frame, number)
         found.setdefault(source, []).append((cell, label))
     return {s: _figures(classifier, cells) for s, cells in sorted(found.items())}
 
 
 def _known_cell(
-    classifier: Classifier, frame: LabelledFrame, number: int
+    analyser: FrameAnalyser, frame: LabelledFrame, number: int
 ) -> CellResult | None:
     """The largest whole object found in a labelled white cell."""
     still = Frame(number, None, Bgr(frame.image), frame.name)
     white = [b for b in frame.boxes if b.label == WHITE]
     cells = [
         cell
-        for cell in FrameAnalyser(classifier, None).analyse(still).cells
+        for cell in analyser.analyse(still).cells
         if not cell.record.cut_by_border
         and any(b.contains(*cell.record.box.centre) for b in white)
     ]

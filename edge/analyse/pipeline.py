@@ -246,6 +246,11 @@ class FrameAnalyser:
         self._scale = ScaleEstimator()
         self._localiser = localiser or Localiser.open(bundled_finder())
 
+    @property
+    def finder_sha256(self) -> str:
+        """Hash of the finder's network."""
+        return self._localiser.model_sha256
+
     def analyse(self, frame: Frame) -> FrameResult:
         """Finds and classifies the cells of a frame.
 
@@ -275,6 +280,10 @@ class FrameAnalyser:
         red_cell_px = self._red_cell_px or self._scale.update(seen, found.red_cell_px)
         if red_cell_px is None:
             return FoundFrame(frame, NO_SCALE, (), None, 0.0)
+        if expected is None and found.red_cell_px is None:
+            # The frame shows no scale, but those before it did: its cells are looked
+            # for at that one.
+            found = self._localiser.look(field.image, red_cell_px, field.small)
         detections = [
             replace(d, cut_by_border=d.cut_by_border or field.cuts(d.box))
             for d in found.detections
@@ -289,12 +298,10 @@ class FrameAnalyser:
         return FoundFrame(frame, None, cells, red_cell_px, locate_ms, field.image)
 
     def _compare(self, field: Field, given_px: float) -> None:
-        """Warns once of a given diameter that is far from what the frame shows."""
-        found = self._localiser.look(field.image, None, field.small).red_cell_px
-        if found is None:
-            return
+        """Warns of a given diameter that is far from what a first frame shows."""
         self._compared = True
-        if max(found, given_px) > _FAR_OFF * min(found, given_px):
+        found = self._localiser.look(field.image, None, field.small).red_cell_px
+        if found and max(found, given_px) > _FAR_OFF * min(found, given_px):
             logger.warning(
                 "red cells are taken for %.0f px across, as given, but those of this "
                 "frame look like %.0f px; leave the size out to have it measured",

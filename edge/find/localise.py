@@ -89,14 +89,17 @@ class Seen:
 class Localiser:
     """Finds cells and the scale of frames of any size."""
 
-    def __init__(self, finder: Callable[[Bgr], Points], side: int) -> None:
+    def __init__(
+        self, finder: Callable[[Bgr], Points], side: int, model_sha256: str = ""
+    ) -> None:
         """Uses an open finder; `open` opens one.
 
         Args:
             finder: sees cells in working images.
             side: longest side of a working image, pixels.
+            model_sha256: of the finder's network.
         """
-        self.finder, self.side = finder, side
+        self.finder, self.side, self.model_sha256 = finder, side, model_sha256
 
     @classmethod
     def open(cls, path: Path) -> "Localiser":
@@ -107,7 +110,7 @@ class Localiser:
             MissingPackageError: no runtime accepts it.
         """
         finder = Finder(path)
-        return cls(finder, finder.record.side)
+        return cls(finder, finder.record.side, finder.record.model_sha256)
 
     def look(
         self, frame: Bgr, red_cell_px: float | None = None, small: Bgr | None = None
@@ -120,30 +123,40 @@ class Localiser:
                 searches for it.
             small: the frame made small, see `Field.small`; where it has the size of a
                 working image it need not be made again.
+
+        Raises:
+            ValueError: the frame is not uint8 (H, W, 3), or the diameter not above 0.
         """
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+            raise ValueError("frame must be uint8 of shape (H, W, 3)")
+        if red_cell_px is not None and not red_cell_px > 0:
+            raise ValueError("red_cell_px must be above 0")
         if min(frame.shape[:2]) < SMALLEST_FRAME_PX:
             return Seen([], None)
-        scale = self._whole(frame)
+        scale, given = self._whole(frame), red_cell_px
         if red_cell_px is None or _sure(scale * red_cell_px):
             if small is None or max(small.shape[:2]) != self.side:
                 small = _resized(frame, scale)
             points = self.finder(small)
             found = _divided(_red_cell_px(points, small), scale)
             if red_cell_px is None:
-                red_cell_px = self._searched(frame, scale, found)
+                red_cell_px = found = self._searched(frame, scale, found)
             if red_cell_px is None:
                 return Seen([], None)
             if _sure(scale * red_cell_px):
                 place = Box(0, 0, frame.shape[1], frame.shape[0])
                 return Seen(_detections(points, scale, place), found)
-        return self._tile_by_tile(frame, red_cell_px)
+        seen = self._tile_by_tile(frame, red_cell_px)
+        if given is None and seen.red_cell_px is None:
+            return Seen(seen.detections, red_cell_px)
+        return seen
 
     def _tile_by_tile(self, frame: Bgr, red_cell_px: float) -> Seen:
         """The contents of a frame at the scale that suits its red cells."""
         scale = min(_MOST_ENLARGED, _BEST_PX / red_cell_px)
         sizes: list[FloatArray] = []
 
-        def in_part(part: Bgr, _: float, place: Box) -> list[Detection]:
+        def in_part(part: Bgr, place: Box) -> list[Detection]:
             image = _resized(part, scale)
             points = self.finder(image)
             sizes.append(_red_sizes(points, image.shape[1], image.shape[0]))
@@ -294,7 +307,7 @@ def _detections(points: Points, scale: float, place: Box) -> list[Detection]:
     """
     found = []
     for kind, (x, y, width, height), score in zip(
-        points.kinds, points.boxes.astype(float), points.scores, strict=True
+        points.kinds, points.boxes.tolist(), points.scores, strict=True
     ):
         if kind == _RED:
             continue

@@ -101,15 +101,15 @@ def _cuts(length: int, side: float) -> list[int]:
 def in_tiles(
     frame: NDArray[np.uint8],
     diameter: float,
-    look: Callable[[Bgr, float, Box], list[Detection]],
+    look: Callable[[Bgr, Box], list[Detection]],
 ) -> list[Detection]:
     """Searches a frame tile by tile, and returns each cell once.
 
     Args:
         frame: uint8 BGR (H, W, 3).
         diameter: of its red cells, pixels.
-        look: finds the cells of a part, (h, w, 3), in pixels of the frame, given
-            ``diameter`` and where in the frame the part lies.
+        look: finds the cells of a part, (h, w, 3), in pixels of the frame, given where
+            in the frame the part lies.
 
     Returns:
         Detections by descending score.
@@ -120,7 +120,7 @@ def in_tiles(
         others = tuple(found)
         found += [
             detection
-            for detection in look(Bgr(part), diameter, tile.whole)
+            for detection in look(Bgr(part), tile.whole)
             if tile.owns(detection.box.centre, _SEAM * diameter)
             and not any(_is_same(detection, other) for other in others)
         ]

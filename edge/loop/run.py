@@ -20,7 +20,6 @@ from edgecell.edge.count.microscopes import MicroscopeGate
 from edgecell.edge.count.scope import Scope, scope_for
 from edgecell.edge.count.tracking import TrackedFrame, Tracker
 from edgecell.edge.count.votes import Rule
-from edgecell.edge.find.finder import read_finder
 from edgecell.edge.loop.config import LoopConfig
 from edgecell.edge.loop.run_loop import (
     NEW_SLIDE,
@@ -43,7 +42,6 @@ from edgecell.errors import OutputError
 from edgecell.files import check_kind, check_writable, write_atomically
 from edgecell.image.preprocess import Image
 from edgecell.model.classifier import Classifier
-from edgecell.model.modelfile import bundled_finder
 
 
 class Observer:
@@ -164,7 +162,7 @@ class Run:
         config, record, scope = self.config, self.classifier.record, self.scope
         settings = config.recorded() | {
             "scope": scope.recorded() if scope else None,
-            "finder": read_finder(bundled_finder())[1].model_sha256,
+            "finder": self._analyser.finder_sha256,
             "id": secrets.token_hex(8),
         }
         session = Session(public_address(config.source), record, settings)

@@ -4,7 +4,6 @@ from typing import Any
 
 from edgecell import RESEARCH_USE, __version__
 
-_NUMBERS = "^[0-9]{1,9}(,[0-9]{1,9})*$"
 _LABEL = (
     "A class code, codes joined by '|', 'not a cell', 'other: NAME', or nothing, which "
     "takes the label away."

@@ -130,7 +130,7 @@ def label_of(
 
 
 def colour_of(cell: CellResult) -> Colour:
-    """Colour of a cell's box: by what the localiser took it for."""
+    """Colour of a cell's box: by what the finder took it for."""
     if cell.record.cut_by_border or cell.record.gate is not None:
         return CUT
     return PLATELET if cell.record.kind == "platelet" else WHITE_CELL

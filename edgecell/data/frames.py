@@ -138,6 +138,13 @@ def label_path(image: PurePosixPath) -> PurePosixPath:
     return PurePosixPath(*parts)
 
 
+def _no_labels(name: str, at: str = "") -> str:
+    return (
+        f"{name} is not a YOLO label file{at}: each line must be a class (0 white, "
+        "1 red, 2 platelet) and four shares of the frame"
+    )
+
+
 def parse_labels(
     text: bytes, width: int, height: int, name: str
 ) -> tuple[LabelBox, ...]:
@@ -160,24 +167,22 @@ def parse_labels(
             the sizes are not negative.
     """
     rows: dict[tuple[float, ...], None] = {}
-    number = 0
     try:
         lines = text.decode("utf-8-sig").splitlines()
-        for number, line in enumerate(lines, 1):  # noqa: B007 (told below)
-            if not line.strip():
-                continue
-            label, x, y, w, h = numbers = tuple(float(word) for word in line.split())
-            if label not in (WHITE, RED, PLATELET):
-                raise ValueError("unknown class")
-            if not all(map(math.isfinite, numbers)) or w < 0 or h < 0:
-                raise ValueError("no share of a frame")
-            rows[numbers] = None
     except ValueError as error:
-        at = f" (line {number})" if number else ""
-        raise InputError(
-            f"{name} is not a YOLO label file{at}: each line must be a class (0 white, "
-            "1 red, 2 platelet) and four shares of the frame"
-        ) from error
+        raise InputError(_no_labels(name)) from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            label, x, y, w, h = numbers = tuple(float(word) for word in line.split())
+        except ValueError as error:
+            raise InputError(_no_labels(name, f" (line {number})")) from error
+        if label not in (WHITE, RED, PLATELET) or not (
+            all(map(math.isfinite, numbers)) and min(w, h) >= 0
+        ):
+            raise InputError(_no_labels(name, f" (line {number})"))
+        rows[numbers] = None
     boxes = []
     for label, x, y, w, h in rows:
         if not (0 <= x <= 1 and 0 <= y <= 1 and w and h):

@@ -6,17 +6,17 @@ import pytest
 
 keras = pytest.importorskip("keras", reason="Keras is not installed")
 
-from edgecell.convert.finder import convert_finder, is_finder  # noqa: E402
-from edgecell.data.frame_pack import packed_frame, write_frames  # noqa: E402
-from edgecell.edge.find.finder import Finder  # noqa: E402
-from edgecell.errors import InputError  # noqa: E402
-from edgecell.image.preprocess import Bgr, Rgb  # noqa: E402
-from edgecell.train.networks.finder import (  # noqa: E402
+from edgecell.convert.finder import convert_finder, is_finder
+from edgecell.data.frame_pack import packed_frame, write_frames
+from edgecell.edge.find.finder import Finder
+from edgecell.errors import InputError
+from edgecell.image.preprocess import Bgr, Rgb
+from edgecell.train.networks.finder import (
     HEADS,
     FinderSpec,
     build_finder,
 )
-from edgecell.train.networks.keras_weights import get_keras_weights  # noqa: E402
+from edgecell.train.networks.keras_weights import get_keras_weights
 
 SPEC = FinderSpec((8, 8, 8, 8), 1)
 CONFIG = {

@@ -72,9 +72,6 @@ class ViewConfig:
             raise ValueError("coarsest must be in (0, 1]")
 
 
-NO_CHANGE = ViewConfig(**{f.name: 0.0 for f in fields(ViewConfig)} | {"coarsest": 1.0})
-"""The middle of the image as it is."""
-
 _MILD = 0.25
 """How far a mild view strays, as a share of the others."""
 

@@ -23,6 +23,7 @@ from edgecell.errors import InputError
 from edgecell.image.preprocess import to_bgr
 from edgecell.model.classifier import Classifier
 from edgecell.model.microscope import CELLS
+from edgecell.model.modelfile import ModelRecord
 
 Row = dict[str, Any]
 _TOP = 2
@@ -68,11 +69,15 @@ def part_of(
         images: name of each, and what reads it.
     """
     part = Part([], {})
+    px = task.red_cell_px if isinstance(task.red_cell_px, float) else None
+    analyser = FrameAnalyser(classifier, px) if task.frames else None
     for name, read in images:
         try:
             image = decode(read(), name)
-            look = _cells if task.frames else _cell
-            look(classifier, task, name, image, part)
+            if analyser is None:
+                _cell(classifier, task, name, image, part)
+            else:
+                _cells(analyser, classifier.record, name, image, part)
         except InputError as e:
             part.rows.append({"image": name, "error": str(e).removeprefix(f"{name} ")})
     return part
@@ -96,19 +101,17 @@ def _cell(
 
 
 def _cells(
-    classifier: Classifier, task: Task, name: str, image: Any, part: Part
+    analyser: FrameAnalyser, model: ModelRecord, name: str, image: Any, part: Part
 ) -> None:
     """Adds a row for each cell of a frame, or one that says why there is none."""
-    px = task.red_cell_px if isinstance(task.red_cell_px, float) else None
-    frame = Frame(0, None, to_bgr(image), name)
-    found = FrameAnalyser(classifier, px).analyse(frame)
+    found = analyser.analyse(Frame(0, None, to_bgr(image), name))
     size = f"{image.shape[1]}x{image.shape[0]}"
     if found.gate is not None:
         part.rows.append({"image": name, "size": size, "error": found.gate})
         return
     for number, cell in enumerate(found.cells, 1):
         box, record = cell.record.box, cell.record
-        reasons = [*cell.reasons(classifier.record)]
+        reasons = [*cell.reasons(model)]
         if record.cut_by_border:
             reasons.append("cut by the border")
         top = [(score.code, score.probability) for score in record.top[:_TOP]]

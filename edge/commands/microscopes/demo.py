@@ -111,8 +111,10 @@ def demonstrate(classifier: Classifier) -> Demonstrated:
         adapted.write(file)
         after = Classifier(file)
     paths = sorted((SAMPLES / "frames").glob(_TO_JUDGE))
-    seen = [_known_cells(classifier, path) for path in paths]
-    again = [_known_cells(after, path) for path in paths]
+    seen, again = (
+        [_known_cells(analyser, path) for path in paths]
+        for analyser in (FrameAnalyser(model, None) for model in (classifier, after))
+    )
     pooled = [c.pooled for each in seen for c in each if c and c.pooled is not None]
     microscopes = classifier.record.microscopes
     told = str(judge(np.array(pooled), microscopes)) if pooled else "not identified"
@@ -138,12 +140,12 @@ def _labels(path: Path) -> list[str]:
     return path.stem.split("_")[-1].split("-")
 
 
-def _known_cells(classifier: Classifier, path: Path) -> list[CellResult | None]:
+def _known_cells(analyser: FrameAnalyser, path: Path) -> list[CellResult | None]:
     """The largest white cell of each quarter of a frame, row by row."""
     frame = Frame(0, None, read_image(path), path.name)
     height, width = frame.image.shape[:2]
     quarters: list[CellResult | None] = [None] * 4
-    for cell in FrameAnalyser(classifier, None).analyse(frame).cells:
+    for cell in analyser.analyse(frame).cells:
         if cell.record.kind != "white" or not cell.record.top:
             continue
         x, y = cell.record.box.centre

@@ -66,6 +66,7 @@ def counted(film: list[Bgr], classifier: Classifier, lens: Lens | None) -> int:
 def test_no_cells_are_made_up(film: list[Bgr], classifier: Classifier) -> None:
     plain = counted(film, classifier, None)
     assert 2 <= plain <= 6
-    for lens in (eyepiece, side_bars, lamp):
-        # A round field shows three cells less, bars one.
-        assert plain - 3 <= counted(film, classifier, lens) <= plain + 1, lens
+    # A round field shows three cells less, bars one; an edge may show half of one.
+    for lens, hidden in ((eyepiece, 3), (side_bars, 1), (lamp, 0)):
+        found = counted(film, classifier, lens)
+        assert max(1, plain - hidden) <= found <= plain + 1, lens

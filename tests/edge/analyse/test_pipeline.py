@@ -209,3 +209,40 @@ def test_frames_of_a_video_are_looked_at_with_the_scale_of_those_before(
     for one, px in zip(found, (102, 103, 104), strict=True):
         side = classifier.record.preprocessing.crop_red_cells * px
         assert one.cells[0].crop.width == pytest.approx(side, abs=1)
+
+
+def test_fields_without_red_cells_keep_the_scale_of_the_film(
+    classifier: Classifier,
+) -> None:
+    """Where a film shows none, its white cells are looked for at the scale so far."""
+
+    def look(_: Bgr, red_cell_px: float | None, small: Bgr) -> Seen:
+        looks.append(red_cell_px)
+        shown = len(looks) == 1
+        if red_cell_px is None and not shown:
+            return Seen([], None)
+        return Seen([detection(200, 150, 330, 280)], 100.0 if shown else None)
+
+    looks: list[float | None] = []
+    analyser = FrameAnalyser(
+        classifier, None, cast(Localiser, SimpleNamespace(look=look))
+    )
+    image = read_image(SAMPLES / "frames" / "bccd_1.jpg")
+    found = [analyser.find(Frame(i, i / 30, image, "film")) for i in range(4)]
+    assert [one.red_cell_px for one in found] == [100.0] * 4
+    assert [len(one.cells) for one in found] == [1] * 4
+
+
+def test_a_given_scale_is_compared_once(classifier: Classifier) -> None:
+    def look(_: Bgr, red_cell_px: float | None, small: Bgr) -> Seen:
+        looks.append(red_cell_px)
+        return Seen([], None)
+
+    looks: list[float | None] = []
+    analyser = FrameAnalyser(
+        classifier, 100.0, cast(Localiser, SimpleNamespace(look=look))
+    )
+    image = read_image(SAMPLES / "frames" / "bccd_1.jpg")
+    for index in range(3):
+        analyser.find(Frame(index, None, image, "bccd_1.jpg"))
+    assert looks == [None, 100.0, 100.0, 100.0]

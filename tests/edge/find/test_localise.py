@@ -138,3 +138,51 @@ def test_dots_of_a_wide_field_are_not_taken_for_red_cells() -> None:
 
     glass = Bgr(np.full((1500, 2000, 3), 230, np.uint8))
     assert Localiser(anything, SIDE).look(glass) == Seen([], None)
+
+
+def test_a_scale_that_was_searched_for_is_told() -> None:
+    """Red cells too small for the first look are measured by the second one."""
+    frame = field(480, 640, 18)
+    paint(frame, 320, 240, 40, BLUE)
+    seen = look(frame)
+    assert seen.red_cell_px == pytest.approx(18, rel=0.15)
+    assert [d.kind for d in seen.detections] == ["white"]
+
+
+def test_a_cell_on_a_seam_is_found_once_and_whole() -> None:
+    red = 40
+    frame = field(1200, 3000, red)
+    seams = [round(n * 20 * red) for n in (1, 2, 3)]
+    for x in seams:
+        paint(frame, x, 600, 2 * red, BLUE)
+    found = Localiser(by_colour, SIDE).look(frame, float(red)).detections
+    white = sorted(d.box.centre[0] for d in found if d.kind == "white")
+    assert white == pytest.approx(seams, abs=4)
+    assert all(d.box.width == pytest.approx(2 * red, rel=0.1) for d in found)
+
+
+def test_what_is_said_of_a_cell_is_pythons_own() -> None:
+    frame = field(480, 640, 100)
+    paint(frame, 4, 240, 180, BLUE)
+    (cell,) = look(frame).detections
+    assert cell.cut_by_border is True
+    assert type(cell.score) is float
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        np.zeros((300, 300), np.uint8),
+        np.zeros((300, 300, 4), np.uint8),
+        np.zeros((300, 300, 3), np.float32),
+    ],
+)
+def test_wrong_frames_are_refused(frame: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="uint8 of shape"):
+        look(Bgr(frame))
+
+
+@pytest.mark.parametrize("diameter", [0.0, -3.0, float("nan")])
+def test_wrong_scale_is_refused(diameter: float) -> None:
+    with pytest.raises(ValueError, match="above 0"):
+        Localiser(by_colour, SIDE).look(field(480, 640, 100), diameter)

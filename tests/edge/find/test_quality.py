@@ -60,7 +60,9 @@ def glass(frame: Picture) -> Picture:
 def test_real_frames_and_their_cells_pass(path: Path) -> None:
     frame = read_image(path)
     assert frame_gate(frame) is None
-    for found in Localiser.open(bundled_finder()).look(Bgr(frame)).detections:
+    detections = Localiser.open(bundled_finder()).look(Bgr(frame)).detections
+    assert "white" in {found.kind for found in detections}
+    for found in detections:
         box = found.box
         cell = frame[box.y0 : box.y1, box.x0 : box.x1]
         if found.kind == "white":

@@ -334,7 +334,11 @@ def test_a_browser_that_goes_away_in_the_middle_of_a_form(
         "query_string": b"",
         "headers": [(k.encode(), v.encode()) for k, v in headers.items()],
     }
-    asyncio.run(client.app(scope, receive, send))  # type: ignore[arg-type]
+
+    async def ask() -> None:
+        await client.app(scope, receive, send)
+
+    asyncio.run(ask())
     assert sent[0]["status"] == 400
 
 

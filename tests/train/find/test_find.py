@@ -13,37 +13,37 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-from click.testing import CliRunner  # noqa: E402
+from click.testing import CliRunner
 
-from edgecell.data.frame_pack import (  # noqa: E402
+from edgecell.data.frame_pack import (
     PackedFrame,
     packed_frame,
     write_frames,
 )
-from edgecell.data.frames import LabelBox  # noqa: E402
-from edgecell.edge.find.finder import Points  # noqa: E402
-from edgecell.image.preprocess import Rgb  # noqa: E402
-from edgecell.train.find.feed import Feed, batch  # noqa: E402
-from edgecell.train.find.job import FinderConfig, FinderJob  # noqa: E402
-from edgecell.train.find.judge import Judged, judge  # noqa: E402
-from edgecell.train.find.light import developed  # noqa: E402
-from edgecell.train.find.network import (  # noqa: E402
+from edgecell.data.frames import LabelBox
+from edgecell.edge.find.finder import Points
+from edgecell.image.preprocess import Rgb
+from edgecell.train.find.feed import Feed, batch
+from edgecell.train.find.job import FinderConfig, FinderJob
+from edgecell.train.find.judge import Judged, judge
+from edgecell.train.find.light import developed
+from edgecell.train.find.network import (
     FinderNetwork,
     finder_weights,
     set_finder_weights,
 )
-from edgecell.train.find.scene import Scene, moved_boxes  # noqa: E402
-from edgecell.train.find.targets import (  # noqa: E402
+from edgecell.train.find.scene import Scene, moved_boxes
+from edgecell.train.find.targets import (
     HEAT,
     SIZE,
     SIZED,
     finder_loss,
     target,
 )
-from edgecell.train.find.views import SIDE, Views  # noqa: E402
-from edgecell.train.job.__main__ import command  # noqa: E402
-from edgecell.train.job.files import read_weights  # noqa: E402
-from edgecell.train.networks.finder import FinderSpec  # noqa: E402
+from edgecell.train.find.views import SIDE, Views
+from edgecell.train.job.__main__ import command
+from edgecell.train.job.files import read_weights
+from edgecell.train.networks.finder import FinderSpec
 
 TINY = FinderSpec((8, 8, 8, 8), 1)
 GLASS = 224.0

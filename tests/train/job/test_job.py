@@ -9,16 +9,16 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-from click.testing import CliRunner  # noqa: E402
+from click.testing import CliRunner
 
-from edgecell.data.pack import Pack, write_packs  # noqa: E402
-from edgecell.errors import InputError  # noqa: E402
-from edgecell.train.job.__main__ import command  # noqa: E402
-from edgecell.train.job.config import JobConfig  # noqa: E402
-from edgecell.train.job.files import read_weights  # noqa: E402
-from edgecell.train.job.job import Job  # noqa: E402
-from edgecell.train.job.network import get_weights  # noqa: E402
-from edgecell.train.job.training import rate_at  # noqa: E402
+from edgecell.data.pack import Pack, write_packs
+from edgecell.errors import InputError
+from edgecell.train.job.__main__ import command
+from edgecell.train.job.config import JobConfig
+from edgecell.train.job.files import read_weights
+from edgecell.train.job.job import Job
+from edgecell.train.job.network import get_weights
+from edgecell.train.job.training import rate_at
 
 MEAN, STD = (200.0, 190.0, 210.0), (50.0, 60.0, 40.0)
 

@@ -5,8 +5,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-from edgecell.train.job.judge import attribute_accuracy  # noqa: E402
-from edgecell.train.job.loss import (  # noqa: E402
+from edgecell.train.job.judge import attribute_accuracy
+from edgecell.train.job.loss import (
     attribute_loss,
     partial_label_loss,
     teacher_loss,

@@ -8,14 +8,14 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-from edgecell.errors import InputError  # noqa: E402
-from edgecell.train.job.network import (  # noqa: E402
+from edgecell.errors import InputError
+from edgecell.train.job.network import (
     GRsNet,
     get_weights,
     set_weights,
 )
-from edgecell.train.networks.network import PRESETS, NetworkSpec  # noqa: E402
-from tests.factories import TINY  # noqa: E402
+from edgecell.train.networks.network import PRESETS, NetworkSpec
+from tests.factories import TINY
 
 
 def shaken(spec: NetworkSpec) -> GRsNet:

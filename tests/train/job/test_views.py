@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -6,12 +6,14 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-from edgecell.train.job.views import (  # noqa: E402
-    NO_CHANGE,
+from edgecell.train.job.views import (
     ViewConfig,
     Views,
     jpeg_like,
 )
+
+NO_CHANGE = ViewConfig(**{f.name: 0.0 for f in fields(ViewConfig)} | {"coarsest": 1.0})
+"""The middle of the image as it is."""
 
 
 def images(n: int = 6, side: int = 42) -> Any:
