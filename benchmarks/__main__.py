@@ -8,7 +8,6 @@ from edgecell.cli import LazyGroup
 COMMANDS: dict[str, tuple[str, str]] = {
     name.rpartition(".")[2].replace("_", "-"): (f"edgecell.benchmarks.{name}", text)
     for name, text in {
-        "adapt": "Accuracy on another microscope, before and after training there.",
         "attribute_cells": "Draw cells with their attributes in words.",
         "cam_agreement": "Compare the device's maps with TensorFlow's gradients.",
         "slides.counting": "Check that each cell of a slide is counted once.",

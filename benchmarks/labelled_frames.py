@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from edgecell.data.frames import RED, LabelBox, LabelledFrame
-from edgecell.image.red_cells import shrink
+from edgecell.image.resizing import shrink
 
 
 def zoomed(frame: LabelledFrame, zoom: float) -> LabelledFrame:

@@ -14,7 +14,8 @@ from edgecell.data.frame_pack import PackedFrame, read_packed_frames
 from edgecell.edge.find.finder import FinderRecord, levels_by_glass, write_finder
 from edgecell.errors import InputError
 from edgecell.image.preprocess import Bgr
-from edgecell.image.red_cells import glass_colour, shrink
+from edgecell.image.red_cells import glass_colour
+from edgecell.image.resizing import shrink
 from edgecell.optional import require
 from edgecell.train.job.files import SUMMARY, read_weights
 from edgecell.train.networks.finder import HEADS, FinderSpec, build_finder

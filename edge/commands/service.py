@@ -97,10 +97,12 @@ SUBSYSTEM=="video4linux", {match}, GROUP="video", MODE="0660", TAG+="systemd", \
 ENV{{SYSTEMD_WANTS}}+="{unit}"
 """
 
-_BASE_MB = 200
-_MB_PER_MEGAPIXEL = 36
+_BASE_MB = 240
+_MB_PER_MEGAPIXEL = 55
+_MOST_MB = 1070
 _MEGAPIXELS = 24
-"""The most memory that the loop takes is below base + size of a frame x the second; see
+"""The most memory that the loop takes is below base + size of a frame x the second, and
+below the third up to so many megapixels: of larger frames fewer wait. See
 docs/sources.md. A limit below what a camera's frames need would kill each session."""
 
 _DEVICE = re.compile(r"/dev/((?:[\w#+.:=@-]+/)*[\w#+.:=@-]+)", re.ASCII)
@@ -133,7 +135,7 @@ def _escaped(character: str) -> str:
 
 def memory_mb(megapixels: float) -> int:
     """Memory that the loop takes at most on frames of a size, MB; a measured bound."""
-    return round(_BASE_MB + _MB_PER_MEGAPIXEL * megapixels)
+    return min(_MOST_MB, round(_BASE_MB + _MB_PER_MEGAPIXEL * megapixels))
 
 
 def unit_text(

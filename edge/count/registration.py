@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from edgecell.image.peaks import refined_peak
 from edgecell.image.preprocess import Image
-from edgecell.image.red_cells import shrink
+from edgecell.image.resizing import shrink
 
 MINIATURE_SIDE = 160
 """Longer side of a miniature: a red cell of a usual frame spans 10 to 25 pixels."""
@@ -100,15 +100,15 @@ def register(
     Returns:
         The offset of image in field; None if they don't show the same place.
     """
-    near = check(field, image, guess)
+    first, second = _centred(field), _centred(image)
+    near = _check(first, second, guess)
     if near is not None:
         return near
     height, width = field.shape
-    window = _window(width, height)
-    (x, y), _ = cv2.phaseCorrelate(_centred(field), _centred(image), window)
+    (x, y), _ = cv2.phaseCorrelate(first, second, _window(width, height))
     across = -x, -x - math.copysign(width, -x)
     down = -y, -y - math.copysign(height, -y)
-    readings = (check(field, image, guess) for guess in product(across, down))
+    readings = (_check(first, second, guess) for guess in product(across, down))
     return next(filter(None, readings), None)
 
 
@@ -131,7 +131,13 @@ def check(field: Image, image: Image, guess: tuple[float, float]) -> Offset | No
     Returns:
         The offset; None if the two don't show the same place, or too little of it.
     """
-    first, second = _centred(field), _centred(image)
+    return _check(_centred(field), _centred(image), guess)
+
+
+def _check(
+    first: _Floats, second: _Floats, guess: tuple[float, float]
+) -> Offset | None:
+    """`check`, of centred miniatures."""
     for _ in range(_MOST_SEARCHES):
         found = _search(first, second, guess)
         if found is None:

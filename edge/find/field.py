@@ -14,12 +14,8 @@ import numpy.typing as npt
 
 from edgecell.image.preprocess import Bgr
 from edgecell.image.records import Box
-from edgecell.image.red_cells import (
-    SMALLEST_FRAME_PX,
-    WORK_SIDE_PX,
-    glass_colour,
-    shrink,
-)
+from edgecell.image.red_cells import SMALLEST_FRAME_PX, WORK_SIDE_PX, glass_colour
+from edgecell.image.resizing import shrink
 
 _BLACK = 36
 """Brightest channel below which a pixel may be surround. Hardly a nucleus of the train

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -13,7 +12,8 @@ from edgecell.edge.find.finder import KINDS, Finder, Points
 from edgecell.edge.find.tiles import Detection, in_tiles
 from edgecell.image.preprocess import Bgr
 from edgecell.image.records import Box
-from edgecell.image.red_cells import SMALLEST_FRAME_PX, shrink
+from edgecell.image.red_cells import SMALLEST_FRAME_PX
+from edgecell.image.resizing import resized
 
 FloatArray = npt.NDArray[np.floating]
 
@@ -136,7 +136,7 @@ class Localiser:
         scale, given = self._whole(frame), red_cell_px
         if red_cell_px is None or _sure(scale * red_cell_px):
             if small is None or max(small.shape[:2]) != self.side:
-                small = _resized(frame, scale)
+                small = Bgr(resized(frame, scale))
             points = self.finder(small)
             found = _divided(_red_cell_px(points, small), scale)
             if red_cell_px is None:
@@ -157,7 +157,7 @@ class Localiser:
         sizes: list[FloatArray] = []
 
         def in_part(part: Bgr, place: Box) -> list[Detection]:
-            image = _resized(part, scale)
+            image = Bgr(resized(part, scale))
             points = self.finder(image)
             sizes.append(_red_sizes(points, image.shape[1], image.shape[0]))
             return _detections(points, scale, place)
@@ -208,7 +208,7 @@ class Localiser:
         side = round(_PART * self.side / scale)
         whole = max(frame.shape[:2]) <= side
         for x, y in _PARTS[: 1 if whole else None]:
-            image = _resized(_part(frame, side, x, y), scale)
+            image = Bgr(resized(_part(frame, side, x, y), scale))
             found = _red_cell_px(self.finder(image), image)
             if found is not None:
                 return found / scale
@@ -229,12 +229,6 @@ def _part(frame: Bgr, side: int, x: float, y: float) -> Bgr:
     left = round(x * max(0, frame.shape[1] - side))
     top = round(y * max(0, frame.shape[0] - side))
     return Bgr(np.ascontiguousarray(frame[top : top + side, left : left + side]))
-
-
-def _resized(frame: Bgr, scale: float) -> Bgr:
-    if scale <= 1.0:
-        return Bgr(shrink(frame, scale))
-    return Bgr(np.asarray(cv2.resize(frame, None, fx=scale, fy=scale), np.uint8))
 
 
 def red_cell_px(points: Points, width: float, height: float) -> float | None:

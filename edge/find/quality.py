@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecell.image.preprocess import Image
-from edgecell.image.red_cells import STAIN, WORK_SIDE_PX, optical_density, shrink
+from edgecell.image.red_cells import STAIN, WORK_SIDE_PX, optical_density
+from edgecell.image.resizing import shrink
 
 DARK = "too dark"
 BRIGHT = "too bright"
@@ -22,7 +23,6 @@ CAST = "colour cast"
 NO_COLOUR = "no colour"
 SWAPPED = "red and blue swapped"
 NO_SCALE = "scale not found"
-REASONS = (DARK, BRIGHT, EMPTY, BLURRED, CAST, NO_COLOUR, SWAPPED, NO_SCALE)
 
 ADVICE = {
     NO_COLOUR: "cells are recognised by their stain: use a colour camera, and convert "
@@ -85,7 +85,7 @@ def frame_gate(frame: Image) -> str | None:
         frame: uint8 BGR (H, W, 3).
 
     Returns:
-        One of `REASONS` for which it is not; None if it is.
+        The reason for which it is not, such as `BLURRED`; None if it is.
     """
     image = shrink(frame, min(1.0, WORK_SIDE_PX / max(frame.shape[:2])))
     green = image[..., 1]
@@ -140,7 +140,7 @@ def cell_gate(seen: Image) -> str | None:
         seen: uint8 RGB (S, S, 3), as `network_view` makes it.
 
     Returns:
-        One of `REASONS` for which it is not; None if it is.
+        The reason for which it is not, such as `BLURRED`; None if it is.
     """
     sharpness, detail = focus(seen[..., 1])
     if sharpness < _LEAST_CELL_SHARPNESS or detail < _LEAST_CELL_DETAIL:

@@ -126,20 +126,20 @@ class PictureRule:
     """
 
     def __init__(self) -> None:
-        self._last: Frame | None = None
+        self._last: tuple[str, float] | None = None
 
     def takes(self, result: FrameResult) -> bool:
         """Whether this frame gets one; asked once for each frame, in order."""
-        frame, last = result.frame, self._last
+        frame = result.frame
         if frame.time_s is None:
             return True
         if not result.cells:
             return False
-        if last is not None and last.time_s is not None and last.name == frame.name:
+        if self._last is not None and self._last[0] == frame.name:
             # Half a millisecond for timestamps that were rounded.
-            if frame.time_s - last.time_s < _SECONDS_BETWEEN_PICTURES - 5e-4:
+            if frame.time_s - self._last[1] < _SECONDS_BETWEEN_PICTURES - 5e-4:
                 return False
-        self._last = frame
+        self._last = frame.name, frame.time_s
         return True
 
 
@@ -237,6 +237,7 @@ class Loop:
                 frame = self._next(0.0 if found else _WAIT_S)
                 ahead = pool.submit(self._analyser.find, frame) if frame else None
                 tracked = self._take(found) if found else None
+                found = None  # the next one is waited for: this one's pixels can go
                 turn(tracked)
                 tally.ended = self._end(ahead is None)
             if ahead is not None and tally.ended == NEW_SLIDE:

@@ -18,8 +18,8 @@ _PER_100 = "/100{WBCs}"
 """UCUM units."""
 
 # class: (LOINC without a method, LOINC of a manual count), per cent of leukocytes, or
-# erythroblasts per 100 leukocytes. The manual codes of `UNCONFIRMED` were seen in one
-# instrument's specification alone.
+# erythroblasts per 100 leukocytes. The manual codes of ERB, MYE and PMY were seen in
+# one instrument's specification alone: a laboratory checks them against its catalogue.
 LOINC: dict[str, tuple[str, str]] = {
     "BA": ("30180-4", "707-0"),
     "BNE": ("26508-2", "764-1"),
@@ -33,8 +33,6 @@ LOINC: dict[str, tuple[str, str]] = {
     "PMY": ("26524-9", "783-1"),
     "SNE": ("26505-8", "769-0"),
 }
-UNCONFIRMED = ("ERB", "MYE", "PMY")
-"""Classes whose manual code the laboratory has to check against its own catalogue."""
 
 
 @dataclass(frozen=True)

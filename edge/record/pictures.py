@@ -1,4 +1,4 @@
-"""The pictures of a cell: keeping them, exporting one, and recognising equal ones.
+"""The pictures of a cell: keeping them, exporting one, and recognising copies.
 
 From an exported image, `cell_image` recovers the network's own view: the
 cell in the camera's pixels, with the white balance of its frame, fills the middle.

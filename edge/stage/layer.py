@@ -17,8 +17,8 @@ from edgecell.image.red_cells import (
     WORK_SIDE_PX,
     glass_colour,
     optical_density,
-    shrink,
 )
+from edgecell.image.resizing import shrink
 
 MONOLAYER, THICK, THIN = "monolayer", "too thick", "too thin"
 

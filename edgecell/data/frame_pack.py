@@ -27,8 +27,8 @@ from edgecell.data.pack import FILE_BYTES, encoded
 from edgecell.errors import InputError
 from edgecell.files import write_atomically
 from edgecell.image.preprocess import Bgr, Rgb, to_rgb
-from edgecell.image.red_cells import shrink
 from edgecell.image.regions import cell_mask
+from edgecell.image.resizing import shrink
 
 if TYPE_CHECKING:
     from edgecell.data.dataset import CellFile

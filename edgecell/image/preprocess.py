@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecell.image.records import Box
-from edgecell.image.red_cells import shrink
+from edgecell.image.resizing import shrink
 
 Image = npt.NDArray[np.uint8]
 """uint8, shape (H, W, 3), for what does the same to either order of channels."""
@@ -226,7 +226,8 @@ def resize(image: _Image, size: int) -> _Image:
 def network_view(pixels: _Image, gains: npt.NDArray[np.float64], size: int) -> _Image:
     """A cropped cell, resized to the network's input and white-balanced.
 
-    Every cell that a network sees, in training or on a device, comes from here.
+    Every cell that a network sees, in training or on a device, comes from here, but for
+    a frame's large crops: `view_in`.
 
     Args:
         pixels: uint8 (n, n, 3), the square around the cell.

@@ -20,7 +20,8 @@ from edgecell.edge.find.finder import STRIDE, decode, levels_by_glass
 from edgecell.errors import InputError
 from edgecell.files import write_atomically
 from edgecell.image.preprocess import Bgr
-from edgecell.image.red_cells import glass_colour, shrink
+from edgecell.image.red_cells import glass_colour
+from edgecell.image.resizing import shrink
 from edgecell.train.find.feed import Batch, Feed, batch
 from edgecell.train.find.judge import LEAST, FinderFigures, Judged, judge
 from edgecell.train.find.light import developed
