@@ -105,7 +105,9 @@ def register(
     if near is not None:
         return near
     height, width = field.shape
-    (x, y), _ = cv2.phaseCorrelate(first, second, _window(width, height))
+    # It multiplies what it is given by the window, in place.
+    copies = first.copy(), second.copy()
+    (x, y), _ = cv2.phaseCorrelate(*copies, _window(width, height))
     across = -x, -x - math.copysign(width, -x)
     down = -y, -y - math.copysign(height, -y)
     readings = (_check(first, second, guess) for guess in product(across, down))
