@@ -14,7 +14,7 @@ from edgecell.classes import label_matrix
 from edgecell.data.dataset import CellFile, decode, read
 from edgecell.edge.count.microscopes import check_one_camera
 from edgecell.edge.record.connection import DATABASE
-from edgecell.edge.record.pictures import export_hashes, hashes
+from edgecell.edge.record.pictures import equal_cells, export_hashes, hashes
 from edgecell.edge.record.sessions import open_session
 from edgecell.edge.record.trail import codes_of, open_trail
 from edgecell.errors import InputError
@@ -123,22 +123,18 @@ def _each_once(cells: Sequence[_Views], left_out: Counter[str]) -> list[_Views]:
     Raises:
         InputError: such cells have different names.
     """
-    once: list[_Views] = []
-    place: dict[str, int] = {}
-    for cell in cells:
-        at = next((place[h] for h in cell.hashes if h in place), len(once))
-        if at == len(once):
-            once.append(cell)
-        elif once[at].label != cell.label:
-            raise InputError(
-                f"{once[at].name} is {once[at].label}, and {cell.name}, the same "
-                f"image, is {cell.label}; correct the one that is wrong"
-            )
-        else:
+    once = []
+    for group in equal_cells([cell.hashes for cell in cells]):
+        first, *others = (cells[i] for i in group)
+        for other in others:
+            if other.label != first.label:
+                raise InputError(
+                    f"{first.name} is {first.label}, and {other.name}, the same "
+                    f"image, is {other.label}; correct the one that is wrong"
+                )
             left_out["given twice"] += 1
-            both = dict.fromkeys(once[at].hashes + cell.hashes)
-            once[at] = replace(once[at], hashes=tuple(both))
-        place |= dict.fromkeys(cell.hashes, at)
+        known = dict.fromkeys(h for cell in (first, *others) for h in cell.hashes)
+        once.append(replace(first, hashes=tuple(known)))
     return once
 
 

@@ -62,6 +62,27 @@ def hashes(sightings: Sequence[Sighting]) -> tuple[str, ...]:
     return tuple(hashlib.sha256(d).hexdigest() for d in pictures if d is not None)
 
 
+def equal_cells(pictures: Sequence[Sequence[str]]) -> list[list[int]]:
+    """Groups cells that share a picture, if only by way of a third one.
+
+    Args:
+        pictures: the hashes of each cell's pictures.
+
+    Returns:
+        The cells' indices, ascending in each group and by the groups' first ones.
+    """
+    groups: dict[int, list[int]] = {}
+    group_of: dict[str, int] = {}
+    for i, own in enumerate(pictures):
+        joined = {group_of[picture] for picture in own if picture in group_of}
+        members = [m for first in joined for m in groups.pop(first)]
+        first = min(joined, default=i)
+        groups[first] = sorted([*members, i])
+        for member in groups[first]:
+            group_of |= dict.fromkeys(pictures[member], first)
+    return [groups[first] for first in sorted(groups)]
+
+
 def export_hashes(
     sightings: Sequence[Sighting], prep: Preprocessing
 ) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from edgecell.classes import PLATELET
 from edgecell.edge.adapt.cells import named_cells
 from edgecell.edge.count.microscopes import OF_MICROSCOPE, check_one_camera
 from edgecell.edge.count.scope import LEAST, SAME_SCALE, Scope, Shown
-from edgecell.edge.record.pictures import export_hashes, hashes
+from edgecell.edge.record.pictures import equal_cells, export_hashes, hashes
 from edgecell.edge.record.sessions import RecordedSession, open_session
 from edgecell.edge.record.trail import codes_of, now
 from edgecell.edge.report.export import session_key
@@ -183,19 +183,13 @@ def _drawn(
 
 def _each_once(cells: Sequence[_Drawn]) -> list[_Drawn]:
     """Merges cells that share a picture; the result is wrong if any name says so."""
-    once: list[_Drawn] = []
-    place: dict[str, int] = {}
-    for cell in sorted(cells, key=lambda c: c.kind):
-        at = next((place[p] for p in cell.pictures if p in place), len(once))
-        if at == len(once):
-            once.append(cell)
-        elif cell.kind is once[at].kind:
-            once[at] = replace(
-                once[at],
-                right=once[at].right and cell.right,
-                accepted=once[at].accepted or cell.accepted,
-            )
-        place |= dict.fromkeys(cell.pictures, at)
+    cells = sorted(cells, key=lambda c: c.kind)
+    once = []
+    for group in equal_cells([cell.pictures for cell in cells]):
+        first, *others = (cells[i] for i in group)
+        same = [first, *(cell for cell in others if cell.kind is first.kind)]
+        right, accepted = all(c.right for c in same), any(c.accepted for c in same)
+        once.append(replace(first, right=right, accepted=accepted))
     return once
 
 
