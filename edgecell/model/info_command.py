@@ -66,9 +66,9 @@ def command(model: str, json_file: str | None) -> None:
         "temperature": f"{record.temperature:.3f}",
         "review": review,
         "attributes": told,
-        "trained on": json.dumps(data["training"].get("images", {})),
+        "trained on": data["training"].get("images", {}),
         "from": ", ".join(data["training"].get("sources", [])),
-        "metrics": json.dumps(data["metrics"]),
+        "metrics": data["metrics"],
         "model sha256": record.model_sha256 or "-",
         "record sha256": record.record_sha256
         or "- (an older file: no hash covers the classes and thresholds; convert it "
@@ -81,7 +81,21 @@ def command(model: str, json_file: str | None) -> None:
 def _listed(lines: Mapping[str, object]) -> str:
     width = max(map(len, lines))
     text = "\n".join(
-        f"{name:<{width}}  {value if isinstance(value, str) else json.dumps(value)}"
+        f"{name.replace('_', ' '):<{width}}  {_plain(value)}"
         for name, value in lines.items()
     )
     return f"{text}\n{RESEARCH_USE}"
+
+
+def _plain(value: object) -> str:
+    """A value of a record as people read it."""
+    if isinstance(value, Mapping):
+        return ", ".join(
+            f"{name} ({_plain(inner)})"
+            if isinstance(inner, Mapping)
+            else f"{name} {_plain(inner)}"
+            for name, inner in value.items()
+        )
+    if isinstance(value, list):
+        return " ".join(map(_plain, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

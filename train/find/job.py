@@ -111,7 +111,7 @@ class FinderJob(Training[FinderNetwork, FinderFigures]):
         self._rng = np.random.default_rng(config.seed)
         with ThreadPoolExecutor() as pool:
             scenes = list(pool.map(self._scene, train))
-        self.views = Views(scenes, config.glass, self._rng)
+        self.views = Views(scenes, config.side, config.glass, self._rng)
         self._feed: Feed | None = None
         torch.manual_seed(config.seed)
         network, averaged = (

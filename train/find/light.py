@@ -1,9 +1,8 @@
 """What stain, lamp, lens and camera do to views, on the device that trains."""
 
 import torch
-from torch.nn import functional
 
-from edgecell.train.job.views import jpeg_like
+from edgecell.train.job.views import jpeg_like, out_of_focus
 
 _DARKEST = 8.0
 """Level below which optical density does not grow."""
@@ -84,14 +83,7 @@ def _blurred(x: torch.Tensor, draw: _Draws) -> torch.Tensor:
     sigma = low + (high - low) * draw.uniform(1)[chosen]
     if not len(chosen):
         return x
-    place = torch.arange(-_RADIUS, _RADIUS + 1, device=x.device)
-    kernel = torch.exp(-(place**2) / (2 * sigma**2))
-    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(3, 0)
-    part = x[chosen].reshape(1, -1, *x.shape[2:])
-    part = functional.pad(part, (_RADIUS,) * 4, mode="reflect")
-    part = functional.conv2d(part, kernel[:, None, None], groups=len(kernel))
-    part = functional.conv2d(part, kernel[:, None, :, None], groups=len(kernel))
-    return x.index_copy(0, chosen, part.view(len(chosen), *x.shape[1:]))
+    return x.index_copy(0, chosen, out_of_focus(x[chosen], sigma, _RADIUS))
 
 
 def _compressed(x: torch.Tensor, draw: _Draws) -> torch.Tensor:

@@ -33,9 +33,6 @@ SIDE = 224
 """Side of a view, pixels: a part of a working image, which costs less than all."""
 
 _MAPS = SIDE // CELL
-_WORKING = 256
-"""Longest side of a frame at zoom 1."""
-
 _ALL = (0, 0, SIDE, SIDE)
 
 _SINGLE = 0.25
@@ -96,15 +93,20 @@ class Views:
     """Draws views."""
 
     def __init__(
-        self, scenes: Sequence[Scene], glass: float, rng: np.random.Generator
+        self,
+        scenes: Sequence[Scene],
+        working: int,
+        glass: float,
+        rng: np.random.Generator,
     ) -> None:
         """
         Args:
             scenes: images, some of them whole.
+            working: longest side of a frame at zoom 1, pixels.
             glass: level of the glass.
             rng: source of all draws.
         """
-        self.glass, self.rng = glass, rng
+        self.working, self.glass, self.rng = working, glass, rng
         self.frames = [scene for scene in scenes if scene.whole]
         self.cells = {
             kind: [s for s in scenes if not s.whole and s.boxes[0, 0] == kind]
@@ -181,7 +183,7 @@ class Views:
         """
         height, width = scene.levels.shape[:2]
         x0, y0, x1, y1 = region
-        scale = _WORKING / max(height, width) * zoom
+        scale = self.working / max(height, width) * zoom
         free = [
             max(0.0, length / 2 - span / 2 / scale) + 4
             for length, span in ((width, x1 - x0), (height, y1 - y0))
@@ -226,7 +228,7 @@ class Views:
         """Frames of one microscope side by side: a wide field with small cells."""
         group = self._groups[self._one(self.frames).shape]
         zoom = math.exp(self.rng.uniform(*_MOSAIC_ZOOM))
-        parts = min(_MOST_PARTS, max(2, round(SIDE / (0.85 * _WORKING * zoom))))
+        parts = min(_MOST_PARTS, max(2, round(SIDE / (0.85 * self.working * zoom))))
         across, down = (self._cuts_at(parts) for _ in range(2))
         view = np.empty((SIDE, SIDE, 3), np.uint8)
         boxes = []

@@ -222,15 +222,7 @@ class Views:
             return x
         sigma = self._uniform(len(chosen), 1, low=0.3) * self.config.blur_px
         radius = max(1, round(2 * self.config.blur_px))
-        place = torch.arange(-radius, radius + 1, device=self.device)
-        kernel = torch.exp(-(place**2) / (2 * sigma**2))
-        kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(3, 0)
-        part = x[chosen].reshape(1, -1, self.size, self.size)
-        groups, width = part.shape[1], 2 * radius + 1
-        part = functional.pad(part, (radius,) * 4, mode="reflect")
-        part = functional.conv2d(part, kernel.view(-1, 1, 1, width), groups=groups)
-        part = functional.conv2d(part, kernel.view(-1, 1, width, 1), groups=groups)
-        return x.index_copy(0, chosen, part.view(len(chosen), *x.shape[1:]))
+        return x.index_copy(0, chosen, out_of_focus(x[chosen], sigma, radius))
 
     def _coarse(self, x: torch.Tensor, mild: torch.Tensor) -> torch.Tensor:
         """Takes some images at a lower resolution, the same for all of a batch."""
@@ -278,6 +270,25 @@ def _power(symmetric: torch.Tensor, exponent: float) -> torch.Tensor:
     values, vectors = torch.linalg.eigh(symmetric)
     powers = values.clamp(min=_LEAST_DENSITY**4) ** exponent
     return (vectors * powers[:, None, :]) @ vectors.transpose(1, 2)
+
+
+def out_of_focus(x: torch.Tensor, sigma: torch.Tensor, radius: int) -> torch.Tensor:
+    """Blurs each image by a Gaussian of its own, mirrored at the border.
+
+    Args:
+        x: float32 (N, C, H, W).
+        sigma: float32 (N, 1), deviations, pixels.
+        radius: pixels that the blur reaches.
+    """
+    place = torch.arange(-radius, radius + 1, device=x.device)
+    kernel = torch.exp(-(place**2) / (2 * sigma**2))
+    kernel = kernel / kernel.sum(1, keepdim=True)
+    kernel = kernel.repeat_interleave(x.shape[1], 0)
+    part = x.reshape(1, -1, *x.shape[2:])
+    part = functional.pad(part, (radius,) * 4, mode="reflect")
+    part = functional.conv2d(part, kernel[:, None, None], groups=len(kernel))
+    part = functional.conv2d(part, kernel[:, None, :, None], groups=len(kernel))
+    return part.view_as(x)
 
 
 def _cosines(device: torch.device) -> torch.Tensor:

@@ -46,6 +46,7 @@ from edgecell.train.job.files import read_weights
 from edgecell.train.networks.finder import FinderSpec
 
 TINY = FinderSpec((8, 8, 8, 8), 1)
+WORKING = 256
 GLASS = 224.0
 COLOURS = {0: (90, 40, 130), 1: (200, 140, 140), 2: (150, 60, 170)}
 
@@ -167,7 +168,7 @@ def test_boxes_move_with_the_picture() -> None:
 
 
 def test_views_show_what_their_boxes_say() -> None:
-    views = Views(scenes(), GLASS, np.random.default_rng(0))
+    views = Views(scenes(), WORKING, GLASS, np.random.default_rng(0))
     right = total = 0
     for _ in range(60):
         view, boxes, known = views()
@@ -188,7 +189,7 @@ def test_of_single_cells_the_rest_is_unknown() -> None:
     image[20:50, 10:40] = COLOURS[2]  # stained, and nobody says what it is
     single = Scene(image, boxes, False, image.shape[:2])
     whole = Scene(*frame(1), True, image.shape[:2])
-    views = Views([whole, single], GLASS, np.random.default_rng(1))
+    views = Views([whole, single], WORKING, GLASS, np.random.default_rng(1))
     drawn = [views.single(np.ones((3, 56, 56), np.float32)) for _ in range(20)]
     for _, boxes, known in drawn:
         if not len(boxes):
@@ -213,7 +214,7 @@ def test_light_changes_a_view_and_keeps_its_glass_in_the_middle() -> None:
 
 
 def test_far_fields_have_no_boxes_and_mosaics_small_ones() -> None:
-    views = Views(scenes(), GLASS, np.random.default_rng(2))
+    views = Views(scenes(), WORKING, GLASS, np.random.default_rng(2))
     far = views.far()
     assert far.shape == (SIDE, SIDE, 3)
     assert far.min() < 150
@@ -226,7 +227,7 @@ def test_far_fields_have_no_boxes_and_mosaics_small_ones() -> None:
 
 
 def test_a_bar_cuts_the_picture_and_its_boxes() -> None:
-    views = Views(scenes(), GLASS, np.random.default_rng(4))
+    views = Views(scenes(), WORKING, GLASS, np.random.default_rng(4))
     for _ in range(20):
         view = np.zeros((SIDE, SIDE, 3), np.uint8)
         boxes = np.array([[1, 0, 0, SIDE, SIDE]], np.float32)
@@ -238,7 +239,7 @@ def test_a_bar_cuts_the_picture_and_its_boxes() -> None:
 
 
 def test_patterns_show_no_cell() -> None:
-    views = Views(scenes(), GLASS, np.random.default_rng(6))
+    views = Views(scenes(), WORKING, GLASS, np.random.default_rng(6))
     made = [views.pattern() for _ in range(20)]
     assert all(one.shape == (SIDE, SIDE, 3) for one in made)
     assert min(one.min() for one in made) < 150
@@ -275,7 +276,7 @@ def test_the_loss_is_least_for_the_target_and_blind_where_nothing_is_known() -> 
 
 
 def test_workers_make_other_views_each_and_end() -> None:
-    views = Views(scenes(), GLASS, np.random.default_rng(0))
+    views = Views(scenes(), WORKING, GLASS, np.random.default_rng(0))
     levels, maps = batch(views, 3)
     feed = Feed(views, 3, 2, (1, 0))
     batches = [feed() for _ in range(6)]
