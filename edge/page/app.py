@@ -1,5 +1,6 @@
 """The page as an ASGI application."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,12 +28,31 @@ if TYPE_CHECKING:
     from edgecell.edge.stage.places import Driver
 
 
+_A_PAGE = 60
+"""Sessions on one page of the list."""
+
+
 def sessions(request: Request) -> Response:
-    """The list of sessions."""
+    """The list of sessions, or of those that are searched for, page by page."""
     person_with(request, "view")
     library = request.app.state.library
+    entries, words = library.entries(), request.query_params.get("find", "").strip()
+    found = [entry for entry in entries if entry.matches(words)]
+    pages = max(1, math.ceil(len(found) / _A_PAGE))
+    asked = request.query_params.get("page", "")
+    page = (
+        min(max(1, int(asked)), pages) if asked.isdecimal() and len(asked) < 10 else 1
+    )
     return render(
-        request, "sessions.html", entries=library.entries(), root=str(library.root)
+        request,
+        "sessions.html",
+        entries=found[(page - 1) * _A_PAGE : page * _A_PAGE],
+        total=len(entries),
+        searchable=len(entries) > _A_PAGE,
+        find=words,
+        page=page,
+        pages=pages,
+        root=str(library.root),
     )
 
 

@@ -49,6 +49,11 @@ class Entry:
     current: bool = False
     problem: str = ""
 
+    def matches(self, words: str) -> bool:
+        """Whether its name or its sample number contains all the words."""
+        own = f"{self.name}\n{self.sample}".casefold()
+        return all(word in own for word in words.casefold().split())
+
 
 class Library:
     """The sessions in a folder."""
