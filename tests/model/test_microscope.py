@@ -5,13 +5,10 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import mahalanobis
 
-from edgecell.model.microscope import (
-    CELLS,
-    Microscope,
+from edgecell.model.microscope import CELLS, Microscope, judge, most_like
+from edgecell.model.microscope_fit import (
     fit_calibrated,
     fit_microscope,
-    judge,
-    most_like,
     principal_axes,
     usual_limits,
 )
