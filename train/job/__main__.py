@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edgecell.train.find.job import FinderJob
     from edgecell.train.job.job import Job
 
-_CLASSIFY_ONLY = ("model", "teacher", "teacher_first", "shares", "exclude")
+_CLASSIFY_ONLY = ("model", "keep", "teacher", "teacher_first", "shares", "exclude")
 
 C = TypeVar("C")
 
@@ -45,9 +45,15 @@ C = TypeVar("C")
 )
 @click.option(
     "--first",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="First weights: of a GRsNet from `python -m edgecell.train.job.first`, of a "
-    "finder the result.npz of a run.  [default: random]",
+    type=click.Path(path_type=Path),
+    help="First weights: the folder of a finished run, or a file from `python -m "
+    "edgecell.train.job.first`.  [default: random]",
+)
+@click.option(
+    "--keep",
+    type=Number(0, 1),
+    help="Share of the loss that follows what the first weights say of each unchanged "
+    "image.  [default: 0]",
 )
 @click.option(
     "--teacher", help="Network that learns beside it and that it follows: its name."
@@ -134,7 +140,7 @@ def command(
     else:
         refuse(("workers",), "is for --task find")
     if resume:
-        refuse(("first", "teacher_first"), "is not for --resume")
+        refuse(("first", "keep", "teacher_first"), "is not for --resume")
     elif (out / CHECKPOINT).exists():
         raise InputError(f"{out} holds a run; add --resume, or name another --out")
     check_writable(out / CHECKPOINT)
@@ -188,12 +194,12 @@ def _new_finder(
     """A new job, whose settings are written into its folder."""
     from edgecell.files import write_atomically
     from edgecell.train.find.job import FinderConfig, FinderJob
-    from edgecell.train.job.files import SETTINGS, read_weights
+    from edgecell.train.job.files import RESULT, SETTINGS, read_weights
 
     config = _valid(FinderConfig, given)
     job = FinderJob(config, frames, place)
     if first:
-        job.set_first_weights(read_weights(first))
+        job.set_first_weights(read_weights(first / RESULT))
     write_atomically(out / SETTINGS, json.dumps(config.to_dict(), indent=1) + "\n")
     return job
 

@@ -51,15 +51,22 @@ def write_first(
 
 
 def read_first(path: Path) -> tuple[dict[str, npt.NDArray[Any]], Triple, Triple]:
-    """Inverse of `write_first`.
+    """Inverse of `write_first`; or the weights that a run ended with.
+
+    Args:
+        path: a file, or the folder of a finished run.
 
     Raises:
         InputError: there is no such file, or it is not of this kind.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            weights = {name: archive[name] for name in archive.files}
-        meta = json.loads(weights.pop("meta").tobytes())
+        if path.is_dir():
+            meta = json.loads((path / SUMMARY).read_text())
+            weights = read_weights(path / RESULT)
+        else:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                weights = {name: archive[name] for name in archive.files}
+            meta = json.loads(weights.pop("meta").tobytes())
         return weights, tuple(meta["mean"]), tuple(meta["std"])
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as e:
-        raise InputError(f"{path} is not a file of first weights ({e})") from e
+        raise InputError(f"{path} holds no first weights ({e})") from e

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -356,14 +357,9 @@ def test_the_command_trains_refuses_and_resumes(
     assert "is not for --task find" in call(*start, "--model", "grsnet")[1]
     second = tmp_path / "second"
     start[4] = str(second)
-    first = out / "result.npz"
-    assert call(*start, "--steps", "1", "--batch-size", "2", "--first", str(first)) == (
-        0,
-        "",
-    )
-    assert (
-        "not those of this finder"
-        in call(
-            *start[:4], str(tmp_path / "other"), "--first", str(path), "--steps", "1"
-        )[1]
-    )
+    last = ("--steps", "1", "--batch-size", "2")
+    assert call(*start, *last, "--first", str(out)) == (0, "")
+    start[4] = str(tmp_path / "other")
+    shutil.copy(path, tmp_path / "result.npz")
+    assert "not those of this finder" in call(*start, "--first", str(tmp_path))[1]
+    assert "is not a file of weights" in call(*start, "--first", str(path))[1]

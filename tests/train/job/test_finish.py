@@ -104,5 +104,5 @@ def test_weights_of_keras_go_out_and_in(tiny_preset: str, tmp_path: Path) -> Non
     assert np.array_equal(one(x, training=False), other(x, training=False))
     with pytest.raises(InputError, match="not those of a grsnet_lite"):
         set_keras_weights(build_model("grsnet-lite", 12, 32), weights)
-    with pytest.raises(InputError, match="not a file of first weights"):
+    with pytest.raises(InputError, match="holds no first weights"):
         read_first(Path(__file__))
