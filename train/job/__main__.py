@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from edgecell.train.find.job import FinderJob
     from edgecell.train.job.job import Job
 
-_CLASSIFY_ONLY = ("model", "keep", "teacher", "teacher_first", "shares", "exclude")
+_CLASSIFY_ONLY = (
+    "model",
+    "keep",
+    "style",
+    "teacher",
+    "teacher_first",
+    "shares",
+    "exclude",
+)
 
 C = TypeVar("C")
 
@@ -54,6 +62,12 @@ C = TypeVar("C")
     type=Number(0, 1),
     help="Share of the loss that follows what the first weights say of each unchanged "
     "image.  [default: 0]",
+)
+@click.option(
+    "--style",
+    type=Number(0, 1),
+    help="Share of the images whose feature maps take on the style of another image: "
+    "for microscopes that are not there.  [default: 0]",
 )
 @click.option(
     "--teacher", help="Network that learns beside it and that it follows: its name."

@@ -66,6 +66,8 @@ class JobConfig(RunConfig):
         teacher_weight: share of the teacher's probabilities in the loss.
         keep: share of the loss that follows what the first weights say of each
             unchanged image, so that new views don't make it forget; 0 for none.
+        style: share of the images whose feature maps take on, in part, the style of
+            another image's; see `StyleMix`.
         smoothing: share of a label that is spread over all classes.
         attribute_weight: weight of the attributes' loss beside the classes'.
         balance: see `draw_weights`.
@@ -79,6 +81,7 @@ class JobConfig(RunConfig):
     teacher: str = ""
     teacher_weight: float = 0.5
     keep: float = 0.0
+    style: float = 0.0
     smoothing: float = 0.05
     attribute_weight: float = 1.0
     balance: float = 0.5
@@ -92,6 +95,8 @@ class JobConfig(RunConfig):
             raise ValueError("smoothing must be in [0, 1), balance in [0, 1]")
         if not (0 <= self.teacher_weight <= 1 and 0 <= self.keep <= 1):
             raise ValueError("the teacher's weight and keep must be in [0, 1]")
+        if not 0 <= self.style <= 1:
+            raise ValueError("style must be in [0, 1]")
         if self.keep and self.first == "random":
             raise ValueError("keep needs first weights")
         if self.attribute_weight < 0:

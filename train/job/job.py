@@ -27,6 +27,7 @@ from edgecell.train.job.network import (
     set_weights,
 )
 from edgecell.train.job.peers import Peer, set_peer_weights
+from edgecell.train.job.styles import mix_styles
 from edgecell.train.job.training import (
     Learner,
     Training,
@@ -92,6 +93,10 @@ class Job(Training[Classifier, dict[str, SourceFigures]]):
             _built(config.model, side, classes, sizes, device) for _ in range(2)
         )
         super().__init__(config, network, averaged, device)
+        if config.style:
+            if not isinstance(network, GRsNet):
+                raise InputError("only a GRsNet mixes styles")
+            mix_styles(network, config.style, self.generator)
         self.teacher: Learner[Classifier] | None = None
         if config.teacher:
             pair = (_built(config.teacher, side, classes, (), device) for _ in range(2))
