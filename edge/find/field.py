@@ -63,13 +63,23 @@ class Field:
     surround: npt.NDArray[np.bool_] | None = None
 
     def cuts(self, box: Box) -> bool:
-        """Whether a box of the image reaches into the surround, or nearly."""
+        """Whether a cell reaches into the surround, or nearly.
+
+        Args:
+            box: of the cell, in the image. The cell is the ellipse that fills it: the
+                corners of a box may lie outside a round field with a whole cell inside.
+        """
         if self.surround is None:
             return False
         scale = self.surround.shape[1] / self.image.shape[1]
         x0, y0 = (max(0, int(edge * scale) - _NEAR) for edge in (box.x0, box.y0))
         x1, y1 = (int(np.ceil(edge * scale)) + _NEAR for edge in (box.x1, box.y1))
-        return bool(self.surround[y0:y1, x0:x1].any())
+        rows, columns = np.nonzero(self.surround[y0:y1, x0:x1])
+        across = 2 * (x0 + columns + 0.5 - scale * (box.x0 + box.x1) / 2)
+        down = 2 * (y0 + rows + 0.5 - scale * (box.y0 + box.y1) / 2)
+        width = scale * (box.x1 - box.x0) + 2 * _NEAR
+        height = scale * (box.y1 - box.y0) + 2 * _NEAR
+        return bool(((across / width) ** 2 + (down / height) ** 2 < 1).any())
 
 
 def field_of(frame: Bgr) -> Field:

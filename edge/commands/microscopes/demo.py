@@ -21,7 +21,9 @@ from edgecell.errors import EdgecellError
 from edgecell.model.classifier import Classifier
 from edgecell.model.microscope import judge
 
-_TO_LEARN = SAMPLES / "simulated"
+TO_LEARN = SAMPLES / "simulated"
+"""Named cells of the simulated microscope, by which the demo adapts."""
+
 _TO_JUDGE = "simulated_*.jpg"
 _NOT_FOUND = "-"
 
@@ -105,7 +107,7 @@ def demonstrate(classifier: Classifier) -> Demonstrated:
     Raises:
         EdgecellError: the model can't be adapted.
     """
-    adapted = adapt(classifier, named_cells(classifier, [_TO_LEARN]))
+    adapted = adapt(classifier, named_cells(classifier, [TO_LEARN]))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "adapted.tflite"
         adapted.write(file)

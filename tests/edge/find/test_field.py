@@ -70,6 +70,27 @@ def test_no_cell_is_found_in_a_surround_and_those_at_its_edge_are_cut() -> None:
     assert not field.cuts(Box(middle[0] - 40, middle[1] - 40, *middle))
 
 
+@pytest.mark.parametrize("angle", [0, 30, 45, 90, 225])
+def test_a_cell_is_whole_though_its_boxs_corner_is_outside(angle: int) -> None:
+    frame = in_circle(Bgr(np.full((1200, 1600, 3), GLASS, np.uint8)))
+    field = field_of(frame)
+    radius, cell = 0.49 * 1200, 100
+
+    def cut(gap: float) -> bool:
+        """Whether a cell is cut that ends some pixels before the rim."""
+        away = radius - cell - gap
+        x = 800 + away * np.cos(np.deg2rad(angle))
+        y = 600 + away * np.sin(np.deg2rad(angle))
+        return field.cuts(
+            Box(*(int(v) for v in (x - cell, y - cell, x + cell, y + cell)))
+        )
+
+    # a pixel of the small picture is 6 here; its rim is 4, and boxes are within 3
+    assert not cut(50)
+    assert cut(0)
+    assert cut(-20)
+
+
 def test_bars_at_the_sides_are_taken_out() -> None:
     plain = bccd()
     bars = plain.copy()

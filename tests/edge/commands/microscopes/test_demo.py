@@ -76,7 +76,7 @@ def test_each_cell_of_the_simulated_frames_is_compared() -> None:
 def test_a_model_that_cannot_be_adapted_says_so(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("edgecell.edge.commands.microscopes.demo._TO_LEARN", tmp_path)
+    monkeypatch.setattr("edgecell.edge.commands.microscopes.demo.TO_LEARN", tmp_path)
     (line,), data = demo_lines(Classifier(bundled_model()))
     assert "can't be adapted" in line
     assert data is None
