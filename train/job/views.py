@@ -50,11 +50,11 @@ class ViewConfig:
     mirror: float = 0.5
     zoom: float = 0.34
     shift: float = 0.10
-    mix: float = 0.30
-    stain: float = 0.35
-    strength: float = 0.35
-    density: float = 0.06
-    gamma: float = 0.20
+    mix: float = 0.10
+    stain: float = 0.18
+    strength: float = 0.25
+    density: float = 0.03
+    gamma: float = 0.10
     uneven: float = 0.12
     blur: float = 0.30
     blur_px: float = 1.6
@@ -63,7 +63,7 @@ class ViewConfig:
     jpeg: float = 0.25
     noise: float = 0.03
     borrow: float = 0.25
-    mild: float = 0.3
+    mild: float = 0.4
 
     def __post_init__(self) -> None:
         if min(getattr(self, f.name) for f in fields(self)) < 0:
