@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
 _CLASSIFY_ONLY = (
     "model",
-    "keep",
-    "style",
+    "unseen",
     "teacher",
     "teacher_first",
     "shares",
@@ -58,16 +57,10 @@ C = TypeVar("C")
     "edgecell.train.job.first`.  [default: random]",
 )
 @click.option(
-    "--keep",
-    type=Number(0, 1),
-    help="Share of the loss that follows what the first weights say of each unchanged "
-    "image.  [default: 0]",
-)
-@click.option(
-    "--style",
-    type=Number(0, 1),
-    help="Share of the images whose feature maps take on the style of another image: "
-    "for microscopes that are not there.  [default: 0]",
+    "--unseen",
+    is_flag=True,
+    help="For microscopes that are not among the sources: views stray further, and "
+    "feature maps take on each other's style. Costs accuracy on those that are.",
 )
 @click.option(
     "--teacher", help="Network that learns beside it and that it follows: its name."
@@ -131,6 +124,7 @@ def command(
     device: str | None,
     threads: int | None,
     resume: bool,
+    unseen: bool,
     **settings: Any,
 ) -> None:
     """Train a network on PACKS, made by `edgecell data pack`.
@@ -146,6 +140,7 @@ def command(
     from edgecell.data.frame_pack import read_packed_frames
     from edgecell.data.pack import read_packs
     from edgecell.files import check_writable
+    from edgecell.train.job.config import UNSEEN
     from edgecell.train.job.files import CHECKPOINT
 
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
@@ -154,7 +149,7 @@ def command(
     else:
         refuse(("workers",), "is for --task find")
     if resume:
-        refuse(("first", "keep", "teacher_first"), "is not for --resume")
+        refuse(("first", "unseen", "teacher_first"), "is not for --resume")
     elif (out / CHECKPOINT).exists():
         raise InputError(f"{out} holds a run; add --resume, or name another --out")
     check_writable(out / CHECKPOINT)
@@ -162,6 +157,7 @@ def command(
         torch.set_num_threads(threads)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     given = {k: v for k, v in settings.items() if v is not None and v not in ((), {})}
+    given |= UNSEEN if unseen else {}
     if task == "find":
         frames = read_packed_frames(packs)
         finder = (

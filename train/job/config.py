@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from edgecell.train.job.views import ViewConfig
+from edgecell.train.job.views import FAR, ViewConfig
+
+UNSEEN: Mapping[str, Any] = {"views": FAR, "style": 0.5}
+"""Settings for microscopes that are not among the sources."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,6 @@ class JobConfig(RunConfig):
         teacher: name of another network, which learns the same views beside it from
             the labels, and which it follows; '' for none.
         teacher_weight: share of the teacher's probabilities in the loss.
-        keep: share of the loss that follows what the first weights say of each
-            unchanged image, so that new views don't make it forget; 0 for none.
         style: share of the images whose feature maps take on, in part, the style of
             another image's; see `StyleMix`.
         smoothing: share of a label that is spread over all classes.
@@ -80,7 +81,6 @@ class JobConfig(RunConfig):
     first: str = "random"
     teacher: str = ""
     teacher_weight: float = 0.5
-    keep: float = 0.0
     style: float = 0.0
     smoothing: float = 0.05
     attribute_weight: float = 1.0
@@ -93,12 +93,8 @@ class JobConfig(RunConfig):
         super().__post_init__()
         if not (0 <= self.smoothing < 1 and 0 <= self.balance <= 1):
             raise ValueError("smoothing must be in [0, 1), balance in [0, 1]")
-        if not (0 <= self.teacher_weight <= 1 and 0 <= self.keep <= 1):
-            raise ValueError("the teacher's weight and keep must be in [0, 1]")
-        if not 0 <= self.style <= 1:
-            raise ValueError("style must be in [0, 1]")
-        if self.keep and self.first == "random":
-            raise ValueError("keep needs first weights")
+        if not (0 <= self.teacher_weight <= 1 and 0 <= self.style <= 1):
+            raise ValueError("the teacher's weight and style must be in [0, 1]")
         if self.attribute_weight < 0:
             raise ValueError("the attributes' weight must not be negative")
 

@@ -72,6 +72,11 @@ class ViewConfig:
             raise ValueError("coarsest must be in (0, 1]")
 
 
+FAR = ViewConfig(
+    mix=0.30, stain=0.35, strength=0.35, density=0.06, gamma=0.20, mild=0.3
+)
+"""Views for microscopes that are not among the sources."""
+
 _MILD = 0.25
 """How far a mild view strays, as a share of the others."""
 
