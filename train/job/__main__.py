@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _CLASSIFY_ONLY = (
     "model",
+    "keep",
     "unseen",
     "teacher",
     "teacher_first",
@@ -55,6 +56,12 @@ C = TypeVar("C")
     type=click.Path(path_type=Path),
     help="First weights: the folder of a finished run, or a file from `python -m "
     "edgecell.train.job.first`.  [default: random]",
+)
+@click.option(
+    "--keep",
+    type=Number(0, 1),
+    help="Share of the loss that follows what the first weights say of each unchanged "
+    "image.  [default: 0]",
 )
 @click.option(
     "--unseen",
@@ -149,7 +156,7 @@ def command(
     else:
         refuse(("workers",), "is for --task find")
     if resume:
-        refuse(("first", "unseen", "teacher_first"), "is not for --resume")
+        refuse(("first", "keep", "unseen", "teacher_first"), "is not for --resume")
     elif (out / CHECKPOINT).exists():
         raise InputError(f"{out} holds a run; add --resume, or name another --out")
     check_writable(out / CHECKPOINT)

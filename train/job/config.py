@@ -67,6 +67,8 @@ class JobConfig(RunConfig):
         teacher: name of another network, which learns the same views beside it from
             the labels, and which it follows; '' for none.
         teacher_weight: share of the teacher's probabilities in the loss.
+        keep: share of the loss that follows what the first weights say of each
+            unchanged image, so that new views don't make it forget; 0 for none.
         style: share of the images whose feature maps take on, in part, the style of
             another image's; see `StyleMix`.
         smoothing: share of a label that is spread over all classes.
@@ -81,6 +83,7 @@ class JobConfig(RunConfig):
     first: str = "random"
     teacher: str = ""
     teacher_weight: float = 0.5
+    keep: float = 0.0
     style: float = 0.0
     smoothing: float = 0.05
     attribute_weight: float = 1.0
@@ -95,6 +98,10 @@ class JobConfig(RunConfig):
             raise ValueError("smoothing must be in [0, 1), balance in [0, 1]")
         if not (0 <= self.teacher_weight <= 1 and 0 <= self.style <= 1):
             raise ValueError("the teacher's weight and style must be in [0, 1]")
+        if not 0 <= self.keep <= 1:
+            raise ValueError("keep must be in [0, 1]")
+        if self.keep and self.first == "random":
+            raise ValueError("keep needs first weights")
         if self.attribute_weight < 0:
             raise ValueError("the attributes' weight must not be negative")
 
