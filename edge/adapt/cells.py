@@ -130,7 +130,7 @@ def _each_once(cells: Sequence[_Views], left_out: Counter[str]) -> list[_Views]:
             if other.label != first.label:
                 raise InputError(
                     f"{first.name} is {first.label}, and {other.name}, the same "
-                    f"image, is {other.label}; correct the one that is wrong"
+                    f"cell, is {other.label}; correct the one that is wrong"
                 )
             left_out["given twice"] += 1
         known = dict.fromkeys(h for cell in (first, *others) for h in cell.hashes)

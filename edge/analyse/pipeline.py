@@ -64,7 +64,7 @@ class CellRecord:
         age_ms: the frame's age when this cell was classified, milliseconds.
         box: the cell, in pixels of the frame.
         kind: what the finder took it for: 'white' or 'platelet'.
-        cut_by_border: it touches the frame's edge; left out of counts.
+        cut_by_border: it reaches the frame's edge or the surround; left out of counts.
         gate: why the cell is too poor to be classified, as `quality.cell_gate` says;
             None if it was classified.
         top: the most probable classes, best first; empty if it wasn't classified.

@@ -28,8 +28,8 @@ _RIM = 0.012
 """Width, as a part of the picture's longer side, of the field's blurred edge."""
 
 _NEAR = 3
-"""A cell is cut whose box ends so near to the surround, in pixels of the small picture:
-boxes are as exact as that."""
+"""A cell is cut that comes so near to the surround, in pixels of the small picture, as
+boxes are exact."""
 
 _GLASS_OF_ROW = 0.98
 """Share of a row's pixels that are no brighter than its glass."""
@@ -75,11 +75,12 @@ class Field:
         x0, y0 = (max(0, int(edge * scale) - _NEAR) for edge in (box.x0, box.y0))
         x1, y1 = (int(np.ceil(edge * scale)) + _NEAR for edge in (box.x1, box.y1))
         rows, columns = np.nonzero(self.surround[y0:y1, x0:x1])
-        across = 2 * (x0 + columns + 0.5 - scale * (box.x0 + box.x1) / 2)
-        down = 2 * (y0 + rows + 0.5 - scale * (box.y0 + box.y1) / 2)
-        width = scale * (box.x1 - box.x0) + 2 * _NEAR
-        height = scale * (box.y1 - box.y0) + 2 * _NEAR
-        return bool(((across / width) ** 2 + (down / height) ** 2 < 1).any())
+        x, y = (scale * middle for middle in box.centre)
+        half_width = scale * (box.x1 - box.x0) / 2 + _NEAR
+        half_height = scale * (box.y1 - box.y0) / 2 + _NEAR
+        across = (x0 + columns + 0.5 - x) / half_width
+        down = (y0 + rows + 0.5 - y) / half_height
+        return bool((np.hypot(across, down) < 1).any())
 
 
 def field_of(frame: Bgr) -> Field:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from edgecell.edge.stage.places import Driver
 
 
-_A_PAGE = 60
+A_PAGE = 60
 """Sessions on one page of the list."""
 
 
@@ -38,22 +38,25 @@ def sessions(request: Request) -> Response:
     library = request.app.state.library
     entries, words = library.entries(), request.query_params.get("find", "").strip()
     found = [entry for entry in entries if entry.matches(words)]
-    pages = max(1, math.ceil(len(found) / _A_PAGE))
-    asked = request.query_params.get("page", "")
-    page = (
-        min(max(1, int(asked)), pages) if asked.isdecimal() and len(asked) < 10 else 1
-    )
+    pages = max(1, math.ceil(len(found) / A_PAGE))
+    page = _page(request.query_params.get("page", ""), pages)
     return render(
         request,
         "sessions.html",
-        entries=found[(page - 1) * _A_PAGE : page * _A_PAGE],
+        entries=found[(page - 1) * A_PAGE : page * A_PAGE],
         total=len(entries),
-        searchable=len(entries) > _A_PAGE,
+        searchable=bool(words) or len(entries) > A_PAGE,
         find=words,
         page=page,
         pages=pages,
         root=str(library.root),
     )
+
+
+def _page(asked: str, pages: int) -> int:
+    """The page that is asked for, or the nearest that there is; the first without."""
+    number = int(asked) if asked.isdecimal() and len(asked) < 10 else 1
+    return min(max(1, number), pages)
 
 
 def _problem(request: Request, status: int, what: str) -> Response:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from edgecell.edge.count.tracking import TrackedFrame
 from edgecell.edge.record.sessions import Sighting
 from edgecell.errors import OutputError
+from edgecell.groups import joined
 from edgecell.image.decode import decode
 from edgecell.image.preprocess import Bgr, Image, Preprocessing, apply_gains, resize
 
@@ -63,24 +64,18 @@ def hashes(sightings: Sequence[Sighting]) -> tuple[str, ...]:
 
 
 def equal_cells(pictures: Sequence[Sequence[str]]) -> list[list[int]]:
-    """Groups cells that share a picture, if only by way of a third one.
+    """Groups cells that share a picture; see `joined`.
 
     Args:
         pictures: the hashes of each cell's pictures.
-
-    Returns:
-        The cells' indices, ascending in each group and by the groups' first ones.
     """
-    groups: dict[int, list[int]] = {}
-    group_of: dict[str, int] = {}
-    for i, own in enumerate(pictures):
-        joined = {group_of[picture] for picture in own if picture in group_of}
-        members = [m for first in joined for m in groups.pop(first)]
-        first = min(joined, default=i)
-        groups[first] = sorted([*members, i])
-        for member in groups[first]:
-            group_of |= dict.fromkeys(pictures[member], first)
-    return [groups[first] for first in sorted(groups)]
+    first: dict[str, int] = {}
+    pairs = (
+        (first.setdefault(picture, i), i)
+        for i, own in enumerate(pictures)
+        for picture in own
+    )
+    return joined(len(pictures), pairs)
 
 
 def export_hashes(

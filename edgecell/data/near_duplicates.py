@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from edgecell.groups import joined
 from edgecell.image.preprocess import Image
 
 Thumbnail = npt.NDArray[np.uint8]
@@ -191,18 +192,5 @@ def groups(size: int, pairs: Sequence[Pair]) -> list[list[int]]:
     Returns:
         Positions of each group of two or more, ascending.
     """
-    root = list(range(size))
-
-    def find(i: int) -> int:
-        while root[i] != i:
-            root[i] = root[root[i]]
-            i = root[i]
-        return i
-
-    for pair in pairs:
-        low, high = sorted((find(pair.first), find(pair.second)))
-        root[high] = low
-    members: dict[int, list[int]] = {}
-    for i in range(size):
-        members.setdefault(find(i), []).append(i)
-    return [group for group in members.values() if len(group) > 1]
+    each = joined(size, ((pair.first, pair.second) for pair in pairs))
+    return [group for group in each if len(group) > 1]

@@ -81,21 +81,28 @@ def command(model: str, json_file: str | None) -> None:
 def _listed(lines: Mapping[str, object]) -> str:
     width = max(map(len, lines))
     text = "\n".join(
-        f"{name.replace('_', ' '):<{width}}  {_plain(value)}"
-        for name, value in lines.items()
+        f"{_words(name):<{width}}  {_plain(value)}" for name, value in lines.items()
     )
     return f"{text}\n{RESEARCH_USE}"
 
 
 def _plain(value: object) -> str:
     """A value of a record as people read it."""
+    if value is None or value in ({}, [], ""):
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, Mapping):
         return ", ".join(
-            f"{name} ({_plain(inner)})"
-            if isinstance(inner, Mapping)
-            else f"{name} {_plain(inner)}"
+            f"{_words(name)} ({_plain(inner)})"
+            if isinstance(inner, Mapping) and inner
+            else f"{_words(name)} {_plain(inner)}"
             for name, inner in value.items()
         )
     if isinstance(value, list):
         return " ".join(map(_plain, value))
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")

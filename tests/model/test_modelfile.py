@@ -1,5 +1,6 @@
 import io
 import json
+import re
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from edgecell.model.kerasfile import read_keras_record
 from edgecell.model.modelfile import (
     ModelRecord,
     ReviewRule,
+    bundled_finder,
     bundled_model,
     read_tflite,
     resolve,
@@ -209,6 +211,14 @@ def test_files_from_before_the_seal_are_read_and_say_so(model: Path) -> None:
     write_tflite(model, flatbuffer, record)  # writing it again seals it
     assert read_tflite(model)[1].sealed
     assert model.read_bytes() == content
+
+
+def test_info_prints_records_in_words() -> None:
+    for name in (bundled_model(), bundled_finder()):
+        shown = CliRunner().invoke(cli, ["info", str(name)])
+        assert shown.exit_code == 0
+        assert not set("{}[]") & set(shown.output.replace(str(name), ""))
+        assert re.search(r"^metrics +val \(\w.* 0\.\d+, .*\)$", shown.output, re.M)
 
 
 @given(at=st.integers(0), bit=st.integers(0, 7))

@@ -54,20 +54,20 @@ C = TypeVar("C")
 @click.option(
     "--first",
     type=click.Path(path_type=Path),
-    help="First weights: the folder of a finished run, or a file from `python -m "
-    "edgecell.train.job.first`.  [default: random]",
+    help="First weights: the folder of a finished run, or for a classifier a file from "
+    "`python -m edgecell.train.job.first`.  [default: random]",
 )
 @click.option(
     "--keep",
     type=Number(0, 1),
-    help="Share of the loss that follows what the first weights say of each unchanged "
-    "image.  [default: 0]",
+    help="Weight of agreeing with the first weights, which see each image unchanged, "
+    "beside the labels.  [default: 0]",
 )
 @click.option(
     "--unseen",
     is_flag=True,
     help="For microscopes that are not among the sources: views stray further, and "
-    "feature maps take on each other's style. Costs accuracy on those that are.",
+    "feature maps take on each other's style. Less accurate on the sources' own.",
 )
 @click.option(
     "--teacher", help="Network that learns beside it and that it follows: its name."
@@ -147,14 +147,21 @@ def command(
     from edgecell.data.frame_pack import read_packed_frames
     from edgecell.data.pack import read_packs
     from edgecell.files import check_writable
-    from edgecell.train.job.config import UNSEEN
+    from edgecell.train.job.config import UNSEEN, JobConfig
     from edgecell.train.job.files import CHECKPOINT
+    from edgecell.train.networks.network import PRESETS
 
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
+    given = {k: v for k, v in settings.items() if v is not None and v not in ((), {})}
+    given |= UNSEEN if unseen else {}
     if task == "find":
         refuse(_CLASSIFY_ONLY, "is not for --task find")
     else:
         refuse(("workers",), "is for --task find")
+        if given.get("keep") and not (first or resume):
+            raise click.UsageError("--keep needs --first")
+        if unseen and given.get("model", JobConfig.model) not in PRESETS:
+            raise click.UsageError("--unseen is for a GRsNet")
     if resume:
         refuse(("first", "keep", "unseen", "teacher_first"), "is not for --resume")
     elif (out / CHECKPOINT).exists():
@@ -163,8 +170,6 @@ def command(
     if threads:
         torch.set_num_threads(threads)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    given = {k: v for k, v in settings.items() if v is not None and v not in ((), {})}
-    given |= UNSEEN if unseen else {}
     if task == "find":
         frames = read_packed_frames(packs)
         finder = (
@@ -216,6 +221,8 @@ def _new_finder(
     config = _valid(FinderConfig, given)
     job = FinderJob(config, frames, place)
     if first:
+        if not first.is_dir():
+            raise InputError(f"{first} is not the folder of a finished run")
         job.set_first_weights(read_weights(first / RESULT))
     write_atomically(out / SETTINGS, json.dumps(config.to_dict(), indent=1) + "\n")
     return job
@@ -252,7 +259,7 @@ def _new(
     from edgecell.train.job.files import SETTINGS, read_first
     from edgecell.train.job.job import Job
 
-    start: dict[str, Any] = {"first": first.name} if first else {}
+    start: dict[str, Any] = {"first": first.resolve().name} if first else {}
     config: JobConfig = _valid(JobConfig, given | start)
     if first:
         weights, mean, std = read_first(first)

@@ -22,6 +22,7 @@ class TrainCells:
         attributes: int64 (N, A), indices of attribute values, -1 where unknown.
         weights: float32 (N,), how probably each is drawn.
         sources: N names of sources.
+        hashes: N hashes of the original files.
     """
 
     images: torch.Tensor
@@ -29,6 +30,7 @@ class TrainCells:
     attributes: torch.Tensor
     weights: torch.Tensor
     sources: tuple[str, ...]
+    hashes: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +93,7 @@ def dealt(
             torch.from_numpy(pack.attributes[train]).long().to(device),
             torch.from_numpy(weights).float().to(device),
             sources,
+            tuple(pack.hashes[i] for i in train),
         ),
         _judged(pack, val),
         _judged(pack, test),

@@ -67,8 +67,8 @@ class JobConfig(RunConfig):
         teacher: name of another network, which learns the same views beside it from
             the labels, and which it follows; '' for none.
         teacher_weight: share of the teacher's probabilities in the loss.
-        keep: share of the loss that follows what the first weights say of each
-            unchanged image, so that new views don't make it forget; 0 for none.
+        keep: share, in what the teacher leaves of the loss, of what the first weights
+            say of each image unchanged, so that new views don't make it forget.
         style: share of the images whose feature maps take on, in part, the style of
             another image's; see `StyleMix`.
         smoothing: share of a label that is spread over all classes.
@@ -96,12 +96,8 @@ class JobConfig(RunConfig):
         super().__post_init__()
         if not (0 <= self.smoothing < 1 and 0 <= self.balance <= 1):
             raise ValueError("smoothing must be in [0, 1), balance in [0, 1]")
-        if not (0 <= self.teacher_weight <= 1 and 0 <= self.style <= 1):
-            raise ValueError("the teacher's weight and style must be in [0, 1]")
-        if not 0 <= self.keep <= 1:
-            raise ValueError("keep must be in [0, 1]")
-        if self.keep and self.first == "random":
-            raise ValueError("keep needs first weights")
+        if not all(0 <= x <= 1 for x in (self.teacher_weight, self.keep, self.style)):
+            raise ValueError("the teacher's weight, keep and style must be in [0, 1]")
         if self.attribute_weight < 0:
             raise ValueError("the attributes' weight must not be negative")
 

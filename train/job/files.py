@@ -68,5 +68,5 @@ def read_first(path: Path) -> tuple[dict[str, npt.NDArray[Any]], Triple, Triple]
                 weights = {name: archive[name] for name in archive.files}
             meta = json.loads(weights.pop("meta").tobytes())
         return weights, tuple(meta["mean"]), tuple(meta["std"])
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as e:
-        raise InputError(f"{path} holds no first weights ({e})") from e
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as e:
+        raise InputError(f"{path} holds no first weights of a classifier ({e})") from e

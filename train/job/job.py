@@ -95,7 +95,7 @@ class Job(Training[Classifier, dict[str, SourceFigures]]):
         super().__init__(config, network, averaged, device)
         if config.style:
             if not isinstance(network, GRsNet):
-                raise InputError("only a GRsNet mixes styles")
+                raise InputError(f"{config.model} mixes no styles; a GRsNet does")
             mix_styles(network, config.style, self.generator)
         self.teacher: Learner[Classifier] | None = None
         if config.teacher:
@@ -178,15 +178,22 @@ class Job(Training[Classifier, dict[str, SourceFigures]]):
         teacher.learn(loss, self.rate, self.step)
 
     def state(self) -> dict[str, Any]:
-        """The teacher, and what the first weights said."""
-        teacher = self.teacher.state() if self.teacher else None
-        return {"teacher": teacher, "first_said": self._first_said}
+        """The teacher, and what the first weights said of which cells."""
+        state: dict[str, Any] = {}
+        if self.teacher:
+            state["teacher"] = self.teacher.state()
+        if self._first_said is not None:
+            state |= {"first_said": self._first_said, "cells": self.train.hashes}
+        return state
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Inverse of `state`."""
         if self.teacher:
             self.teacher.set_state(state["teacher"])
-        self._first_said = state["first_said"]
+        if self.config.keep:
+            if tuple(state["cells"]) != self.train.hashes:
+                raise ValueError("it was trained on other cells")
+            self._first_said = state["first_said"]
 
     @torch.no_grad()
     def predicted(

@@ -1,4 +1,4 @@
-"""Mixes the styles of feature maps, so that no microscope's own is relied on."""
+"""Mixes the styles of feature maps, so that a network relies on no microscope's."""
 
 import torch
 from torch import nn
@@ -14,14 +14,14 @@ class StyleMix:
     MixStyle (Zhou et al., Domain Generalization with MixStyle, ICLR 2021): mean and
     standard deviation of each channel over an early feature map hold stain, lamp and
     camera rather than the cell. Those of some images are mixed with those of another
-    image of the batch, which may come from another microscope. The shares are of the
-    arcsine distribution, Beta(1/2, 1/2): mostly near none or all.
+    image of the batch, which may come from another microscope. How much is drawn from
+    the arcsine distribution, Beta(1/2, 1/2): mostly near none or all.
     """
 
     def __init__(self, share: float, generator: torch.Generator) -> None:
         """
         Args:
-            share: of the images, whose statistics are mixed, 0..1.
+            share: of the images whose statistics are mixed, 0..1.
             generator: source of all draws, on the device of the maps.
         """
         self.share, self.generator = share, generator

@@ -284,6 +284,9 @@ def out_of_focus(x: torch.Tensor, sigma: torch.Tensor, radius: int) -> torch.Ten
         x: float32 (N, C, H, W).
         sigma: float32 (N, 1), deviations, pixels.
         radius: pixels that the blur reaches.
+
+    Returns:
+        float32 (N, C, H, W).
     """
     place = torch.arange(-radius, radius + 1, device=x.device)
     kernel = torch.exp(-(place**2) / (2 * sigma**2))

@@ -12,6 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 from starlette.types import Message
 
+from edgecell.edge.page.app import A_PAGE
 from edgecell.edge.page.cells.gallery import FIRST, Filter, strips
 from edgecell.edge.page.cells.keys import DEFAULT
 from edgecell.edge.page.library import Library, key_of
@@ -312,7 +313,7 @@ def test_many_sessions_come_page_by_page_and_can_be_searched(
     client: TestClient, folder: Path
 ) -> None:
     assert 'role="search"' not in client.get("/").text, "one session needs no search"
-    for i in range(2 * 60):
+    for i in range(2 * A_PAGE):
         broken = folder.parent / f"2024-ward {i:03d}<b>"
         broken.mkdir()
         (broken / DATABASE).write_bytes(b"no database")
@@ -323,17 +324,21 @@ def test_many_sessions_come_page_by_page_and_can_be_searched(
         return re.findall(r"<h2>(?:<a[^>]*>)?(.+?)</", page.text)
 
     pages = [listed(page=str(i)) for i in (1, 2, 3)]
-    assert [len(names) for names in pages] == [60, 60, 1]
+    assert [len(names) for names in pages] == [A_PAGE, A_PAGE, 1]
     assert pages[0][0] == folder.name, "the newest first"
-    assert len({name for names in pages for name in names}) == 121
+    assert len({name for names in pages for name in names}) == 2 * A_PAGE + 1
     for beyond in ("0", "-1", "x", "\u00b2", "9" * 5000):
         assert listed(page=beyond) == pages[0]
     assert listed(page="999") == pages[2]
     assert listed(find="WARD 011") == ["2024-ward 011&lt;b&gt;"]
-    assert len(listed(find="ward", page="2")) == 60
+    assert len(listed(find="ward", page="2")) == A_PAGE
     following = client.get("/", params={"find": "<b> ward"}).text
     assert 'href="/?find=%3Cb%3E%20ward&amp;page=2"' in following
     assert listed(find="nowhere") == []
+    for path in folder.parent.glob("2024*"):
+        shutil.rmtree(path)
+    alone = client.get("/", params={"find": "nowhere"}).text
+    assert 'value="nowhere"' in alone, "a search that finds nothing can be undone"
 
 
 def test_a_browser_that_goes_away_in_the_middle_of_a_form(

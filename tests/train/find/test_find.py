@@ -362,4 +362,4 @@ def test_the_command_trains_refuses_and_resumes(
     start[4] = str(tmp_path / "other")
     shutil.copy(path, tmp_path / "result.npz")
     assert "not those of this finder" in call(*start, "--first", str(tmp_path))[1]
-    assert "is not a file of weights" in call(*start, "--first", str(path))[1]
+    assert "not the folder of a finished run" in call(*start, "--first", str(path))[1]

@@ -177,6 +177,8 @@ def test_a_resumed_run_knows_what_the_first_weights_said(
         second.train_step()
     a, b = get_weights(whole.network), get_weights(second.network)
     assert all(np.array_equal(a[k], b[k]) for k in a)
+    with pytest.raises(InputError, match="trained on other cells"):
+        job(pack, replace(settings, exclude=("here",))).restore(tmp_path)
 
 
 def test_excluded_sources_are_neither_trained_nor_validated_on(
@@ -247,7 +249,8 @@ def test_the_command_trains_refuses_and_resumes(
     assert call(*start[:3], "--resume", "--first", str(path))[0] == 2
     again = [str(path), "--out", str(tmp_path / "again"), *start[3:], "--steps", "1"]
     assert "holds no first weights" in call(*again, "--first", str(tmp_path))[1]
-    assert "keep needs first weights" in call(*again, "--keep", "0.5")[1]
+    assert "is for a GRsNet" in call(*again, "--unseen", "--model", "resnet50")[1]
+    assert "--keep needs --first" in call(*again, "--keep", "0.5")[1]
     assert call(*again, "--first", str(out), "--unseen", "--keep", "0.5") == (0, "")
     settings = json.loads((tmp_path / "again" / "config.json").read_text())["config"]
     assert (settings["first"], settings["style"]) == ("run", 0.5)

@@ -80,7 +80,7 @@ def test_a_run_mixes_styles_and_resumes_to_the_same(
     assert all((a[k] == b[k]).all() for k in a)
     assert any((a[k] != c[k]).any() for k in a)
     assert isinstance(whole.network, GRsNet)
-    with pytest.raises(InputError, match="only a GRsNet mixes styles"):
+    with pytest.raises(InputError, match="mixes no styles"):
         job(pack, replace(settings, model="mobilenet-v2"))
 
 

@@ -143,7 +143,7 @@ def test_a_cell_given_twice_is_left_out_of_the_fit_that_judges_it(
     out = tmp_path / "mine.tflite"
     result = invoke("adapt", "bundled", session, copy, "--out", out)
     assert result.exit_code == 1
-    assert f"cell 5 of {copy}, the same image, is PLT" in result.output
+    assert f"cell 5 of {copy}, the same cell, is PLT" in result.output
     assert not out.exists()
 
 
