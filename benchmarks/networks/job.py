@@ -31,9 +31,11 @@ from edgecell.train.job.finish import read_summary
 
 LEFT_OUT = "left-out.csv"
 _COLUMNS = (
-    *("left_out", "source", "network", "start", "views", "seconds"),
-    *("cells", "accuracy", "grouped_accuracy"),
+    *("left_out", "source", "network", "unseen", "start", "views", "seconds", "device"),
+    *("cells", "accuracy", "grouped_accuracy", "learned_cells", "learned_accuracy"),
 )
+_LEAST_LEARNED = 10
+"""Test cells of the other sources from which on a class counts as learned."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +46,7 @@ class Judged:
         network: its name.
         trained: how.
         left_out: sources that it was not trained on.
+        unseen: whether it was trained for such, with `--unseen`.
         logits: float32 (N, C).
         sets: bool (N, C), the classes that each cell may belong to.
         sources: N names.
@@ -52,16 +55,29 @@ class Judged:
     network: str
     trained: Trained
     left_out: tuple[str, ...]
+    unseen: bool
     logits: npt.NDArray[np.float32]
     sets: npt.NDArray[np.bool_]
     sources: npt.NDArray[np.str_]
+
+    def learned(self, source: str) -> Evaluation | None:
+        """Figures on a source's cells of classes that the other sources taught it.
+
+        None if there are no such cells.
+        """
+        others = ~np.isin(self.sources, [source, *self.left_out])
+        codes = self.sets[others].sum(0) >= _LEAST_LEARNED
+        own = (self.sources == source) & (self.sets & codes).any(1)
+        return self._figures(own) if own.any() else None
 
     def figures(self, sources: Collection[str]) -> Evaluation:
         """Figures on the test cells of some sources; there must be some.
 
         The probabilities are those of the logits as they are, without a temperature.
         """
-        own = np.isin(self.sources, list(sources))
+        return self._figures(np.isin(self.sources, list(sources)))
+
+    def _figures(self, own: npt.NDArray[np.bool_]) -> Evaluation:
         return figures(
             self.sets[own],
             softmax(self.logits[own], 1.0),
@@ -88,6 +104,7 @@ def read_job(run: Path, starts: Mapping[str, str]) -> list[Judged]:
         if config["teacher"]:
             names["teacher_"] = config["teacher"]
         left_out = tuple(config["exclude"])
+        unseen = config.get("style", 0.0) > 0
         with np.load(run / RESULT, allow_pickle=False) as result:
             sets, sources = result["test_sets"], result["test_sources"]
             logits = {kind: result[f"test_{kind}logits"] for kind in names}
@@ -115,6 +132,7 @@ def read_job(run: Path, starts: Mapping[str, str]) -> list[Judged]:
                 ),
             ),
             left_out=left_out,
+            unseen=unseen and not kind,
             logits=logits[kind],
             sets=sets,
             sources=sources,
@@ -141,21 +159,25 @@ def left_out_rows(judged: Sequence[Judged]) -> list[tuple[str, ...]]:
         for source in sorted(present & set(j.left_out or present)):
             if j.network not in names:
                 continue
-            found = j.figures([source])
+            found, learned = j.figures([source]), j.learned(source)
             rows.append(
                 (
                     "+".join(j.left_out) or "none",
                     source,
                     j.network,
+                    "yes" if j.unseen else "no",
                     j.trained.start,
                     str(j.trained.views),
                     f"{j.trained.seconds:.0f}",
+                    j.trained.device,
                     str(found.n),
                     f"{found.accuracy:.4f}",
                     f"{found.grouped_accuracy:.4f}",
+                    str(learned.n if learned else 0),
+                    f"{learned.grouped_accuracy:.4f}" if learned else "",
                 )
             )
-    return sorted(rows, key=lambda row: (row[1], row[0] != "none", row[0], row[2]))
+    return sorted(rows, key=lambda row: (row[1], row[0] != "none", *row[:4]))
 
 
 @click.command("job", cls=PoliteCommand, no_args_is_help=True)

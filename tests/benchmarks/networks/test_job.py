@@ -130,6 +130,27 @@ def test_a_source_left_out_is_judged_beside_the_same_network_with_it(
     ]
     assert {r["network"] for r in rows} == {"grsnet-lite"}
     assert rows[-1]["accuracy"] == "0.6667"
+    assert {(r["learned_cells"], r["learned_accuracy"]) for r in rows} == {("0", "")}
+
+
+def test_classes_that_no_other_source_has_do_not_count_as_learned(
+    tmp_path: Path,
+) -> None:
+    """Of these only LY has been learned elsewhere, and one of three is right."""
+    elsewhere = [("pbc", "LY", "LY", "LY")] * 10 + [("pbc", "BNE", "SNE", "SNE")] * 9
+    here = [
+        ("raabin", "LY", "LY", "LY"),
+        ("raabin", "LY", "MO", "LY"),
+        ("raabin", "LY", "SNE", "LY"),
+        ("raabin", "BNE|SNE", "SNE", "SNE"),
+        ("raabin", "EO", "EO", "EO"),
+    ]
+    left_out = made(tmp_path / "a", exclude=("raabin",), cells=elsewhere + here)
+    (found,) = read_job(left_out, {})
+    learned = found.learned("raabin")
+    assert learned is not None
+    assert learned.n == 3
+    assert learned.grouped_accuracy == pytest.approx(1 / 3)
 
 
 def test_the_comparison_reads_what_a_job_reached(tmp_path: Path) -> None:
