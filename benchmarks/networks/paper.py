@@ -21,9 +21,10 @@ PAPER_MPARAMETERS = {"grsnet": 4.82}
 PAPER_GFLOPS = {"grsnet": 1.80, "resnet50": 2.08}
 PAPER_ACCURACY = {"grsnet": 0.895}
 PAPER_MACRO_AUC = {"grsnet": 0.98}
-TRAININGS = {"": "", "-earlier": " (earlier)"}
-"""What the names of a network's files and its rows end in: one job on a GPU for all
-networks, and before that runs of `edgecell train` on two sources."""
+TRAININGS = {"": "", "-same": " (same budget)", "-earlier": " (earlier)"}
+"""What the names of a network's files and its rows end in: the longest job of each
+network; jobs in which all saw the same number of views; and runs of `edgecell train` on
+two sources before them."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,8 @@ def compare(results: Path = RESULTS) -> list[ComparedNetwork]:
 
     Args:
         results: folder with ``peers.csv``, ``<network>-float32-test.json`` of each
-            network that was trained in the job, and
-            ``<network>-earlier-float32-test.json`` of those trained before it.
+            network that was trained in a job, and such files with ``-same`` and
+            ``-earlier`` after its name; see `TRAININGS`.
 
     Returns:
         One row for each training of each network, ours first; one row for a network

@@ -81,10 +81,13 @@ def test_each_training_is_a_row_that_says_how_much_it_was(results: Path) -> None
     path = results / "grsnet-float32-test.json"
     figures = json.loads(path.read_text())
     earlier = {**figures, "accuracy": 0.8, "training": {**TRAINING, "views": 900}}
-    (results / "grsnet-earlier-float32-test.json").write_text(json.dumps(earlier))
+    for kind in ("same", "earlier"):
+        file = results / f"grsnet-{kind}-float32-test.json"
+        file.write_text(json.dumps(earlier))
     path.write_text(json.dumps({**figures, "training": TRAINING}))
     rows = compare(results)
-    assert [row.label for row in rows] == ["grsnet", "grsnet (earlier)", "resnet50"]
+    labels = ["grsnet", "grsnet (same budget)", "grsnet (earlier)", "resnet50"]
+    assert [row.label for row in rows] == labels
     lines = [line.split() for line in paper_text(rows).splitlines()]
     assert ["grsnet", "1,103,872", "90.0", "%"] in [line[:4] for line in lines]
     assert ["grsnet", "(earlier)", "900", "80.0"] in [line[:4] for line in lines]
