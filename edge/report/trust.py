@@ -27,8 +27,7 @@ from edgecell.errors import InputError
 from edgecell.files import several
 from edgecell.model.classifier import Classifier
 from edgecell.model.decision import Decision
-from edgecell.model.microscope import Microscope
-from edgecell.model.microscope_fit import fit_calibrated
+from edgecell.model.microscope import Microscope, fit_calibrated
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,13 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import mahalanobis
 
-from edgecell.model.microscope import CELLS, Microscope, judge, most_like
-from edgecell.model.microscope_fit import (
+from edgecell.model.microscope import (
+    CELLS,
+    Microscope,
     fit_calibrated,
     fit_microscope,
+    judge,
+    most_like,
     principal_axes,
     usual_limits,
 )
