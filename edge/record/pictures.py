@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edgecell.data.near_duplicates import joined
 from edgecell.edge.count.tracking import TrackedFrame
 from edgecell.edge.record.sessions import Sighting
 from edgecell.errors import OutputError
-from edgecell.groups import joined
 from edgecell.image.decode import decode
 from edgecell.image.preprocess import Bgr, Image, Preprocessing, apply_gains, resize
 

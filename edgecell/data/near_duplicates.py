@@ -10,7 +10,7 @@ a matrix product; the few that agree are laid over each other at 64x64, shifted 
 best fit, and compared window by window.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from edgecell.groups import joined
 from edgecell.image.preprocess import Image
 
 Thumbnail = npt.NDArray[np.uint8]
@@ -180,6 +179,33 @@ def near_duplicates(thumbnails: Sequence[Thumbnail]) -> list[Pair]:
         if similarity >= SAME:
             pairs.append(Pair(i, j, similarity))
     return pairs
+
+
+def joined(size: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
+    """Joins places that are the same, if only by way of a third.
+
+    Args:
+        size: number of places.
+        pairs: which of them are the same.
+
+    Returns:
+        Groups, each in ascending order, by their first place; also those of one.
+    """
+    root = list(range(size))
+
+    def find(i: int) -> int:
+        while root[i] != i:
+            root[i] = root[root[i]]
+            i = root[i]
+        return i
+
+    for one, other in pairs:
+        low, high = sorted((find(one), find(other)))
+        root[high] = low
+    members: dict[int, list[int]] = {}
+    for i in range(size):
+        members.setdefault(find(i), []).append(i)
+    return list(members.values())
 
 
 def groups(size: int, pairs: Sequence[Pair]) -> list[list[int]]:

@@ -20,6 +20,8 @@ SETTINGS = "config.json"
 _HEADS = ("head", "attributes", "heat", "size")
 """Layers of the networks that have no normalisation."""
 
+_UNREADABLE = (OSError, ValueError, EOFError, BadZipFile)
+
 Triple = tuple[float, float, float]
 
 
@@ -36,7 +38,7 @@ def read_weights(path: Path) -> dict[str, npt.NDArray[Any]]:
                 for name in archive.files
                 if name[:3].isdigit() or name.split(".")[0] in _HEADS
             }
-    except (OSError, ValueError, EOFError, BadZipFile) as e:
+    except _UNREADABLE as e:
         raise InputError(f"{path} is not a file of weights ({e})") from e
 
 
@@ -68,5 +70,5 @@ def read_first(path: Path) -> tuple[dict[str, npt.NDArray[Any]], Triple, Triple]
                 weights = {name: archive[name] for name in archive.files}
             meta = json.loads(weights.pop("meta").tobytes())
         return weights, tuple(meta["mean"]), tuple(meta["std"])
-    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as e:
+    except (*_UNREADABLE, InputError, KeyError, TypeError) as e:
         raise InputError(f"{path} holds no first weights of a classifier ({e})") from e

@@ -86,7 +86,7 @@ def test_info_prints_it(tmp_path: Path) -> None:
     write_finder(path, FLATBUFFER, RECORD)
     shown = CliRunner().invoke(command, [str(path)])
     assert shown.exit_code == 0
-    assert "[0.4, 0.35, 0.3]" in shown.output
+    assert "least scores     0.4 0.35 0.3\n" in shown.output
     path.write_bytes(path.read_bytes().replace(b"TFL3\x00", b"TFL3\x01"))
     with pytest.raises(ModelError, match=r"the network in .+ was changed"):
         CliRunner().invoke(command, [str(path)], catch_exceptions=False)
