@@ -1,4 +1,3 @@
-import os
 import signal
 from collections.abc import Iterator
 
@@ -24,7 +23,7 @@ def test_the_first_signal_ends_in_good_order(number: signal.Signals) -> None:
     before = [signal.getsignal(n) for n in SIGNALS]
     asked: list[bool] = []
     with on_stop(lambda: asked.append(True)):
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)
         assert asked == [True]
         assert signal.getsignal(number) == before[SIGNALS.index(number)], "the next"
     assert [signal.getsignal(n) for n in SIGNALS] == before
@@ -35,7 +34,7 @@ def test_under_nohup_a_closed_terminal_ends_nothing() -> None:
     asked: list[bool] = []
     try:
         with on_stop(lambda: asked.append(True)):
-            os.kill(os.getpid(), signal.SIGHUP)
+            signal.raise_signal(signal.SIGHUP)
         assert asked == []
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
@@ -47,7 +46,7 @@ def test_what_a_script_starts_in_the_background_ends_on_sigint() -> None:
     asked: list[bool] = []
     try:
         with on_stop(lambda: asked.append(True)):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         assert asked == [True]
         assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
     finally:
