@@ -69,7 +69,7 @@ def draw(
 ) -> Terminal:
     terminal = Terminal(columns, rows)
     size = os.terminal_size((columns, rows))
-    monkeypatch.setattr(shutil, "get_terminal_size", lambda: size)
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda *_, **__: size)
     monkeypatch.setattr("click.echo", lambda text: terminal.write(f"{text}\n"))
     screen = Screen()
     run: Any = SimpleNamespace(differential=COUNTED, config=SimpleNamespace(target=200))
