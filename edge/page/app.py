@@ -14,6 +14,7 @@ from starlette.staticfiles import StaticFiles
 
 from edgecell.edge.page import api, reports
 from edgecell.edge.page.cells import drive, keys, pictures, review
+from edgecell.edge.page.forms import whole_number
 from edgecell.edge.page.html import STATIC, render
 from edgecell.edge.page.library import Library
 from edgecell.edge.page.people import sign_in
@@ -39,7 +40,8 @@ def sessions(request: Request) -> Response:
     entries, words = library.entries(), request.query_params.get("find", "").strip()
     found = [entry for entry in entries if entry.matches(words)]
     pages = max(1, math.ceil(len(found) / A_PAGE))
-    page = _page(request.query_params.get("page", ""), pages)
+    asked = whole_number(request.query_params.get("page", "")) or 1
+    page = min(max(1, asked), pages)
     return render(
         request,
         "sessions.html",
@@ -51,12 +53,6 @@ def sessions(request: Request) -> Response:
         pages=pages,
         root=str(library.root),
     )
-
-
-def _page(asked: str, pages: int) -> int:
-    """The page that is asked for, or the nearest that there is; the first without."""
-    number = int(asked) if asked.isdecimal() and len(asked) < 10 else 1
-    return min(max(1, number), pages)
 
 
 def _problem(request: Request, status: int, what: str) -> Response:

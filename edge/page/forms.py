@@ -14,6 +14,11 @@ _MOST_BYTES = 1 << 20
 _MOST_FIELDS = 200
 
 
+def whole_number(text: str) -> int | None:
+    """A number of up to nine digits; None if the text is something else."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
+
+
 def posted(
     handle: Callable[[Request, Form], Response],
 ) -> Callable[[Request], Awaitable[Response]]:
@@ -24,8 +29,8 @@ def posted(
     """
 
     async def endpoint(request: Request) -> Response:
-        size = request.headers.get("content-length", "")
-        if not size.isdecimal() or int(size) > _MOST_BYTES:
+        size = whole_number(request.headers.get("content-length", ""))
+        if size is None or size > _MOST_BYTES:
             raise HTTPException(413, "the form is too large or of unknown size")
         try:
             async with request.form(max_files=0, max_fields=_MOST_FIELDS) as data:

@@ -5,7 +5,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from edgecell.edge.page.forms import Form, posted
+from edgecell.edge.page.forms import Form, posted, whole_number
 from edgecell.edge.page.html import render
 from edgecell.edge.page.library import review_of, shown_name
 from edgecell.edge.page.people.accounts import Person
@@ -43,8 +43,7 @@ def show(request: Request) -> Response:
 
 def _version(request: Request) -> int | None:
     """The signed version that an address asks for; None for the present state."""
-    asked = request.query_params.get("version", "")
-    return int(asked) if asked.isdecimal() and len(asked) < 6 else None
+    return whole_number(request.query_params.get("version", ""))
 
 
 def _cannot(draft: Content, last: Signed | None, person: Person) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edgecell.classes import CLASSES, NOT_A_CELL, OTHER
+from edgecell.edge.page.forms import whole_number
 from edgecell.edge.record.review import Look
 from edgecell.edge.report.content import ORDER, OUTSIDE
 
@@ -39,12 +40,12 @@ class Filter:
     @classmethod
     def of(cls, query: Mapping[str, str]) -> "Filter":
         """Reads an address's query; invalid values are ignored."""
-        state, below = query.get("state", "all"), query.get("below", "")
+        state, below = query.get("state", "all"), whole_number(query.get("below", ""))
         return cls(
             state if state in STATES else "all",
             query.get("label", ""),
             query.get("reason", ""),
-            min(100, int(below)) if below.isdecimal() and len(below) < 4 else 100,
+            100 if below is None else min(100, below),
             query.get("person", ""),
         )
 

@@ -12,7 +12,7 @@ from edgecell.classes import NOT_A_CELL, OTHER
 from edgecell.edge.page.cells import gallery, keys
 from edgecell.edge.page.cells.drive import driver_of
 from edgecell.edge.page.cells.pictures import frame_file
-from edgecell.edge.page.forms import Form, posted
+from edgecell.edge.page.forms import Form, posted, whole_number
 from edgecell.edge.page.html import render
 from edgecell.edge.page.library import review_of, shown_name
 from edgecell.edge.page.people.guard import person_with
@@ -164,8 +164,8 @@ def cells_in(form: Form) -> list[int]:
         HTTPException: they are not numbers with commas between them, or too many.
     """
     parts = form.get("cells", "").split(",")
-    numbers = [int(n) for n in parts if n.isascii() and n.isdecimal() and len(n) < 10]
-    if not numbers or len(numbers) != len(parts) or len(numbers) > _MOST_CELLS:
+    numbers = [n for n in map(whole_number, parts) if n is not None]
+    if len(numbers) != len(parts) or len(numbers) > _MOST_CELLS:
         raise HTTPException(400, text("problem.cells"))
     return list(dict.fromkeys(numbers))
 
