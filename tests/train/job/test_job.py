@@ -64,29 +64,44 @@ def test_it_learns_colours(pack: Pack, tiny_preset: str, tmp_path: Path) -> None
     assert run.history[-1]["hue"] > 0.9
 
 
+def half_way(
+    pack: Pack,
+    settings: JobConfig,
+    folder: Path,
+    first: dict[str, Any] | None = None,
+) -> tuple[Job, Job]:
+    """A run of six steps, and the same one killed and resumed after three."""
+    runs = []
+    for steps in (6, 3):
+        run = job(pack, settings)
+        if first:
+            run.set_first_weights(first)
+        for _ in range(steps):
+            run.train_step()
+        runs.append(run)
+    whole, killed = runs
+    killed.save(folder)
+    torch.manual_seed(99)
+    second = job(pack, settings)
+    second.restore(folder)
+    assert second.step == 3
+    for _ in range(3):
+        second.train_step()
+    return whole, second
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two networks have the same weights."""
+    a, b = get_weights(one), get_weights(other)
+    return all(np.array_equal(a[k], b[k]) for k in a)
+
+
 def test_a_resumed_run_is_the_uninterrupted_one(
     pack: Pack, tiny_preset: str, tmp_path: Path
 ) -> None:
-    settings = config(tiny_preset)
-    whole = job(pack, settings)
-    for _ in range(10):
-        whole.train_step()
-    first = job(pack, settings)
-    for _ in range(4):
-        first.train_step()
-    first.save(tmp_path)
-    torch.manual_seed(99)
-    second = job(pack, settings)
-    second.restore(tmp_path)
-    assert second.step == 4
-    for _ in range(6):
-        second.train_step()
-    for one, other in (
-        (whole.network, second.network),
-        (whole.averaged, second.averaged),
-    ):
-        a, b = get_weights(one), get_weights(other)
-        assert all(np.array_equal(a[k], b[k]) for k in a)
+    whole, second = half_way(pack, config(tiny_preset), tmp_path)
+    assert same(whole.network, second.network)
+    assert same(whole.averaged, second.averaged)
 
 
 def test_a_teachers_first_weights_are_imagenets(
@@ -115,25 +130,11 @@ def test_a_resumed_run_has_its_teacher(
     pack: Pack, tiny_preset: str, tmp_path: Path
 ) -> None:
     settings = replace(config(tiny_preset), teacher=tiny_preset)
-    whole = job(pack, settings)
-    for _ in range(6):
-        whole.train_step()
-    first = job(pack, settings)
-    for _ in range(3):
-        first.train_step()
-    first.save(tmp_path)
-    second = job(pack, settings)
-    second.restore(tmp_path)
-    for _ in range(3):
-        second.train_step()
+    whole, second = half_way(pack, settings, tmp_path)
     assert whole.teacher
     assert second.teacher
-    for one, other in (
-        (whole.network, second.network),
-        (whole.teacher.averaged, second.teacher.averaged),
-    ):
-        a, b = get_weights(one), get_weights(other)
-        assert all(np.array_equal(a[k], b[k]) for k in a)
+    assert same(whole.network, second.network)
+    assert same(whole.teacher.averaged, second.teacher.averaged)
 
 
 def test_what_the_first_weights_said_of_the_images_is_kept(
@@ -162,21 +163,8 @@ def test_a_resumed_run_knows_what_the_first_weights_said(
 ) -> None:
     settings = replace(config(tiny_preset), first="a file", keep=0.5)
     weights = get_weights(job(pack, config(tiny_preset)).network)
-    whole = job(pack, settings)
-    whole.set_first_weights(weights)
-    for _ in range(4):
-        whole.train_step()
-    first = job(pack, settings)
-    first.set_first_weights(weights)
-    for _ in range(2):
-        first.train_step()
-    first.save(tmp_path)
-    second = job(pack, settings)
-    second.restore(tmp_path)
-    for _ in range(2):
-        second.train_step()
-    a, b = get_weights(whole.network), get_weights(second.network)
-    assert all(np.array_equal(a[k], b[k]) for k in a)
+    whole, second = half_way(pack, settings, tmp_path, weights)
+    assert same(whole.network, second.network)
     with pytest.raises(InputError, match="trained on other cells"):
         job(pack, replace(settings, exclude=("here",))).restore(tmp_path)
 

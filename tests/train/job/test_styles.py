@@ -9,9 +9,9 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 from edgecell.data.pack import Pack
 from edgecell.errors import InputError
 from edgecell.train.job.config import JobConfig
-from edgecell.train.job.network import GRsNet, get_weights
+from edgecell.train.job.network import GRsNet
 from edgecell.train.job.styles import StyleMix
-from tests.train.job.test_job import config, job
+from tests.train.job.test_job import config, half_way, job, same
 
 
 def mixed(maps: Any, share: float, training: bool = True) -> Any:
@@ -63,22 +63,12 @@ def test_a_run_mixes_styles_and_resumes_to_the_same(
     pack: Pack, tiny_preset: str, tmp_path: Path
 ) -> None:
     settings = replace(config(tiny_preset), style=0.5)
-    plain, whole = job(pack, config(tiny_preset)), job(pack, settings)
-    for run in (plain, whole):
-        torch.manual_seed(5)
-        for _ in range(3):
-            run.train_step()
-    first = job(pack, settings)
-    torch.manual_seed(5)
-    for _ in range(2):
-        first.train_step()
-    first.save(tmp_path)
-    second = job(pack, settings)
-    second.restore(tmp_path)
-    second.train_step()
-    a, b, c = (get_weights(run.network) for run in (whole, second, plain))
-    assert all((a[k] == b[k]).all() for k in a)
-    assert any((a[k] != c[k]).any() for k in a)
+    whole, second = half_way(pack, settings, tmp_path)
+    assert same(whole.network, second.network)
+    plain = job(pack, config(tiny_preset))
+    for _ in range(6):
+        plain.train_step()
+    assert not same(whole.network, plain.network)
     assert isinstance(whole.network, GRsNet)
     with pytest.raises(InputError, match="mixes no styles"):
         job(pack, replace(settings, model="mobilenet-v2"))
