@@ -291,6 +291,15 @@ def test_hostile_names_of_folders_sources_and_classes_stay_text(
     assert client.get(f"{base}/report.csv").status_code == 200
 
 
+@pytest.mark.parametrize("size", ["", "-1", "x", "\u0663", str(1 << 21), "9" * 5000])
+def test_a_form_of_no_or_too_large_a_size_is_not_read(
+    client: TestClient, base: str, size: str
+) -> None:
+    headers = {b"content-length": size.encode()}
+    answer = client.post(f"{base}/name", content=b"cells=1", headers=headers)
+    assert answer.status_code == 413
+
+
 @pytest.mark.parametrize(
     "key", ["..", "%2e%2e", "slide", "..%2fresults", "%00", "a" * 300]
 )
