@@ -143,6 +143,33 @@ def test_the_answer_is_that_of_the_arithmetic(small: Path) -> None:
         assert np.allclose(classifier.classify(seen).maps[..., 0], blocks[..., 0], 1e-3)
 
 
+DROPPED_ELSEWHERE = """
+import signal, sys, threading
+from pathlib import Path
+from edgecell.model.classifier import Classifier
+held = [Classifier(Path(sys.argv[1]), 1, sys.argv[2])]
+dropping = threading.Thread(target=held.clear)
+dropping.start()
+dropping.join()
+signal.signal(signal.SIGINT, lambda *_: print("heard"))
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+@pytest.mark.parametrize("name", RUNTIMES[1:])
+def test_ctrl_c_is_heard_after_another_thread_dropped_the_model(
+    small: Path, name: str
+) -> None:
+    pytest.importorskip(name)
+    done = subprocess.run(
+        [sys.executable, "-c", DROPPED_ELSEWHERE, str(small), name],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
+
+
 def test_a_runtime_for_the_other_kind_is_refused(small: Path) -> None:
     with pytest.raises(InputError, match=r"litert runs no \.onnx model"):
         Classifier(small, 1, "litert")

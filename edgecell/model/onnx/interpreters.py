@@ -2,7 +2,10 @@
 
 import importlib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from threading import Lock
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -130,6 +133,20 @@ class OrtInterpreter(OnnxInterpreter):
 _ORT_TYPES = {"tensor(float)": "f4", "tensor(int8)": "i1", "tensor(uint8)": "u1"}
 
 
+_ONE_CORE = Lock()
+
+
+@cache
+def _core(openvino: ModuleType) -> Any:
+    """OpenVINO's Core, which is kept until the process ends.
+
+    With its first network it gives the calling thread a stack for signals, and frees it
+    when the last network is dropped. If another thread drops that one, the next Ctrl-C
+    ends in a segmentation fault.
+    """
+    return openvino.Core()
+
+
 class OpenVinoInterpreter(OnnxInterpreter):
     """OpenVINO on the processor."""
 
@@ -142,7 +159,8 @@ class OpenVinoInterpreter(OnnxInterpreter):
         """
         super().__init__()
         openvino = importlib.import_module("openvino")
-        core = openvino.Core()
+        with _ONE_CORE:
+            core = _core(openvino)
         settings = {
             "INFERENCE_NUM_THREADS": threads,
             "PERFORMANCE_HINT": "LATENCY",
