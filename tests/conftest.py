@@ -1,6 +1,7 @@
 """Fixtures that several folders of tests share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -18,6 +19,14 @@ settings.register_profile(
     "suite", max_examples=300, derandomize=True, deadline=None, database=None
 )
 settings.load_profile("suite")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _keeps_its_priority() -> Iterator[None]:
+    """`explain work` lowers its own: here it would lower that of all later tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "nice", lambda _: 19)
+        yield
 
 
 @pytest.fixture(scope="session")

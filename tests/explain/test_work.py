@@ -1,5 +1,4 @@
 import json
-import os
 import signal
 import sqlite3
 import subprocess
@@ -26,11 +25,6 @@ def run(*args: object) -> tuple[int, str]:
     result = CliRunner().invoke(cli, ["explain", *map(str, args)])
     assert result.exception is None or isinstance(result.exception, SystemExit)
     return result.exit_code, result.output
-
-
-@pytest.fixture(autouse=True)
-def _not_nice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "nice", lambda _: 19)
 
 
 def test_the_commands(session: Path, tmp_path: Path) -> None:
