@@ -21,7 +21,7 @@ from edgecell.files import several
 from edgecell.image.preprocess import cell_pixels
 from edgecell.model.cam import class_activation, enlarge
 from edgecell.model.classifier import Classifier
-from edgecell.model.microscope import judge
+from edgecell.model.microscopes.microscope import judge
 from edgecell.plots import figure, save
 
 _EACH, _ACROSS = 2, 2

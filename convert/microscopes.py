@@ -30,12 +30,8 @@ from edgecell.image.preprocess import (
     white_gains,
 )
 from edgecell.model.classifier import Classifier
-from edgecell.model.microscope import (
-    LEAST_CELLS,
-    LEAST_HELD_OUT,
-    Microscope,
-    fit_microscope,
-)
+from edgecell.model.microscopes.fit import LEAST_CELLS, LEAST_HELD_OUT, fit_microscope
+from edgecell.model.microscopes.microscope import Microscope
 from edgecell.model.modelfile import read_tflite, resolve, write_tflite
 
 logger = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from edgecell.edge.count.exact import chance_of_gain
 from edgecell.image.preprocess import Rgb, cell_image
 from edgecell.model.classifier import Classifier
 from edgecell.model.decision import review_reasons
-from edgecell.model.microscope import CELLS, most_like
+from edgecell.model.microscopes.microscope import CELLS, most_like
 from edgecell.model.modelfile import ModelRecord
 from edgecell.model.probabilities import fit_temperature
 

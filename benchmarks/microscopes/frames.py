@@ -16,7 +16,7 @@ from edgecell.edge.sources.base import Frame
 from edgecell.errors import InputError
 from edgecell.image.preprocess import Bgr
 from edgecell.model.classifier import Classifier
-from edgecell.model.microscope import CELLS, judge
+from edgecell.model.microscopes.microscope import CELLS, judge
 
 _DRAWS = 2000
 

@@ -16,12 +16,8 @@ from edgecell.errors import ModelError
 from edgecell.model.classifier import Classifier
 from edgecell.model.decision import accepted, energy, fit_review
 from edgecell.model.graph import head_weights
-from edgecell.model.microscope import (
-    Microscope,
-    fit_calibrated,
-    judge,
-    most_like,
-)
+from edgecell.model.microscopes.fit import fit_calibrated
+from edgecell.model.microscopes.microscope import Microscope, judge, most_like
 from edgecell.model.modelfile import LOGITS, MAPS, ModelRecord, write_tflite
 from edgecell.model.probabilities import fit_temperature, softmax
 

@@ -28,7 +28,7 @@ from edgecell.image.preprocess import (
 )
 from edgecell.image.red_cells import red_cell_diameter
 from edgecell.model.classifier import Classifier, Prediction
-from edgecell.model.microscope import Verdict
+from edgecell.model.microscopes.microscope import Verdict
 from edgecell.model.modelfile import ModelRecord
 
 Sets = npt.NDArray[np.bool_]

@@ -10,7 +10,7 @@ from edgecell.image.preprocess import Rgb, cell_image, to_bgr
 from edgecell.image.red_cells import red_cell_diameter
 from edgecell.model.classifier import Classifier, Prediction
 from edgecell.model.decision import cell_words, review_reasons
-from edgecell.model.microscope import Verdict, judge
+from edgecell.model.microscopes.microscope import Verdict, judge
 from edgecell.model.modelfile import ModelRecord
 from edgecell.morphology.words import Words
 

@@ -26,7 +26,7 @@ from edgecell.optional import require
 if TYPE_CHECKING:
     from edgecell.edge.analyse.single import RedCell, SingleCell
     from edgecell.model.classifier import Classifier
-    from edgecell.model.microscope import Microscope, Verdict
+    from edgecell.model.microscopes.microscope import Microscope, Verdict
     from edgecell.model.modelfile import ModelRecord
 
 _NAMES = {c.code: c.name for c in CLASSES}
@@ -122,7 +122,7 @@ def microscopes_of(
     """
     import numpy as np
 
-    from edgecell.model.microscope import CELLS, judge
+    from edgecell.model.microscopes.microscope import CELLS, judge
 
     pooled: dict[tuple[int, int], list[Any]] = {}
     for cell in cells:
@@ -139,7 +139,7 @@ def microscopes_of(
 
 def microscope_line(told: Mapping[tuple[int, int], "Verdict"]) -> str:
     """What the images show about the microscope, and what that means."""
-    from edgecell.model.microscope import CELLS, in_words
+    from edgecell.model.microscopes.microscope import CELLS, in_words
 
     if not told:
         return (

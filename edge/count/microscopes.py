@@ -11,7 +11,13 @@ from edgecell.edge.count.scope import Scope
 from edgecell.edge.count.tracking import Told, TrackedFrame
 from edgecell.errors import InputError
 from edgecell.model.decision import Decision
-from edgecell.model.microscope import CELLS, Microscope, Verdict, in_words, judge
+from edgecell.model.microscopes.microscope import (
+    CELLS,
+    Microscope,
+    Verdict,
+    in_words,
+    judge,
+)
 
 ENOUGH = 5
 """White cells without which no microscope is called known: a single foreign cell can't

@@ -14,7 +14,7 @@ from edgecell import __version__
 from edgecell.edge.count.exact import clopper_pearson
 from edgecell.errors import InputError
 from edgecell.files import read_bounded, write_atomically
-from edgecell.model.microscope import Microscope
+from edgecell.model.microscopes.microscope import Microscope
 from edgecell.model.modelfile import ModelRecord
 from edgecell.typed import build, loads
 

@@ -11,7 +11,7 @@ from edgecell.edge.count.fields import MappedCell
 from edgecell.edge.count.slide_map import MOST_FIELDS, SlideMap
 from edgecell.edge.count.votes import Rule, Votes
 from edgecell.model.decision import Decision
-from edgecell.model.microscope import Verdict
+from edgecell.model.microscopes.microscope import Verdict
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from edgecell.edge.record.trail import Trail
 from edgecell.errors import InputError
 from edgecell.image.records import Box
 from edgecell.model.decision import Decision, cell_words
-from edgecell.model.microscope import Verdict, in_words
+from edgecell.model.microscopes.microscope import Verdict, in_words
 from edgecell.model.modelfile import ModelRecord
 from edgecell.model.probabilities import only, possible_classes, softmax
 from edgecell.morphology.words import Words

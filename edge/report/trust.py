@@ -27,7 +27,8 @@ from edgecell.errors import InputError
 from edgecell.files import several
 from edgecell.model.classifier import Classifier
 from edgecell.model.decision import Decision
-from edgecell.model.microscope import Microscope, fit_calibrated
+from edgecell.model.microscopes.fit import fit_calibrated
+from edgecell.model.microscopes.microscope import Microscope
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edgecell.model.microscope import Verdict
+from edgecell.model.microscopes.microscope import Verdict
 from edgecell.model.modelfile import ModelRecord, ReviewRule
 from edgecell.model.probabilities import can_be, softmax
 from edgecell.morphology.words import Words, describe

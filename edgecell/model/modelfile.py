@@ -29,7 +29,7 @@ from edgecell.errors import InputError, ModelError
 from edgecell.files import write_atomically
 from edgecell.image.preprocess import Preprocessing
 from edgecell.model import BUNDLED
-from edgecell.model.microscope import Microscope
+from edgecell.model.microscopes.microscope import Microscope
 from edgecell.morphology.heads import AttributeHeads
 from edgecell.typed import build, loads
 

@@ -9,7 +9,7 @@ from edgecell.convert.microscopes import as_found, describe, main
 from edgecell.data.dataset import decode, scan
 from edgecell.image.preprocess import Rgb, cell_image
 from edgecell.model.classifier import Classifier
-from edgecell.model.microscope import judge
+from edgecell.model.microscopes.microscope import judge
 from edgecell.model.modelfile import read_tflite
 
 

@@ -21,7 +21,7 @@ from edgecell.edge.commands.archive.work import Part, Row
 from edgecell.edge.count.microscopes import NOT_SHOWN, UNKNOWN
 from edgecell.errors import InputError, OutputError
 from edgecell.files import write_atomically
-from edgecell.model.microscope import CELLS, Microscope, Verdict, judge
+from edgecell.model.microscopes.microscope import CELLS, Microscope, Verdict, judge
 from edgecell.optional import require
 
 SUFFIXES = (".parquet", ".csv")

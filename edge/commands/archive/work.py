@@ -22,7 +22,7 @@ from edgecell.edge.sources.base import Frame
 from edgecell.errors import InputError
 from edgecell.image.preprocess import to_bgr
 from edgecell.model.classifier import Classifier
-from edgecell.model.microscope import CELLS
+from edgecell.model.microscopes.microscope import CELLS
 from edgecell.model.modelfile import ModelRecord
 
 Row = dict[str, Any]

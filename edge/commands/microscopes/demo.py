@@ -19,7 +19,7 @@ from edgecell.edge.sources.base import Frame
 from edgecell.edge.sources.still import read_image
 from edgecell.errors import EdgecellError
 from edgecell.model.classifier import Classifier
-from edgecell.model.microscope import judge
+from edgecell.model.microscopes.microscope import judge
 
 TO_LEARN = SAMPLES / "simulated"
 """Named cells of the simulated microscope, by which the demo adapts."""

@@ -10,7 +10,7 @@ from edgecell.classes import CODES, label_matrix
 from edgecell.errors import InputError
 from edgecell.image.preprocess import Rgb
 from edgecell.model.classifier import Classifier
-from edgecell.model.microscope import judge
+from edgecell.model.microscopes.microscope import judge
 from edgecell.model.modelfile import bundled_model
 
 

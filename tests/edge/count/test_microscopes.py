@@ -18,13 +18,8 @@ from edgecell.edge.sources.base import Frame
 from edgecell.image.preprocess import Bgr
 from edgecell.image.records import Box
 from edgecell.model.decision import Decision
-from edgecell.model.microscope import (
-    Microscope,
-    Verdict,
-    fit_calibrated,
-    fit_microscope,
-    in_words,
-)
+from edgecell.model.microscopes.fit import fit_calibrated, fit_microscope
+from edgecell.model.microscopes.microscope import Microscope, Verdict, in_words
 from tests.factories import cell_result
 
 WIDTH = 6

@@ -17,7 +17,7 @@ from edgecell.edge.record.review import Review
 from edgecell.edge.record.sessions import open_session
 from edgecell.edge.record.store import Store
 from edgecell.edge.report.content import content_of
-from edgecell.model.microscope import Verdict
+from edgecell.model.microscopes.microscope import Verdict
 from edgecell.model.modelfile import ReviewRule
 from tests.factories import MODEL, SESSION, rows, tracked
 from tests.morphology.heads import heads

@@ -22,7 +22,7 @@ from edgecell.edge.record.store import Session, Store
 from edgecell.edge.record.trail import open_trail
 from edgecell.image.preprocess import Bgr
 from edgecell.model.classifier import Classifier
-from edgecell.model.microscope import Microscope, Verdict, in_words
+from edgecell.model.microscopes.microscope import Microscope, Verdict, in_words
 from edgecell.model.modelfile import bundled_model
 from tests.factories import MODEL, SAMPLES, SQUARE, tracked
 

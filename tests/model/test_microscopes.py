@@ -5,16 +5,13 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import mahalanobis
 
-from edgecell.model.microscope import (
-    CELLS,
-    Microscope,
+from edgecell.model.microscopes.fit import (
     fit_calibrated,
     fit_microscope,
-    judge,
-    most_like,
     principal_axes,
     usual_limits,
 )
+from edgecell.model.microscopes.microscope import CELLS, Microscope, judge, most_like
 from edgecell.typed import build
 
 WIDTH = 6
