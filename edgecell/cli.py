@@ -26,6 +26,7 @@ from edgecell.files import (
     write_atomically,
 )
 from edgecell.optional import DEVICE, missing
+from edgecell.signals import held_back
 
 # name -> (module, short help). The help stands here so that `edgecell --help`
 # imports nothing heavy; a test compares it with the commands' own.
@@ -141,7 +142,8 @@ class LazyGroup(PoliteCommand, click.Group):
         """Imports the command ``cmd_name``; None if there is none."""
         if cmd_name not in self.lazy:
             return None
-        module = importlib.import_module(self.lazy[cmd_name][0])
+        with held_back():
+            module = importlib.import_module(self.lazy[cmd_name][0])
         command = module.command
         assert isinstance(command, click.Command)
         return command

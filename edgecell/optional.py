@@ -9,6 +9,7 @@ from typing import Any
 
 from edgecell.errors import InputError, MissingPackageError
 from edgecell.quiet import quiet_stderr
+from edgecell.signals import held_back
 
 DEVICE = ("cv2", "numpy", "PIL", "simplejpeg", "systemd_watchdog", "tflite", "tqdm")
 """Modules of the device install (``edge``), without which little but help works."""
@@ -40,7 +41,8 @@ def require(module: str, extra: str) -> ModuleType:
     """
     try:
         if module.partition(".")[0] not in ("tensorflow", "keras"):
-            return importlib.import_module(module)
+            with held_back():
+                return importlib.import_module(module)
         # TensorFlow's C++ side notes missing GPU drivers on stderr, at its import
         # and when it first looks for devices.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -1,6 +1,7 @@
 """Ending on Ctrl-C, SIGTERM and a terminal that hangs up."""
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -35,3 +36,31 @@ def on_stop(stop: Callable[[], object]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Keeps the first Ctrl-C until the context ends; the next one interrupts at once.
+
+    For imports: a package of C++ that is interrupted says that it is not installed or
+    fails to start, and Python's own machinery may swallow the interrupt.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    on_main = threading.current_thread() is threading.main_thread()
+    if not on_main or not callable(before):  # ignored, or of another language
+        yield
+        return
+    came = False
+
+    def remember(number: int, _: object) -> None:
+        nonlocal came
+        came = True
+        signal.signal(number, before)
+
+    signal.signal(signal.SIGINT, remember)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)

@@ -18,7 +18,7 @@ from edgecell.errors import InputError
 from edgecell.explainers import DEFERRED
 from edgecell.files import check_writable, several
 from edgecell.optional import require
-from edgecell.signals import on_stop
+from edgecell.signals import held_back, on_stop
 
 if TYPE_CHECKING:
     from edgecell.edge.count.differential import Differential
@@ -183,9 +183,11 @@ def _skipped_line(skipped: "Skipped") -> list[str]:
 
 def _size(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
     """Bytes of ``--keep``, when the command line is read."""
+    if text is None:
+        return None
     from edgecell.edge.record.retention import parse_size
 
-    return None if text is None else parse_size(text)
+    return parse_size(text)
 
 
 def config_of(source: str, parameters: Mapping[str, Any]) -> "LoopConfig":
@@ -323,17 +325,18 @@ def command(
     one for each still image, and at most one a second for a video or camera. clean/
     holds copies of the latter with nothing drawn on them.
     """
-    require("cv2", "edge")
-    from edgecell.edge.commands.observers import (
-        Greeting,
-        ProgressBar,
-        Screen,
-        draws_over_itself,
-    )
-    from edgecell.edge.loop.metrics import MetricsFile
-    from edgecell.edge.loop.mqtt import MqttObserver, parse_broker
-    from edgecell.edge.loop.run import Observer, open_run
-    from edgecell.edge.sources.secrets import read_address
+    with held_back():
+        require("cv2", "edge")
+        from edgecell.edge.commands.observers import (
+            Greeting,
+            ProgressBar,
+            Screen,
+            draws_over_itself,
+        )
+        from edgecell.edge.loop.metrics import MetricsFile
+        from edgecell.edge.loop.mqtt import MqttObserver, parse_broker
+        from edgecell.edge.loop.run import Observer, open_run
+        from edgecell.edge.sources.secrets import read_address
 
     config = config_of(read_address(source), parameters)
     serving = serving_of(parameters)

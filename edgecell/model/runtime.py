@@ -21,6 +21,7 @@ from edgecell.model.onnx.interpreters import (
 )
 from edgecell.model.probe import probe
 from edgecell.quiet import quiet_stderr
+from edgecell.signals import held_back
 
 
 class Interpreter(Protocol):
@@ -116,7 +117,8 @@ def installed_for_onnx() -> list[Runtime]:
     for package in _ORT_PACKAGES:
         try:
             version = importlib.metadata.version(package)
-            available = importlib.import_module(_ORT).get_available_providers()
+            with held_back():
+                available = importlib.import_module(_ORT).get_available_providers()
         except (importlib.metadata.PackageNotFoundError, ImportError):
             continue
         found += [Runtime(_ORT, version, p) for p in _PROVIDERS if p in available]
@@ -183,7 +185,8 @@ def open_interpreter(
             attempts.append(Attempt(runtime, reason))
             continue
         try:
-            made = runtime.interpreter(graph, threads)
+            with held_back():
+                made = runtime.interpreter(graph, threads)
         except (ImportError, SystemError, RuntimeError, ValueError) as e:
             reason = (str(e) or type(e).__name__).splitlines()[0]
             attempts.append(Attempt(runtime, reason))
