@@ -20,6 +20,7 @@ from edgecell.model.modelfile import (
     LOGITS,
     MAPS,
     ModelRecord,
+    is_tflite,
     read_tflite,
     resolve,
 )
@@ -179,9 +180,11 @@ def read_network(path: Path) -> tuple[bytes, ModelRecord]:
     Raises:
         ModelError: no model, no record of ours, or bytes that were changed.
     """
+    head = b""
     with suppress(OSError), path.open("rb") as file:  # the reader says what is wrong
-        if is_onnx(file.read(8)):
-            return read_onnx(path)
+        head = file.read(8)
+    if is_onnx(head) or (path.suffix == ".onnx" and not is_tflite(head)):
+        return read_onnx(path)
     return read_tflite(path)
 
 

@@ -8,6 +8,15 @@ import click
 from edgecell import RESEARCH_USE
 from edgecell.cli import json_option, report
 
+_OF_FINDER = {
+    "side": "longest side, pixels",
+    "glass": "level of bare glass",
+    "middle": "level that is 0",
+    "spread": "levels that are 1",
+    "format": "record version",
+    "version": "edgecell",
+}
+
 
 @click.command("info", short_help="Print the record in a model file.")
 @click.argument("model", default="bundled")
@@ -30,7 +39,8 @@ def command(model: str, json_file: str | None) -> None:
         record = read_record(path)
     except OtherKindError:
         data = read_sealed(path, METADATA_FINDER)
-        lines = {"file": f"{path} ({path.stat().st_size / 1e6:.2f} MB)"} | data
+        lines = {"file": f"{path} ({path.stat().st_size / 1e6:.2f} MB)"}
+        lines |= {_OF_FINDER.get(name, name): value for name, value in data.items()}
         report(_listed(lines), data, json_file)
         return
     prep = record.preprocessing

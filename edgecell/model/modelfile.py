@@ -306,7 +306,9 @@ def resolve(model: str | os.PathLike[str]) -> Path:
     """
     path = bundled_model() if model == BUNDLED else Path(model)
     if not path.is_file():
-        raise ModelError(f"{model} does not exist; 'bundled' names the built-in model")
+        named = os.fspath(model) or "''"
+        why = "is not a file" if path.exists() else "does not exist"
+        raise ModelError(f"{named} {why}; '{BUNDLED}' names the built-in model")
     return path
 
 
@@ -361,6 +363,11 @@ def read_tflite(path: Path) -> tuple[bytes, ModelRecord]:
     return flatbuffer, record
 
 
+def is_tflite(content: bytes) -> bool:
+    """Whether bytes look like a TFLite model."""
+    return content[4:8] == b"TFL3"
+
+
 def read_model_bytes(path: Path, kind: str) -> bytes:
     """Reads a file that is to be ``kind``, 'a TFLite model'.
 
@@ -394,7 +401,7 @@ def read_members(path: Path, *names: str) -> tuple[bytes, list[bytes]]:
         ModelError: no TFLite model, or a text is missing or damaged.
     """
     content = read_model_bytes(path, "a TFLite model")
-    if content[4:8] != b"TFL3":
+    if not is_tflite(content):
         raise ModelError(f"{path} is not a TFLite model")
     other = ""
     try:

@@ -213,6 +213,29 @@ def test_files_from_before_the_seal_are_read_and_say_so(model: Path) -> None:
     assert model.read_bytes() == content
 
 
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("", "'' is not a file"),
+        (".", ". is not a file"),
+        ("none.tflite", "none.tflite does not exist"),
+        ("empty.onnx", "empty.onnx is not an ONNX model"),
+        ("empty.tflite", "empty.tflite is not a TFLite model"),
+    ],
+)
+def test_what_is_no_model_is_told_by_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, why: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for empty in ("empty.onnx", "empty.tflite"):
+        Path(empty).touch()
+    shown = CliRunner().invoke(cli, ["info", name])
+    assert (shown.exit_code, shown.output.partition(";")[0].strip()) == (
+        1,
+        f"Error: {why}",
+    )
+
+
 def test_info_prints_records_in_words() -> None:
     for name in (bundled_model(), bundled_finder()):
         shown = CliRunner().invoke(cli, ["info", str(name)])
