@@ -77,6 +77,12 @@ class Trust:
             return (
                 f"The lower bound is above {least}: cells are accepted without review."
             )
+        high = self.shown.interval[1]
+        if high < self.shown.least:
+            return (
+                "Too few of the cells that the model's rule accepts are right (upper "
+                f"bound {high:.1%}): adapt the model first."
+            )
         if more is None:
             return (
                 "The model's rule accepts no cell of this microscope: adapt it first."

@@ -116,6 +116,15 @@ def test_35_are_not_enough_and_it_says_how_many_more(tmp_path: Path) -> None:
     assert not read_scope(scope).shown.holds
 
 
+def test_a_model_that_is_mostly_wrong_is_not_to_be_trusted(tmp_path: Path) -> None:
+    session = record(tmp_path / "s")
+    name_sample(session, 10, wrong=dict.fromkeys(range(5), "LY"))
+    output = invoke(session).output
+    # Clopper and Pearson, 5 of 10: 18.7 to 81.3 %.
+    assert "are right (upper bound 81.3%): adapt the model first." in output
+    assert "more reviewed" not in output
+
+
 def test_cells_needed_are_told_before_the_work_begins(tmp_path: Path) -> None:
     # Of 60 white cells the rule accepts 45: 36 accepted ones are in 48.
     session = record(tmp_path / "s", cells=80, doubtful=15, platelets=20)
