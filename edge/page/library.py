@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import threading
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,8 +52,13 @@ class Entry:
 
     def matches(self, words: str) -> bool:
         """Whether its name or its sample number contains all the words."""
-        own = f"{self.name}\n{self.sample}".casefold()
-        return all(word in own for word in words.casefold().split())
+        own = _folded(f"{self.name}\n{self.sample}")
+        return all(word in own for word in _folded(words).split())
+
+
+def _folded(text: str) -> str:
+    """Without case; macOS writes an umlaut in a folder's name as two characters."""
+    return unicodedata.normalize("NFC", text).casefold()
 
 
 class Library:

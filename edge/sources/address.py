@@ -43,8 +43,10 @@ def open_source(address: str, watch: bool = False) -> FrameSource:
 
     Raises:
         SourceError: nothing was found at that address, or nothing that can be read.
-        InputError: a file of a kind that isn't known, or one to be watched.
+        InputError: no address, a file of a kind that isn't known, or one to be watched.
     """
+    if not address.strip():  # an unset variable, and not the present folder
+        raise InputError("the source is empty; name one, such as 0 or 'demo'")
     try:
         return _watched(address) if watch else _opened(address)
     except OSError as e:

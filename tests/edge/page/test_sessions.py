@@ -5,7 +5,7 @@ from pathlib import Path
 from starlette.testclient import TestClient
 
 from edgecell.edge.page.app import A_PAGE
-from edgecell.edge.page.library import Library
+from edgecell.edge.page.library import Entry, Library
 from edgecell.edge.record.connection import DATABASE
 from tests.edge.page.test_review import name
 
@@ -50,3 +50,10 @@ def test_many_sessions_come_page_by_page_and_can_be_searched(
         shutil.rmtree(path)
     alone = client.get("/", params={"find": "nowhere"}).text
     assert 'value="nowhere"' in alone, "a search that finds nothing can be undone"
+
+
+def test_a_search_finds_umlauts_however_they_are_written() -> None:
+    composed, decomposed = "M\u00fcller-Pr\u00e4parat", "Mu\u0308ller-Pra\u0308parat"
+    for name in (composed, decomposed):
+        for words in (composed, decomposed.upper()):
+            assert Entry("k", name).matches(words)

@@ -376,3 +376,10 @@ def test_a_video_of_huge_frames_is_refused_before_it_is_decoded(
         VideoFile(path),
     ):
         pass
+
+
+def test_an_unset_variable_does_not_name_the_present_folder() -> None:
+    for nothing in ("", " "):
+        for watch in (False, True):
+            with pytest.raises(InputError, match="the source is empty"):
+                open_source(nothing, watch)
