@@ -54,6 +54,6 @@ def test_many_sessions_come_page_by_page_and_can_be_searched(
 
 def test_a_search_finds_umlauts_however_they_are_written() -> None:
     composed, decomposed = "M\u00fcller-Pr\u00e4parat", "Mu\u0308ller-Pra\u0308parat"
-    for name in (composed, decomposed):
+    for folder in (composed, decomposed):
         for words in (composed, decomposed.upper()):
-            assert Entry("k", name).matches(words)
+            assert Entry("k", folder).matches(words)
