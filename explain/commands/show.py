@@ -11,6 +11,7 @@ from edgecell.errors import MissingPackageError
 from edgecell.explain.commands.options import drawn_cells
 from edgecell.explainers import check_installed
 from edgecell.files import several
+from edgecell.optional import require
 
 _PAPERS = ("grad-cam", "lime", "kernel-shap")
 
@@ -75,6 +76,7 @@ def command(
     insertion area, below each cell its class, confidence and runner-up, and what
     is said of it in words.
     """
+    require("matplotlib.figure", "explain")
     from tqdm import tqdm
 
     from edgecell.classes import CODES
