@@ -1,6 +1,7 @@
 """Cells of a microscope as the network sees them, and results of random draws."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from edgecell.benchmarks.evaluation import grouped
-from edgecell.classes import label_matrix
+from edgecell.classes import PLATELET, label_matrix
 from edgecell.convert.microscopes import as_found
 from edgecell.data.dataset import CellFile, decode, scan
 from edgecell.edge.adapt.adapt import SIGNIFICANT, own_head, with_rule
@@ -153,6 +154,36 @@ def told_unknown(cells: Looked, record: ModelRecord, count: int) -> float:
     limits = np.array([m.limits[-1] for m in record.microscopes])
     told = [(scores[:, d].mean(1) > limits).all() for d in draws(cells, count)]
     return float(np.mean(told))
+
+
+def classes_unknown(cells: Looked, record: ModelRecord, count: int) -> dict[str, float]:
+    """What `told_unknown` gives for draws from the white cells of one label alone.
+
+    Args:
+        cells: a microscope's.
+        record: the model's.
+        count: draws.
+
+    Returns:
+        The share by label, such as 'EO' or 'BNE|SNE', for those of which there are
+        `CELLS` cells (on one slide, where slides are named).
+    """
+    found = {}
+    for label in np.unique(cells.sets, axis=0):
+        here = np.flatnonzero((cells.sets == label).all(1))
+        slides = tuple(cells.slides[i] for i in here)
+        name = "|".join(np.array(record.codes)[label])
+        if name == PLATELET or max(Counter(slides).values()) < CELLS:
+            continue
+        alone = Looked(
+            cells.name,
+            cells.features[here],
+            cells.logits[here],
+            cells.sets[here],
+            slides,
+        )
+        found[name] = told_unknown(alone, record, count)
+    return found
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from edgecell.benchmarks.microscopes.cells import (
     FEW,
     Looked,
     adapt_draws,
+    classes_unknown,
     files_of,
     look,
     told_unknown,
@@ -137,6 +138,7 @@ def _verdicts(cells: Looked, classifier: Classifier, known: bool) -> Figures:
         "right": int(right.sum()),
         "draws": _VERDICTS,
         "unknown": told_unknown(cells, record, _VERDICTS),
+        "unknown_by_class": classes_unknown(cells, record, _VERDICTS),
     }
 
 
@@ -162,6 +164,9 @@ def table(figures: Mapping[str, Any]) -> Iterator[str]:
             f"{row['unknown']:.2%}{by}"
             f"{f' (learned{told})' if row['known'] else ''}"
         )
+        alone = ", ".join(f"{k} {v:.1%}" for k, v in row["unknown_by_class"].items())
+        if alone:
+            yield f"  of one class: {alone}"
     if figures["adapted"]:
         yield f"{'adapted to':<14}{'cells':>6}  right after (95 % of the mean), worst"
     for name, rows in figures["adapted"].items():

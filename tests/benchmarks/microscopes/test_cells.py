@@ -3,7 +3,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecell.benchmarks.microscopes.cells import Looked, draws, told_unknown
+from edgecell.benchmarks.microscopes.cells import (
+    Looked,
+    classes_unknown,
+    draws,
+    told_unknown,
+)
 from edgecell.benchmarks.microscopes.colour import corrected, red_cells
 from edgecell.benchmarks.microscopes.frames import read_truth
 from edgecell.classes import CODES, label_matrix
@@ -40,6 +45,18 @@ def test_a_draw_is_called_what_a_run_would_call_it() -> None:
     kinds = [judge(x[d], record.microscopes).kind for d in draws(looked, 100)]
     assert told_unknown(looked, record, 100) == kinds.count("unknown") / 100
     assert told_unknown(cells([""] * 60, x + 5), record, 100) == 1
+
+
+def test_draws_of_one_class_are_told_apart_from_those_of_all() -> None:
+    record = Classifier(bundled_model()).record
+    known = record.microscopes[0].class_means()[0]
+    labels = ["EO"] * 20 + ["LY"] * 20 + ["PLT"] * 20 + ["MO"] * 9
+    x = np.repeat(known[None], len(labels), axis=0)
+    x[20:] += 5
+    sets = label_matrix(labels, CODES)
+    looked = Looked("lab", x, np.zeros((69, 12), np.float32), sets, ("",) * 69)
+    assert classes_unknown(looked, record, 50) == {"EO": 0.0, "LY": 1.0}
+    assert 0 < told_unknown(looked, record, 50) < 1
 
 
 def test_neutrophils_are_right_as_band_or_segmented() -> None:
