@@ -37,8 +37,8 @@ def table(found: "Adaptation") -> list[str]:
         f"{'label':<14}{'cells':>6}{'right before':>20}{'after':>20}",
         *lines,
         f"Each cell is judged by a head fitted without it: {found.better} became "
-        f"right, {found.worse} wrong. A head that is no better would give the named "
-        f"classes this much probability by chance in {100 * found.p:.2g} % of cases.",
+        f"right, {found.worse} wrong. If it were no better than the old one, chance "
+        f"alone would make it look so in {100 * found.p:.2g} % of cases.",
         *([f"Right less often than before: {losers}."] if losers else []),
     ]
 
