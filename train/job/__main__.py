@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 _CLASSIFY_ONLY = (
     "model",
-    "keep",
     "unseen",
     "teacher",
     "teacher_first",
@@ -56,12 +55,6 @@ C = TypeVar("C")
     type=click.Path(path_type=Path),
     help="First weights: the folder of a finished run, or for a classifier a file from "
     "`python -m edgecell.train.job.first`.  [default: random]",
-)
-@click.option(
-    "--keep",
-    type=Number(0, 1),
-    help="Weight of agreeing with the first weights, which see each image unchanged, "
-    "beside the labels.  [default: 0]",
 )
 @click.option(
     "--unseen",
@@ -158,12 +151,10 @@ def command(
         refuse(_CLASSIFY_ONLY, "is not for --task find")
     else:
         refuse(("workers",), "is for --task find")
-        if given.get("keep") and not (first or resume):
-            raise click.UsageError("--keep needs --first")
         if unseen and given.get("model", JobConfig.model) not in PRESETS:
             raise click.UsageError("--unseen is for a GRsNet")
     if resume:
-        refuse(("first", "keep", "unseen", "teacher_first"), "is not for --resume")
+        refuse(("first", "unseen", "teacher_first"), "is not for --resume")
     elif (out / CHECKPOINT).exists():
         raise InputError(f"{out} holds a run; add --resume, or name another --out")
     check_writable(out / CHECKPOINT)

@@ -22,7 +22,6 @@ class TrainCells:
         attributes: int64 (N, A), indices of attribute values, -1 where unknown.
         weights: float32 (N,), how probably each is drawn.
         sources: N names of sources.
-        hashes: N hashes of the original files.
     """
 
     images: torch.Tensor
@@ -30,7 +29,6 @@ class TrainCells:
     attributes: torch.Tensor
     weights: torch.Tensor
     sources: tuple[str, ...]
-    hashes: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +91,6 @@ def dealt(
             torch.from_numpy(pack.attributes[train]).long().to(device),
             torch.from_numpy(weights).float().to(device),
             sources,
-            tuple(pack.hashes[i] for i in train),
         ),
         _judged(pack, val),
         _judged(pack, test),

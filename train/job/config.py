@@ -67,8 +67,6 @@ class JobConfig(RunConfig):
         teacher: name of another network, which learns the same views beside it from
             the labels, and which it follows; '' for none.
         teacher_weight: share of the teacher's probabilities in the loss.
-        keep: share, in what the teacher leaves of the loss, of what the first weights
-            say of each image unchanged, so that new views don't make it forget.
         style: share of the images whose feature maps take on, in part, the style of
             another image's; see `StyleMix`.
         smoothing: share of a label that is spread over all classes.
@@ -83,7 +81,6 @@ class JobConfig(RunConfig):
     first: str = "random"
     teacher: str = ""
     teacher_weight: float = 0.5
-    keep: float = 0.0
     style: float = 0.0
     smoothing: float = 0.05
     attribute_weight: float = 1.0
@@ -96,8 +93,8 @@ class JobConfig(RunConfig):
         super().__post_init__()
         if not (0 <= self.smoothing < 1 and 0 <= self.balance <= 1):
             raise ValueError("smoothing must be in [0, 1), balance in [0, 1]")
-        if not all(0 <= x <= 1 for x in (self.teacher_weight, self.keep, self.style)):
-            raise ValueError("the teacher's weight, keep and style must be in [0, 1]")
+        if not all(0 <= x <= 1 for x in (self.teacher_weight, self.style)):
+            raise ValueError("the teacher's weight and style must be in [0, 1]")
         if self.attribute_weight < 0:
             raise ValueError("the attributes' weight must not be negative")
 

@@ -101,7 +101,6 @@ class Job(Training[Classifier, dict[str, SourceFigures]]):
         if config.teacher:
             pair = (_built(config.teacher, side, classes, (), device) for _ in range(2))
             self.teacher = Learner(config, *pair)
-        self._first_said: torch.Tensor | None = None
         self.attributes_right: dict[str, float] = {}
         self.views = Views(config.views, side, self.generator)
         self._mean = torch.tensor(mean, device=device).view(1, 3, 1, 1)
@@ -117,11 +116,6 @@ class Job(Training[Classifier, dict[str, SourceFigures]]):
             if not isinstance(network, GRsNet):
                 raise InputError("first weights are only for a GRsNet")
             set_weights(network, weights)
-        if self.config.keep:
-            side, margin = self.views.size, self.train.images.shape[1]
-            inner = slice((margin - side) // 2, (margin + side) // 2)
-            logits, _ = self.predicted(self.train.images[:, inner, inner].cpu().numpy())
-            self._first_said = torch.from_numpy(logits).to(self.device)
 
     def set_teacher_weights(self, weights: Mapping[str, npt.NDArray[Any]]) -> None:
         """Starts the teacher from ImageNet's weights; see `set_peer_weights`.
@@ -152,9 +146,6 @@ class Job(Training[Classifier, dict[str, SourceFigures]]):
         with self.autocast():
             logits, told = self.network.outputs(x)
         loss = partial_label_loss(logits.float(), sets, cfg.smoothing).mean()
-        if self._first_said is not None:
-            kept = teacher_loss(logits.float(), self._first_said[chosen]).mean()
-            loss = (1 - cfg.keep) * loss + cfg.keep * kept
         if self.teacher:
             with torch.no_grad(), self.autocast():
                 known, _ = self.teacher.averaged.outputs(x)
@@ -178,22 +169,13 @@ class Job(Training[Classifier, dict[str, SourceFigures]]):
         teacher.learn(loss, self.rate, self.step)
 
     def state(self) -> dict[str, Any]:
-        """The teacher, and what the first weights said of which cells."""
-        state: dict[str, Any] = {}
-        if self.teacher:
-            state["teacher"] = self.teacher.state()
-        if self._first_said is not None:
-            state |= {"first_said": self._first_said, "cells": self.train.hashes}
-        return state
+        """The teacher's."""
+        return {"teacher": self.teacher.state()} if self.teacher else {}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Inverse of `state`."""
         if self.teacher:
             self.teacher.set_state(state["teacher"])
-        if self.config.keep:
-            if tuple(state["cells"]) != self.train.hashes:
-                raise ValueError("it was trained on other cells")
-            self._first_said = state["first_said"]
 
     @torch.no_grad()
     def predicted(

@@ -15,7 +15,7 @@ from edgecell.data.pack import Pack, write_packs
 from edgecell.errors import InputError
 from edgecell.train.job.__main__ import command
 from edgecell.train.job.config import JobConfig
-from edgecell.train.job.files import read_first, read_weights
+from edgecell.train.job.files import read_weights
 from edgecell.train.job.job import Job
 from edgecell.train.job.network import get_weights
 from edgecell.train.job.training import rate_at
@@ -68,14 +68,11 @@ def half_way(
     pack: Pack,
     settings: JobConfig,
     folder: Path,
-    first: dict[str, Any] | None = None,
 ) -> tuple[Job, Job]:
     """A run of six steps, and the same one killed and resumed after three."""
     runs = []
     for steps in (6, 3):
         run = job(pack, settings)
-        if first:
-            run.set_first_weights(first)
         for _ in range(steps):
             run.train_step()
         runs.append(run)
@@ -135,38 +132,6 @@ def test_a_resumed_run_has_its_teacher(
     assert second.teacher
     assert same(whole.network, second.network)
     assert same(whole.teacher.averaged, second.teacher.averaged)
-
-
-def test_what_the_first_weights_said_of_the_images_is_kept(
-    pack: Pack, tiny_preset: str, tmp_path: Path
-) -> None:
-    """Labels that are all wrong are not learned where the loss follows those alone."""
-    taught = job(pack, replace(config(tiny_preset, 60), learning_rate=0.01))
-    taught.run(tmp_path)
-    first = read_first(tmp_path)[0]
-    wrong = replace(pack, sets=np.roll(pack.sets, 1, 1))
-    right = {}
-    for keep in (0.0, 1.0):
-        settings = replace(config(tiny_preset, 20), first="a run", keep=keep)
-        run = job(wrong, replace(settings, learning_rate=0.003))
-        run.set_first_weights(first)
-        said, _ = run.predicted(taught.val.images)
-        for _ in range(20):
-            run.train_step()
-        kept, _ = run.predicted(taught.val.images)
-        right[keep] = float((kept.argmax(1) == said.argmax(1)).mean())
-    assert right[1.0] > right[0.0] + 0.2
-
-
-def test_a_resumed_run_knows_what_the_first_weights_said(
-    pack: Pack, tiny_preset: str, tmp_path: Path
-) -> None:
-    settings = replace(config(tiny_preset), first="a file", keep=0.5)
-    weights = get_weights(job(pack, config(tiny_preset)).network)
-    whole, second = half_way(pack, settings, tmp_path, weights)
-    assert same(whole.network, second.network)
-    with pytest.raises(InputError, match="trained on other cells"):
-        job(pack, replace(settings, exclude=("here",))).restore(tmp_path)
 
 
 def test_excluded_sources_are_neither_trained_nor_validated_on(
@@ -238,11 +203,9 @@ def test_the_command_trains_refuses_and_resumes(
     again = [str(path), "--out", str(tmp_path / "again"), *start[3:], "--steps", "1"]
     assert "holds no first weights" in call(*again, "--first", str(tmp_path))[1]
     assert "is for a GRsNet" in call(*again, "--unseen", "--model", "resnet50")[1]
-    assert "--keep needs --first" in call(*again, "--keep", "0.5")[1]
-    assert call(*again, "--first", str(out), "--unseen", "--keep", "0.5") == (0, "")
+    assert call(*again, "--first", str(out), "--unseen") == (0, "")
     settings = json.loads((tmp_path / "again" / "config.json").read_text())["config"]
     assert (settings["first"], settings["style"]) == ("run", 0.5)
-    assert settings["keep"] == 0.5
     assert settings["views"] == asdict(FAR)
     assert call(*start[:3], "--resume", "--seconds", "0", "--steps", "0")[0] == 2
     assert call(*start[:3], "--seconds", "nan")[0] == 2
