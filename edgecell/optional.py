@@ -46,7 +46,7 @@ def require(module: str, extra: str) -> ModuleType:
         # TensorFlow's C++ side notes missing GPU drivers on stderr, at its import
         # and when it first looks for devices.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        with quiet_stderr():
+        with held_back(), quiet_stderr():
             importlib.import_module("tensorflow").config.list_physical_devices()
             return importlib.import_module(module)
     except ImportError as e:

@@ -64,11 +64,7 @@ def test_it_learns_colours(pack: Pack, tiny_preset: str, tmp_path: Path) -> None
     assert run.history[-1]["hue"] > 0.9
 
 
-def half_way(
-    pack: Pack,
-    settings: JobConfig,
-    folder: Path,
-) -> tuple[Job, Job]:
+def half_way(pack: Pack, settings: JobConfig, folder: Path) -> tuple[Job, Job]:
     """A run of six steps, and the same one killed and resumed after three."""
     runs = []
     for steps in (6, 3):
