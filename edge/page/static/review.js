@@ -115,8 +115,10 @@
     const comment = document.getElementById("comment");
     if (typed === null || !comment || detail.querySelector("article").dataset.n !== here) return;
     comment.focus();
-    comment.value += typed;
+    const [words, ...entered] = typed.split("\n");
+    comment.value += words;
     typed = null;
+    if (entered.length) name(comment.dataset.label, comment.value);
   }
 
   function explain(method) {
@@ -163,6 +165,7 @@
     const key = event.key;
     if (typed !== null && !event.ctrlKey && !event.metaKey) {
       if (key === "Escape") typed = null;
+      else if (key === "Enter") typed += "\n";
       else if (key.length === 1) typed += key;
       return event.preventDefault();
     }

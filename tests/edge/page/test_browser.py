@@ -5,12 +5,13 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import ConsoleMessage, Page, Route, sync_playwright
 
 from edgecell.edge.page.library import key_of
 from edgecell.edge.record.trail import open_trail
@@ -157,6 +158,7 @@ def test_range_selection_comment_map_and_keys(page: Page, folder: Path) -> None:
     page.keyboard.press("?")
     assert page.locator("dialog#keys").is_visible()
     page.keyboard.press("Escape")
+    page.locator("dialog#keys").wait_for(state="hidden")  # Chromium closes it later
     page.keyboard.press("c")
     page.keyboard.type("smudged s b")
     page.keyboard.press("Enter")
@@ -164,6 +166,26 @@ def test_range_selection_comment_map_and_keys(page: Page, folder: Path) -> None:
     with open_trail(folder, "ro") as trail:
         (naming,) = trail.namings()
     assert (naming.comment, naming.label) == ("smudged s b", "SNE")
+
+
+def test_a_comment_is_sent_that_was_typed_before_its_field_came(
+    page: Page, folder: Path
+) -> None:
+    page.goto(f"/s/{key_of(folder)}/review")
+    page.wait_for_selector("#detail article")
+
+    def slowly(route: Route) -> None:
+        time.sleep(0.5)
+        route.continue_()
+
+    page.route("**/cell/*", slowly)
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("c")
+    page.keyboard.type("smudged")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".cell.named")
+    with open_trail(folder, "ro") as trail:
+        assert [naming.comment for naming in trail.namings()] == ["smudged"]
 
 
 def test_what_the_server_refuses_is_said_and_not_shown_as_saved(
