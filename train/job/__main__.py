@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _CLASSIFY_ONLY = (
     "model",
     "unseen",
-    "teacher",
+    "teachers",
     "teacher_first",
     "shares",
     "exclude",
@@ -63,7 +63,11 @@ C = TypeVar("C")
     "feature maps take on each other's style. Less accurate on the sources' own.",
 )
 @click.option(
-    "--teacher", help="Network that learns beside it and that it follows: its name."
+    "--teacher",
+    "teachers",
+    multiple=True,
+    help="Network to follow: the name of one that learns beside it, or the folder of a "
+    "finished run; may be repeated.",
 )
 @click.option(
     "--teacher-first",
@@ -147,6 +151,7 @@ def command(
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
     given = {k: v for k, v in settings.items() if v is not None and v not in ((), {})}
     given |= UNSEEN if unseen else {}
+    given |= _teachers(given.pop("teachers", ()))
     if task == "find":
         refuse(_CLASSIFY_ONLY, "is not for --task find")
     else:
@@ -176,6 +181,21 @@ def command(
         _resumed(read_packs(packs), out, given, place).run(out)
     else:
         _new(read_packs(packs), out, first, teacher_first, given, place).run(out)
+
+
+def _teachers(given: Sequence[str]) -> dict[str, Any]:
+    """Settings of the job: finished runs are folders, other teachers are names."""
+    finished = tuple(each for each in given if Path(each).is_dir())
+    names = [each for each in given if each not in finished]
+    if len(names) > 1:
+        raise click.UsageError(
+            f"only one teacher can learn beside it; no folders: {', '.join(names)}"
+        )
+    return {
+        key: value
+        for key, value in (("finished", finished), ("teacher", "".join(names)))
+        if value
+    }
 
 
 def _valid(make: Callable[..., C], settings: dict[str, Any]) -> C:

@@ -66,7 +66,8 @@ class JobConfig(RunConfig):
         first: what its first weights are, in words or a file's name.
         teacher: name of another network, which learns the same views beside it from
             the labels, and which it follows; '' for none.
-        teacher_weight: share of the teacher's probabilities in the loss.
+        finished: folders of finished runs, whose networks it follows, too.
+        teacher_weight: share of the teachers' probabilities in the loss.
         style: share of the images whose feature maps take on, in part, the style of
             another image's; see `StyleMix`.
         smoothing: share of a label that is spread over all classes.
@@ -80,6 +81,7 @@ class JobConfig(RunConfig):
     model: str = "grsnet-lite"
     first: str = "random"
     teacher: str = ""
+    finished: tuple[str, ...] = ()
     teacher_weight: float = 0.5
     style: float = 0.0
     smoothing: float = 0.05
@@ -94,7 +96,7 @@ class JobConfig(RunConfig):
         if not (0 <= self.smoothing < 1 and 0 <= self.balance <= 1):
             raise ValueError("smoothing must be in [0, 1), balance in [0, 1]")
         if not all(0 <= x <= 1 for x in (self.teacher_weight, self.style)):
-            raise ValueError("the teacher's weight and style must be in [0, 1]")
+            raise ValueError("the teachers' weight and style must be in [0, 1]")
         if self.attribute_weight < 0:
             raise ValueError("the attributes' weight must not be negative")
 
@@ -106,4 +108,5 @@ class JobConfig(RunConfig):
     def from_dict(cls, d: dict[str, Any]) -> "JobConfig":
         """Inverse of `to_dict`; unknown keys are a TypeError."""
         views = ViewConfig(**d["views"])
-        return cls(**(d | {"views": views, "exclude": tuple(d["exclude"])}))
+        tuples = {key: tuple(d[key]) for key in ("exclude", "finished") if key in d}
+        return cls(**(d | {"views": views} | tuples))

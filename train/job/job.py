@@ -17,8 +17,14 @@ from edgecell.files import write_atomically
 from edgecell.train.job.cells import dealt
 from edgecell.train.job.config import JobConfig
 from edgecell.train.job.files import RESULT, SUMMARY
+from edgecell.train.job.finished import FinishedNetwork
 from edgecell.train.job.judge import SourceFigures, attribute_accuracy, judge
-from edgecell.train.job.loss import attribute_loss, partial_label_loss, teacher_loss
+from edgecell.train.job.loss import (
+    attribute_loss,
+    partial_label_loss,
+    teacher_loss,
+    together,
+)
 from edgecell.train.job.network import (
     Classifier,
     GRsNet,
@@ -41,7 +47,7 @@ from edgecell.train.networks.network import PRESETS
 
 _JUDGE_BATCH = 256
 _TRUSTED = 0.1
-"""Share of the run in which a network comes to follow its teacher, who learns, too."""
+"""Share of the run in which a network comes to follow its teachers: one learns, too."""
 
 
 class Job(Training[Classifier, dict[str, SourceFigures]]):
@@ -52,7 +58,8 @@ class Job(Training[Classifier, dict[str, SourceFigures]]):
         train: cells to train on.
         val: cells to validate on.
         test: cells that the result is judged by once, at the end; may be none.
-        teacher: the network that teaches it; None without.
+        teacher: the network that learns beside it and teaches it; None without.
+        finished: networks that teach it and learn no more.
         scheme: the attributes that are trained beside the classes.
         attributes_right: accuracy of each at the last validation.
     """
@@ -101,6 +108,9 @@ class Job(Training[Classifier, dict[str, SourceFigures]]):
         if config.teacher:
             pair = (_built(config.teacher, side, classes, (), device) for _ in range(2))
             self.teacher = Learner(config, *pair)
+        self.finished = [
+            FinishedNetwork(Path(run), classes, device) for run in config.finished
+        ]
         self.attributes_right: dict[str, float] = {}
         self.views = Views(config.views, side, self.generator)
         self._mean = torch.tensor(mean, device=device).view(1, 3, 1, 1)
@@ -141,23 +151,37 @@ class Job(Training[Classifier, dict[str, SourceFigures]]):
             self.train.weights, cfg.batch_size, True, generator=self.generator
         )
         with torch.no_grad():
-            x = (self.views(self.train.images[chosen]) - self._mean) / self._std
+            images = self.views(self.train.images[chosen])
+            x = (images - self._mean) / self._std
         sets = self.train.sets[chosen]
         with self.autocast():
             logits, told = self.network.outputs(x)
         loss = partial_label_loss(logits.float(), sets, cfg.smoothing).mean()
-        if self.teacher:
-            with torch.no_grad(), self.autocast():
-                known, _ = self.teacher.averaged.outputs(x)
+        if self.teacher or self.finished:
             share = cfg.teacher_weight * min(1.0, self.progress / _TRUSTED)
-            followed = teacher_loss(logits.float(), known.float()).mean()
+            followed = teacher_loss(logits.float(), self._taught(images, x)).mean()
             loss = (1 - share) * loss + share * followed
+        if self.teacher:
             self._teach(self.teacher, x, sets)
         if self.network.attributes is not None:
             values = self.train.attributes[chosen]
             each = attribute_loss(told.float(), values, self.network.sizes)
             loss = loss + cfg.attribute_weight * each.mean()
         return self.learn(loss)
+
+    @torch.no_grad()
+    def _taught(self, images: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """Logits of all teachers together, float32 (N, C); see `together`.
+
+        Args:
+            images: float32 (N, 3, S, S), pixels 0..255.
+            x: the same, standardised for the network that learns.
+        """
+        with self.autocast():
+            each = [network.logits(images) for network in self.finished]
+            if self.teacher:
+                each.append(self.teacher.averaged(x))
+        return together(each)
 
     def _teach(
         self, teacher: Learner[Classifier], x: torch.Tensor, sets: torch.Tensor

@@ -57,3 +57,18 @@ def teacher_loss(logits: torch.Tensor, taught: torch.Tensor) -> torch.Tensor:
         float32 (N,).
     """
     return -(torch.softmax(taught, 1) * torch.log_softmax(logits, 1)).sum(1)
+
+
+def together(logits: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Logits of several teachers' probabilities, multiplied.
+
+    Their geometric mean, as Hinton et al. (Distilling the Knowledge in a Neural
+    Network, 2015, section 1) have it, is the softmax of their mean logits.
+
+    Args:
+        logits: at least one (N, C), of any floating type.
+
+    Returns:
+        float32 (N, C).
+    """
+    return torch.stack([each.float() for each in logits]).mean(0)

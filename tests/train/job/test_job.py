@@ -16,10 +16,12 @@ from edgecell.errors import InputError
 from edgecell.train.job.__main__ import command
 from edgecell.train.job.config import JobConfig
 from edgecell.train.job.files import read_weights
+from edgecell.train.job.finished import FinishedNetwork
 from edgecell.train.job.job import Job
 from edgecell.train.job.network import get_weights
 from edgecell.train.job.training import rate_at
 from edgecell.train.job.views import FAR
+from tests.factories import TINY
 
 MEAN, STD = (200.0, 190.0, 210.0), (50.0, 60.0, 40.0)
 
@@ -130,6 +132,82 @@ def test_a_resumed_run_has_its_teacher(
     assert same(whole.teacher.averaged, second.teacher.averaged)
 
 
+@pytest.fixture
+def finished(pack: Pack, tiny_preset: str, tmp_path: Path) -> Path:
+    """The folder of a run that learned for 60 steps."""
+    settings = replace(config(tiny_preset, 60), learning_rate=0.01)
+    job(pack, settings).run(tmp_path / "finished")
+    return tmp_path / "finished"
+
+
+def test_a_finished_network_answers_as_its_run_did(finished: Path, pack: Pack) -> None:
+    """It standardises with its own mean and deviation, whatever the student's are."""
+    cells = job(pack, config(TINY.name)).val
+    network = FinishedNetwork(finished, 12, torch.device("cpu"))
+    images = torch.from_numpy(cells.images).permute(0, 3, 1, 2).float()
+    with np.load(finished / "result.npz") as result:
+        expected = result["val_logits"]
+    # The run judged in bfloat16.
+    assert np.allclose(network.logits(images).numpy(), expected, atol=0.1)
+
+
+def test_a_finished_network_is_believed_against_the_labels(
+    finished: Path, pack: Pack
+) -> None:
+    """A teacher that names the class after the right one."""
+    path = finished / "result.npz"
+    with np.load(path) as result:
+        arrays = dict(result)
+    for name in ("head.kernel", "head.bias"):
+        arrays[name] = np.roll(arrays[name], 1, -1)
+    np.savez(path, **arrays)
+    taught = replace(
+        config(TINY.name, 60),
+        finished=(str(finished),),
+        teacher_weight=1.0,
+        learning_rate=0.01,
+    )
+    run = job(pack, taught)
+    run.run(finished.parent / "taught")
+    said = run.predicted(run.val.images)[0].argmax(1)
+    true = arrays["val_logits"].argmax(1)
+    assert (said == (true + 1) % 12).mean() > 0.5
+    assert (said == true).mean() < 0.2
+
+
+def test_a_resumed_run_has_its_finished_teachers(
+    finished: Path, pack: Pack, tmp_path: Path
+) -> None:
+    settings = replace(
+        config(TINY.name), teacher=TINY.name, finished=(str(finished),) * 2
+    )
+    assert JobConfig.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
+    whole, second = half_way(pack, settings, tmp_path)
+    assert same(whole.network, second.network)
+
+
+def test_what_cannot_teach_is_told(finished: Path, pack: Pack, tmp_path: Path) -> None:
+    def refused(run: Path) -> str:
+        settings = replace(config(TINY.name), finished=(str(run),))
+        with pytest.raises(InputError) as error:
+            job(pack, settings)
+        return str(error.value)
+
+    assert f"{tmp_path} holds no first weights" in refused(tmp_path)
+    summary = finished / "result.json"
+    state = json.loads(summary.read_text())
+    state["config"]["model"] = "resnet50"
+    summary.write_text(json.dumps(state))
+    assert (
+        refused(finished)
+        == f"{finished} holds no GRsNet but resnet50, which can't teach"
+    )
+    with pytest.raises(InputError, match="not those of a"):
+        state["config"]["model"] = "grsnet"
+        summary.write_text(json.dumps(state))
+        FinishedNetwork(finished, 12, torch.device("cpu"))
+
+
 def test_excluded_sources_are_neither_trained_nor_validated_on(
     pack: Pack, tiny_preset: str
 ) -> None:
@@ -199,10 +277,18 @@ def test_the_command_trains_refuses_and_resumes(
     again = [str(path), "--out", str(tmp_path / "again"), *start[3:], "--steps", "1"]
     assert "holds no first weights" in call(*again, "--first", str(tmp_path))[1]
     assert "is for a GRsNet" in call(*again, "--unseen", "--model", "resnet50")[1]
-    assert call(*again, "--first", str(out), "--unseen") == (0, "")
+    assert call(*again, "--first", str(out), "--unseen", "--teacher", str(out)) == (
+        0,
+        "",
+    )
     settings = json.loads((tmp_path / "again" / "config.json").read_text())["config"]
     assert (settings["first"], settings["style"]) == ("run", 0.5)
     assert settings["views"] == asdict(FAR)
+    assert (settings["teacher"], settings["finished"]) == ("", [str(out)])
+    assert call(*start[:2], str(tmp_path / "again"), "--steps", "2", "--resume")[0] == 0
+    two = call(*again, "--teacher", "resnet50", "--teacher", "mobilenet-v2")
+    assert two[0] == 2
+    assert "only one teacher can learn beside it" in two[1]
     assert call(*start[:3], "--resume", "--seconds", "0", "--steps", "0")[0] == 2
     assert call(*start[:3], "--seconds", "nan")[0] == 2
     zero = ["--out", str(tmp_path / "zero"), *start[3:], "--seed", "0", "--steps", "1"]

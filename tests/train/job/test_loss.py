@@ -10,6 +10,7 @@ from edgecell.train.job.loss import (
     attribute_loss,
     partial_label_loss,
     teacher_loss,
+    together,
 )
 
 
@@ -69,3 +70,10 @@ def test_a_teachers_probabilities_are_labels() -> None:
     logits = torch.log(torch.tensor([[0.5, 0.5], [0.8, 0.2]]))
     expected = [-math.log(0.5), -0.5 * math.log(0.8 * 0.2)]
     assert teacher_loss(logits, taught).tolist() == pytest.approx(expected)
+
+
+def test_several_teachers_probabilities_are_multiplied() -> None:
+    # sqrt(0.8 * 0.2) = 0.4 and sqrt(0.1 * 0.4) = 0.2 twice, which add up to 0.8.
+    each = [[0.8, 0.1, 0.1], [0.2, 0.4, 0.4]]
+    logits = together([torch.log(torch.tensor([p])) for p in each])
+    assert torch.softmax(logits, 1)[0].tolist() == pytest.approx([0.5, 0.25, 0.25])
