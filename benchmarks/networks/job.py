@@ -8,7 +8,7 @@ are needed here.
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -28,6 +28,7 @@ from edgecell.files import csv_text, write_atomically
 from edgecell.model.probabilities import softmax
 from edgecell.train.job.files import HISTORY, RESULT
 from edgecell.train.job.finish import read_summary
+from edgecell.train.job.fold import Fold
 
 LEFT_OUT = "left-out.csv"
 _COLUMNS = (
@@ -47,6 +48,7 @@ class Judged:
         trained: how.
         left_out: sources that it was not trained on.
         unseen: whether it was trained for such, with `--unseen`.
+        fold: the part of a source that it was tested by; None without.
         logits: float32 (N, C).
         sets: bool (N, C), the classes that each cell may belong to.
         sources: N names.
@@ -56,6 +58,7 @@ class Judged:
     trained: Trained
     left_out: tuple[str, ...]
     unseen: bool
+    fold: Fold | None
     logits: npt.NDArray[np.float32]
     sets: npt.NDArray[np.bool_]
     sources: npt.NDArray[np.str_]
@@ -69,6 +72,16 @@ class Judged:
         codes = self.sets[others].sum(0) >= _LEAST_LEARNED
         own = (self.sources == source) & (self.sets & codes).any(1)
         return self._figures(own) if own.any() else None
+
+    def of(self, source: str) -> "Judged":
+        """The same with the test cells of one source alone."""
+        own = self.sources == source
+        return replace(
+            self,
+            logits=self.logits[own],
+            sets=self.sets[own],
+            sources=self.sources[own],
+        )
 
     def figures(self, sources: Collection[str]) -> Evaluation:
         """Figures on the test cells of some sources; there must be some.
@@ -105,6 +118,7 @@ def read_job(run: Path, starts: Mapping[str, str]) -> list[Judged]:
             names["teacher_"] = config["teacher"]
         left_out = tuple(config["exclude"])
         unseen = config.get("style", 0.0) > 0
+        fold = Fold.parse(config["fold"]) if config.get("fold") else None
         with np.load(run / RESULT, allow_pickle=False) as result:
             sets, sources = result["test_sets"], result["test_sources"]
             logits = {kind: result[f"test_{kind}logits"] for kind in names}
@@ -133,6 +147,7 @@ def read_job(run: Path, starts: Mapping[str, str]) -> list[Judged]:
             ),
             left_out=left_out,
             unseen=unseen and not kind,
+            fold=fold,
             logits=logits[kind],
             sets=sets,
             sources=sources,
@@ -180,6 +195,37 @@ def left_out_rows(judged: Sequence[Judged]) -> list[tuple[str, ...]]:
     return sorted(rows, key=lambda row: (row[1], row[0] != "none", *row[:4]))
 
 
+def pooled(judged: Sequence[Judged]) -> list[Judged]:
+    """The folds of each network and source as one, judged by every cell of the source.
+
+    Raises:
+        InputError: a fold is missing, or there twice.
+    """
+    groups: dict[tuple[str, str, int], list[Judged]] = {}
+    for j in judged:
+        if j.fold:
+            key = j.network, j.fold.source, j.fold.parts
+            groups.setdefault(key, []).append(j)
+    whole = []
+    for (network, source, parts), folds in groups.items():
+        found = sorted(j.fold.part for j in folds if j.fold)
+        if found != list(range(1, parts + 1)):
+            raise InputError(
+                f"the runs of {network} hold the parts "
+                f"{', '.join(map(str, found))} of {parts} of {source}, not each once"
+            )
+        own = [j.of(source) for j in folds]
+        whole.append(
+            replace(
+                own[0],
+                logits=np.concatenate([j.logits for j in own]),
+                sets=np.concatenate([j.sets for j in own]),
+                sources=np.concatenate([j.sources for j in own]),
+            )
+        )
+    return whole
+
+
 @click.command("job", cls=PoliteCommand, no_args_is_help=True)
 @click.argument(
     "runs",
@@ -224,7 +270,8 @@ def command(
     RUN are folders of 'python -m edgecell.train.job'. Writes NETWORK-float32-test.json
     and NETWORK-history.csv, which 'edgecell bench --paper' shows, of each network and
     teacher that was trained on all sources. Runs with sources left out go to
-    left-out.csv, with their accuracy on just those.
+    left-out.csv, with their accuracy on just those; runs with --fold, all of a source,
+    to NETWORK-SOURCE-folds.json.
     """
     judged: list[Judged] = []
     histories: dict[str, str] = {}
@@ -233,7 +280,7 @@ def command(
         found = read_job(run, starts)
         judged += found
         known |= {run.name, *(j.network for j in found[1:])}
-        if not found[0].left_out:
+        if not (found[0].left_out or found[0].fold):
             histories[found[0].network] = _history(run)
     if unknown := set(starts) - known:
         raise InputError(
@@ -241,7 +288,7 @@ def command(
         )
     results = {}
     for j in judged:
-        if j.left_out:
+        if j.left_out or j.fold:
             continue
         if j.network in results:
             raise InputError(f"two of the runs trained {j.network}; give one of them")
@@ -255,9 +302,19 @@ def command(
         content = evaluation.to_dict() | {"training": trained.to_dict()}
         _write(folder / f"{network}-float32-test.json", _json(content))
         click.echo(f"{network}, float32, {described(trained)}\n{table(evaluation)}\n")
+    for j in pooled(judged):
+        assert j.fold
+        source = j.fold.source
+        evaluation = j.figures([source])
+        content = evaluation.to_dict() | {"training": j.trained.to_dict()}
+        _write(folder / f"{j.network}-{source}-folds.json", _json(content))
+        click.echo(
+            f"{j.network}, all of {source} in {j.fold.parts} folds; the first: "
+            f"{described(j.trained)}\n{table(evaluation)}\n"
+        )
     for network, text in histories.items():
         _write(folder / f"{network}-history.csv", text)
-    if rows := left_out_rows(judged):
+    if rows := left_out_rows([j for j in judged if not j.fold]):
         _write(folder / LEFT_OUT, csv_text(_COLUMNS, rows))
         click.echo(aligned([_COLUMNS, *rows]))
 

@@ -25,6 +25,7 @@ _CLASSIFY_ONLY = (
     "teacher_first",
     "shares",
     "exclude",
+    "fold",
 )
 
 C = TypeVar("C")
@@ -108,6 +109,12 @@ C = TypeVar("C")
 )
 @click.option("--exclude", multiple=True, help="Source to leave out; may be repeated.")
 @click.option(
+    "--fold",
+    metavar="SOURCE=K/N",
+    help="Cross-validation: test by the K-th of N parts of a source's cells, train on "
+    "its others. `python -m edgecell.benchmarks job` reports the N runs as one.",
+)
+@click.option(
     "--device",
     type=click.Choice(["cuda", "cpu"]),
     help="Where to train.  [default: cuda if there]",
@@ -146,12 +153,15 @@ def command(
     from edgecell.files import check_writable
     from edgecell.train.job.config import UNSEEN, JobConfig
     from edgecell.train.job.files import CHECKPOINT
+    from edgecell.train.job.fold import Fold
     from edgecell.train.networks.network import PRESETS
 
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
     given = {k: v for k, v in settings.items() if v is not None and v not in ((), {})}
     given |= UNSEEN if unseen else {}
     given |= _teachers(given.pop("teachers", ()))
+    if "fold" in given:
+        given["fold"] = _valid(Fold.parse, given["fold"])
     if task == "find":
         refuse(_CLASSIFY_ONLY, "is not for --task find")
     else:
@@ -159,7 +169,7 @@ def command(
         if unseen and given.get("model", JobConfig.model) not in PRESETS:
             raise click.UsageError("--unseen is for a GRsNet")
     if resume:
-        refuse(("first", "unseen", "teacher_first"), "is not for --resume")
+        refuse(("first", "unseen", "teacher_first", "fold"), "is not for --resume")
     elif (out / CHECKPOINT).exists():
         raise InputError(f"{out} holds a run; add --resume, or name another --out")
     check_writable(out / CHECKPOINT)
@@ -198,10 +208,10 @@ def _teachers(given: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _valid(make: Callable[..., C], settings: dict[str, Any]) -> C:
+def _valid(make: Callable[..., C], *texts: str, **settings: Any) -> C:
     """Settings, or a usage error that says which of them make no sense."""
     try:
-        return make(**settings)
+        return make(*texts, **settings)
     except ValueError as e:
         raise click.UsageError(str(e)) from e
 
@@ -216,7 +226,7 @@ def _resumed_finder(
         config = FinderConfig.from_dict(json.loads((out / SETTINGS).read_text()))
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise InputError(f"{out} holds no finder's run to resume ({e})") from e
-    job = FinderJob(_valid(partial(replace, config), given), frames, place)
+    job = FinderJob(_valid(partial(replace, config), **given), frames, place)
     job.restore(out)
     return job
 
@@ -229,7 +239,7 @@ def _new_finder(
     from edgecell.train.find.job import FinderConfig, FinderJob
     from edgecell.train.job.files import RESULT, SETTINGS, read_weights
 
-    config = _valid(FinderConfig, given)
+    config = _valid(FinderConfig, **given)
     job = FinderJob(config, frames, place)
     if first:
         if not first.is_dir():
@@ -250,7 +260,7 @@ def _resumed(pack: "Pack", out: Path, given: dict[str, Any], place: Any) -> "Job
         mean, std = tuple(state["mean"]), tuple(state["std"])
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise InputError(f"{out} holds no run to resume ({e})") from e
-    job = Job(_valid(partial(replace, config), given), pack, mean, std, place)
+    job = Job(_valid(partial(replace, config), **given), pack, mean, std, place)
     job.restore(out)
     return job
 
@@ -271,7 +281,7 @@ def _new(
     from edgecell.train.job.job import Job
 
     start: dict[str, Any] = {"first": first.resolve().name} if first else {}
-    config: JobConfig = _valid(JobConfig, given | start)
+    config: JobConfig = _valid(JobConfig, **given, **start)
     if first:
         weights, mean, std = read_first(first)
     else:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from edgecell.train.job.fold import Fold
 from edgecell.train.job.views import FAR, ViewConfig
 
 UNSEEN: Mapping[str, Any] = {"views": FAR, "style": 0.5}
@@ -75,6 +76,8 @@ class JobConfig(RunConfig):
         balance: see `draw_weights`.
         shares: see `draw_weights`.
         exclude: sources that are neither trained nor validated on.
+        fold: the part of a source to test by, in cross-validation; all its other cells
+            are trained on. None without.
         views: strengths of the augmentations.
     """
 
@@ -89,6 +92,7 @@ class JobConfig(RunConfig):
     balance: float = 0.5
     shares: Mapping[str, float] = field(default_factory=dict)
     exclude: tuple[str, ...] = ()
+    fold: Fold | None = None
     views: ViewConfig = field(default_factory=ViewConfig)
 
     def __post_init__(self) -> None:
@@ -102,11 +106,16 @@ class JobConfig(RunConfig):
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready copy."""
-        return asdict(self) | {"shares": dict(self.shares)}
+        fold = str(self.fold) if self.fold else None
+        return asdict(self) | {"shares": dict(self.shares), "fold": fold}
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> "JobConfig":
         """Inverse of `to_dict`; unknown keys are a TypeError."""
-        views = ViewConfig(**d["views"])
-        tuples = {key: tuple(d[key]) for key in ("exclude", "finished") if key in d}
-        return cls(**(d | {"views": views} | tuples))
+        read: dict[str, Any] = {
+            "views": ViewConfig(**d["views"]),
+            "exclude": tuple(d["exclude"]),
+            "finished": tuple(d.get("finished", ())),
+            "fold": Fold.parse(d["fold"]) if d.get("fold") else None,
+        }
+        return cls(**(d | read))

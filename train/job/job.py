@@ -18,6 +18,7 @@ from edgecell.train.job.cells import dealt
 from edgecell.train.job.config import JobConfig
 from edgecell.train.job.files import RESULT, SUMMARY
 from edgecell.train.job.finished import FinishedNetwork
+from edgecell.train.job.fold import folded
 from edgecell.train.job.judge import SourceFigures, attribute_accuracy, judge
 from edgecell.train.job.loss import (
     attribute_loss,
@@ -89,6 +90,8 @@ class Job(Training[Classifier, dict[str, SourceFigures]]):
             check_name(name)
         self.config = config
         self.mean, self.std = mean, std
+        if config.fold:
+            pack = folded(pack, config.fold)
         self.train, self.val, self.test = dealt(
             pack, config.exclude, config.shares, config.balance, device
         )

@@ -33,6 +33,7 @@ def made(
     model: str = "grsnet-lite",
     exclude: tuple[str, ...] = (),
     teacher: str = "",
+    fold: str | None = None,
     cells: list[tuple[str, str, str, str]] = CELLS,
     **damaged: Any,
 ) -> Path:
@@ -53,7 +54,12 @@ def made(
     } | damaged
     np.savez(folder / "result.npz", **arrays)
     summary = {
-        "config": {"model": model, "teacher": teacher, "exclude": list(exclude)},
+        "config": {
+            "model": model,
+            "teacher": teacher,
+            "exclude": list(exclude),
+            "fold": fold,
+        },
         "cells": 1792,
         "seconds": 227.1,
         "device": "a GPU",
@@ -151,6 +157,30 @@ def test_classes_that_no_other_source_has_do_not_count_as_learned(
     assert learned is not None
     assert learned.n == 3
     assert learned.grouped_accuracy == pytest.approx(1 / 3)
+
+
+def test_folds_are_judged_as_one(tmp_path: Path) -> None:
+    pbc = ("pbc", "BA", "EO", "EO")
+    first = [pbc, ("own", "MO", "MYE", "MO"), ("own", "BNE|SNE", "SNE", "LY")]
+    second = [pbc, ("own", "MO", "MO", "MO")]
+    runs = (
+        made(tmp_path / "a", fold="own=2/2", cells=second),
+        made(tmp_path / "b", fold="own=1/2", cells=first),
+    )
+    out = tmp_path / "out"
+    done = asked(*runs, "--out-dir", out)
+    assert done.exit_code == 0, done.output
+    assert [path.name for path in out.iterdir()] == ["grsnet-lite-own-folds.json"]
+    found = json.loads((out / "grsnet-lite-own-folds.json").read_text())
+    assert (found["n"], found["accuracy"]) == (3, pytest.approx(2 / 3))
+    assert found["confusion"][CODES.index("MO")][CODES.index("MYE")] == 1
+    assert "grsnet-lite, all of own in 2 folds" in done.output
+    third = made(tmp_path / "c", fold="own=1/2", cells=first)
+    refused = asked(*runs, third, "--out-dir", tmp_path / "no")
+    assert refused.exit_code == 1
+    assert "hold the parts 1, 1, 2 of 2 of own, not each once" in refused.output
+    assert asked(runs[0], "--out-dir", tmp_path / "no").exit_code == 1
+    assert not list((tmp_path / "no").glob("*"))
 
 
 def test_the_comparison_reads_what_a_job_reached(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import csv
 import json
+from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from edgecell.train.job.__main__ import command
 from edgecell.train.job.config import JobConfig
 from edgecell.train.job.files import read_weights
 from edgecell.train.job.finished import FinishedNetwork
+from edgecell.train.job.fold import Fold
 from edgecell.train.job.job import Job
 from edgecell.train.job.network import get_weights
 from edgecell.train.job.training import rate_at
@@ -202,10 +204,9 @@ def test_what_cannot_teach_is_told(finished: Path, pack: Pack, tmp_path: Path) -
         refused(finished)
         == f"{finished} holds no GRsNet but resnet50, which can't teach"
     )
-    with pytest.raises(InputError, match="not those of a"):
-        state["config"]["model"] = "grsnet"
-        summary.write_text(json.dumps(state))
-        FinishedNetwork(finished, 12, torch.device("cpu"))
+    state["config"]["model"] = "grsnet"
+    summary.write_text(json.dumps(state))
+    assert "not those of a grsnet" in refused(finished)
 
 
 def test_excluded_sources_are_neither_trained_nor_validated_on(
@@ -216,6 +217,35 @@ def test_excluded_sources_are_neither_trained_nor_validated_on(
     test = {h for h, s in zip(pack.hashes, pack.splits, strict=True) if s == "test"}
     assert not test & set(run.val.hashes)
     assert set(run.test.hashes) == test
+
+
+def test_folds_test_by_every_cell_of_a_source_once(
+    pack: Pack, tiny_preset: str
+) -> None:
+    hashes: list[str] = []
+    others = {h for h, s in zip(pack.hashes, pack.sources, strict=True) if s == "here"}
+    own = set(pack.hashes) - others
+    for part in (1, 2, 3):
+        settings = replace(config(tiny_preset), fold=Fold("there", part, 3))
+        assert JobConfig.from_dict(settings.to_dict()) == settings
+        run = job(pack, settings)
+        tested = set(run.test.hashes) & own
+        # 120 cells of twelve classes, two of which are one set.
+        assert len(tested) == 40
+        counts = Counter(map(bytes, run.test.sets[np.isin(run.test.hashes, list(own))]))
+        assert set(counts.values()) <= {3, 4, 6, 7}
+        assert Counter(run.train.sources)["there"] == 80
+        assert not set(run.val.hashes) & own
+        hashes += tested
+    assert sorted(hashes) == sorted(own)
+
+
+@pytest.mark.parametrize(
+    "text", ["there", "there=0/3", "there=4/3", "there=1/1", "=1/2"]
+)
+def test_what_is_no_part_of_a_source_is_told(text: str) -> None:
+    with pytest.raises(ValueError, match="no part of a source, such as 'own=1/5'"):
+        Fold.parse(text)
 
 
 def test_a_time_limit_ends_the_run(
@@ -239,6 +269,7 @@ def test_the_rate_rises_along_a_line_and_falls_along_a_cosine() -> None:
         ({"exclude": ("here", "there")}, "no cells to train"),
         ({"shares": {"elsewhere": 1.0}}, "sources with cells to train on are here"),
         ({"model": "alexnet"}, "no network 'alexnet'"),
+        ({"fold": Fold("nowhere", 1, 5)}, "0 cells of nowhere can't be dealt into 5"),
     ],
 )
 def test_bad_settings_are_told(
@@ -291,6 +322,7 @@ def test_the_command_trains_refuses_and_resumes(
     assert "only one teacher can learn beside it" in two[1]
     assert call(*start[:3], "--resume", "--seconds", "0", "--steps", "0")[0] == 2
     assert call(*start[:3], "--seconds", "nan")[0] == 2
+    assert "no part of a source" in call(*start[:3], "--fold", "here")[1]
     zero = ["--out", str(tmp_path / "zero"), *start[3:], "--seed", "0", "--steps", "1"]
     assert call(str(path), *zero, "--batch-size", "4") == (0, "")
     settings = json.loads((tmp_path / "zero" / "config.json").read_text())
