@@ -16,7 +16,7 @@ docs: .venv/installed
 	TF_CPP_MIN_LOG_LEVEL=3 .venv/bin/python -W error -m pdoc --docformat google --no-show-source \
 	  --output-directory build/docs edgecell $(addprefix edgecell.,api benchmarks classes \
 	  convert data edge errors explain image model morphology train) \
-	  '!edgecell.train.job' '!edgecell.train.find'
+	  '!edgecell.train.job' '!edgecell.train.job.networks' '!edgecell.train.find'
 
 .venv-demo/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv-demo

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from edgecell.errors import InputError
-from edgecell.train.job.network import (
+from edgecell.train.job.networks.network import (
     ConvNorm,
     Weights,
     as_array,

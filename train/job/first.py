@@ -26,7 +26,7 @@ def read_back(
             that conversion folded into the convolutions.
 
     Returns:
-        Weights (see `edgecell.train.job.network.Weights`), mean and deviation.
+        Weights (see `edgecell.train.job.networks.network.Weights`), mean and deviation.
 
     Raises:
         EdgecellError: the model or the cells can't be read.

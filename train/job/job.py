@@ -17,7 +17,6 @@ from edgecell.files import write_atomically
 from edgecell.train.job.cells import dealt
 from edgecell.train.job.config import JobConfig
 from edgecell.train.job.files import RESULT, SUMMARY
-from edgecell.train.job.finished import FinishedNetwork
 from edgecell.train.job.fold import folded
 from edgecell.train.job.judge import SourceFigures, attribute_accuracy, judge
 from edgecell.train.job.loss import (
@@ -26,14 +25,15 @@ from edgecell.train.job.loss import (
     teacher_loss,
     together,
 )
-from edgecell.train.job.network import (
+from edgecell.train.job.networks.finished import FinishedNetwork
+from edgecell.train.job.networks.network import (
     Classifier,
     GRsNet,
     Weights,
     get_weights,
     set_weights,
 )
-from edgecell.train.job.peers import Peer, set_peer_weights
+from edgecell.train.job.networks.peers import Peer, set_peer_weights
 from edgecell.train.job.styles import mix_styles
 from edgecell.train.job.training import (
     Learner,

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from edgecell.train.job.network import GRsNet
+from edgecell.train.job.networks.network import GRsNet
 
 _LEAST_VARIANCE = 1e-5
 

@@ -20,7 +20,7 @@ from edgecell.errors import InputError
 from edgecell.files import write_atomically
 from edgecell.train.job.config import RunConfig
 from edgecell.train.job.files import CHECKPOINT, HISTORY
-from edgecell.train.job.network import Weights
+from edgecell.train.job.networks.network import Weights
 
 logger = logging.getLogger(__name__)
 

@@ -50,7 +50,8 @@ def get_keras_weights(
         heads: names of its layers without normalisation.
 
     Returns:
-        float32 arrays in Keras' layouts, by the names of `edgecell.train.job.network`.
+        float32 arrays in Keras' layouts, by the names of
+        `edgecell.train.job.networks.network`.
     """
     weights: dict[str, npt.NDArray[Any]] = {}
     for name, convolution, norm in _layers(model):

@@ -17,10 +17,10 @@ from edgecell.errors import InputError
 from edgecell.train.job.__main__ import command
 from edgecell.train.job.config import JobConfig
 from edgecell.train.job.files import read_weights
-from edgecell.train.job.finished import FinishedNetwork
 from edgecell.train.job.fold import Fold
 from edgecell.train.job.job import Job
-from edgecell.train.job.network import get_weights
+from edgecell.train.job.networks.finished import FinishedNetwork
+from edgecell.train.job.networks.network import get_weights
 from edgecell.train.job.training import rate_at
 from edgecell.train.job.views import FAR
 from tests.factories import TINY

@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from edgecell.errors import InputError
-from edgecell.train.job.network import (
+from edgecell.train.job.networks.network import (
     GRsNet,
     get_weights,
     set_weights,
@@ -59,7 +59,7 @@ import keras
 import numpy as np
 import torch
 
-from edgecell.train.job.network import get_weights
+from edgecell.train.job.networks.network import get_weights
 from edgecell.train.networks.keras_weights import set_keras_weights
 from edgecell.train.networks.network import PRESETS, build
 from tests.factories import TINY

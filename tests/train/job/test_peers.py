@@ -5,7 +5,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 timm = pytest.importorskip("timm", reason="timm is not installed")
 
 from edgecell.errors import InputError
-from edgecell.train.job.peers import PEERS, Peer, set_peer_weights
+from edgecell.train.job.networks.peers import PEERS, Peer, set_peer_weights
 from edgecell.train.networks import peers
 
 

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 from edgecell.data.pack import Pack
 from edgecell.errors import InputError
 from edgecell.train.job.config import JobConfig
-from edgecell.train.job.network import GRsNet
+from edgecell.train.job.networks.network import GRsNet
 from edgecell.train.job.styles import StyleMix
 from tests.train.job.test_job import config, half_way, job, same
 

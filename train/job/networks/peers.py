@@ -8,7 +8,7 @@ import torch
 
 from edgecell.errors import InputError
 from edgecell.optional import require
-from edgecell.train.job.network import Classifier, put
+from edgecell.train.job.networks.network import Classifier, put
 from edgecell.train.networks.peers import DROPOUT
 
 _NAMES = {

@@ -8,7 +8,7 @@ import torch
 
 from edgecell.errors import InputError
 from edgecell.train.job.files import SUMMARY, read_first
-from edgecell.train.job.network import GRsNet, set_weights
+from edgecell.train.job.networks.network import GRsNet, set_weights
 from edgecell.train.networks.network import PRESETS
 
 
