@@ -17,8 +17,8 @@ RESULT = "result.npz"
 SUMMARY = "result.json"
 HISTORY = "history.csv"
 SETTINGS = "config.json"
-_HEADS = ("head", "attributes", "heat", "size")
-"""Layers of the networks that have no normalisation."""
+_OTHERS = ("head", "attributes", "heat", "size", "backbone")
+"""Layers without normalisation, and networks that are not ours."""
 
 _UNREADABLE = (OSError, ValueError, EOFError, BadZipFile)
 
@@ -36,7 +36,7 @@ def read_weights(path: Path) -> dict[str, npt.NDArray[Any]]:
             return {
                 name: archive[name]
                 for name in archive.files
-                if name[:3].isdigit() or name.split(".")[0] in _HEADS
+                if name[:3].isdigit() or name.split(".")[0] in _OTHERS
             }
     except _UNREADABLE as e:
         raise InputError(f"{path} is not a file of weights ({e})") from e

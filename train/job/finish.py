@@ -65,6 +65,7 @@ def record_of(
         members = np.flatnonzero(pack.sets[i])
         if pack.splits[i] == "train" and len(members) == 1:
             learned[pack.codes[members[0]]] += 1
+    taught = [Path(run).name for run in config.get("finished", ())]
     prep = replace(pack.prep, mean=tuple(summary["mean"]), std=tuple(summary["std"]))
     return ModelRecord(
         classes=CLASSES,
@@ -78,7 +79,7 @@ def record_of(
             "crops": dict(pack.crops),
             "images": dict(sorted(splits.items())),
             "learned": dict(sorted(learned.items())),
-            "config": config,
+            "config": config | {"finished": taught},
             "job": {
                 key: summary[key]
                 for key in ("step", "cells", "seconds", "device", "torch")
@@ -109,25 +110,27 @@ def finish(run: Path, packs: Sequence[Path], out: Path) -> float:
     from edgecell.model.kerasfile import save_keras
     from edgecell.optional import require
     from edgecell.train.job.files import RESULT, read_weights
+    from edgecell.train.job.fold import Fold, folded
     from edgecell.train.networks.keras_weights import set_keras_weights
     from edgecell.train.networks.models import build_model
+    from edgecell.train.networks.network import PRESETS
 
     require("tensorflow", "train")
     summary, pack = read_summary(run), read_packs(packs)
+    name, fold = summary["config"]["model"], summary["config"].get("fold")
+    if name not in PRESETS:
+        raise InputError(
+            f"{run} trained {name}, not a GRsNet; train it with 'edgecell train'"
+        )
+    if fold:
+        pack = folded(pack, Fold.parse(fold))
     # The attributes' heads have shaped the features; conversion fits them anew.
     weights = {
-        name: w
-        for name, w in read_weights(run / RESULT).items()
-        if not name.startswith("attributes.")
+        key: w
+        for key, w in read_weights(run / RESULT).items()
+        if not key.startswith("attributes.")
     }
-    if not weights:
-        raise InputError(
-            f"{run} trained {summary['config']['model']}, whose weights a job does not "
-            "keep; train it with 'edgecell train'"
-        )
-    model = build_model(
-        summary["config"]["model"], len(pack.codes), pack.prep.input_size
-    )
+    model = build_model(name, len(pack.codes), pack.prep.input_size)
     set_keras_weights(model, weights)
     record = record_of(summary, pack, [float(b) for b in weights["head.bias"]])
     with np.load(run / RESULT, allow_pickle=False) as result:

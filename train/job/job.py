@@ -3,7 +3,7 @@
 import io
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,26 +25,19 @@ from edgecell.train.job.loss import (
     teacher_loss,
     together,
 )
-from edgecell.train.job.networks.finished import FinishedNetwork
-from edgecell.train.job.networks.network import (
-    Classifier,
-    GRsNet,
-    Weights,
-    get_weights,
-    set_weights,
+from edgecell.train.job.networks.finished import (
+    FinishedNetwork,
+    built,
+    kept,
+    put_back,
 )
+from edgecell.train.job.networks.network import Classifier, GRsNet
 from edgecell.train.job.networks.peers import Peer, set_peer_weights
 from edgecell.train.job.styles import mix_styles
-from edgecell.train.job.training import (
-    Learner,
-    Training,
-    device_name,
-    half_kernels,
-)
+from edgecell.train.job.training import Learner, Training, device_name
 from edgecell.train.job.views import Views
-from edgecell.train.networks.imagenet import for_inputs
+from edgecell.train.networks.imagenet import STEM, for_inputs
 from edgecell.train.networks.models import check_name
-from edgecell.train.networks.network import PRESETS
 
 _JUDGE_BATCH = 256
 _TRUSTED = 0.1
@@ -100,7 +93,7 @@ class Job(Training[Classifier, dict[str, SourceFigures]]):
         side, classes = pack.prep.input_size, len(pack.codes)
         torch.manual_seed(config.seed)
         network, averaged = (
-            _built(config.model, side, classes, sizes, device) for _ in range(2)
+            built(config.model, side, classes, sizes, device) for _ in range(2)
         )
         super().__init__(config, network, averaged, device)
         if config.style:
@@ -109,10 +102,10 @@ class Job(Training[Classifier, dict[str, SourceFigures]]):
             mix_styles(network, config.style, self.generator)
         self.teacher: Learner[Classifier] | None = None
         if config.teacher:
-            pair = (_built(config.teacher, side, classes, (), device) for _ in range(2))
+            pair = (built(config.teacher, side, classes, (), device) for _ in range(2))
             self.teacher = Learner(config, *pair)
         self.finished = [
-            FinishedNetwork(Path(run), classes, device) for run in config.finished
+            FinishedNetwork(Path(run), side, classes, device) for run in config.finished
         ]
         self.attributes_right: dict[str, float] = {}
         self.views = Views(config.views, side, self.generator)
@@ -120,31 +113,40 @@ class Job(Training[Classifier, dict[str, SourceFigures]]):
         self._std = torch.tensor(std, device=device).view(1, 3, 1, 1)
 
     def set_first_weights(self, weights: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Starts from other weights than random ones; see `set_weights`.
+        """Starts from other weights than random ones.
+
+        Args:
+            weights: what a run kept, see `kept`; or ImageNet's for EfficientNet-Lite0.
 
         Raises:
             InputError: they are another network's.
         """
+        if STEM in weights:
+            self._set_imagenet(self.learner, weights)
+            return
         for network in (self.network, self.averaged):
-            if not isinstance(network, GRsNet):
-                raise InputError("first weights are only for a GRsNet")
-            set_weights(network, weights)
+            put_back(network, weights)
 
     def set_teacher_weights(self, weights: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Starts the teacher from ImageNet's weights; see `set_peer_weights`.
+        """Starts the teacher that learns from ImageNet's weights.
 
         Raises:
             InputError: there is no such teacher, or they are another network's.
         """
         if self.teacher is None:
             raise InputError("first weights of a teacher are given, but no teacher")
+        self._set_imagenet(self.teacher, weights)
+
+    def _set_imagenet(
+        self, learner: Learner[Classifier], weights: Mapping[str, npt.NDArray[Any]]
+    ) -> None:
         try:
             own = for_inputs(weights, self.mean, self.std)
         except KeyError as e:
-            raise InputError("the teacher's first weights are another network's") from e
-        for network in (self.teacher.network, self.teacher.averaged):
+            raise InputError("the first weights are another network's") from e
+        for network in (learner.network, learner.averaged):
             if not isinstance(network, Peer):
-                raise InputError("first weights of a teacher are EfficientNet-Lite0's")
+                raise InputError("ImageNet's first weights are EfficientNet-Lite0's")
             set_peer_weights(network, own)
 
     def train_step(self) -> torch.Tensor:
@@ -256,14 +258,13 @@ class Job(Training[Classifier, dict[str, SourceFigures]]):
     def write_result(self, out: Path, found: dict[str, SourceFigures]) -> None:
         """Writes weights with the judged cells' logits, and a summary.
 
-        The weights of networks that are not ours are not written: they are large, and
-        what they are compared by are figures.
+        Weights that would take more than 16 MB are not written; their figures are what
+        such networks are trained for.
         """
-        weights: Weights = {}
-        if isinstance(self.averaged, GRsNet):
-            weights = half_kernels(get_weights(self.averaged))
+        weights = kept(self.averaged)
+        if weights:
             # Judged as they will be read back.
-            set_weights(self.averaged, weights)
+            put_back(self.averaged, weights)
         arrays: dict[str, npt.NDArray[Any]] = {}
         for split, cells in (("val", self.val), ("test", self.test)):
             arrays |= {
@@ -291,16 +292,3 @@ class Job(Training[Classifier, dict[str, SourceFigures]]):
             "torch": torch.__version__,
         }
         write_atomically(out / SUMMARY, json.dumps(summary, indent=1) + "\n")
-
-
-def _built(
-    model: str, side: int, classes: int, sizes: Sequence[int], device: torch.device
-) -> Classifier:
-    """A network with random weights on the device."""
-    network: Classifier
-    if model in PRESETS:
-        network = GRsNet(PRESETS[model], classes, sizes)
-    else:
-        network = Peer(model, side, classes, sizes)
-    layout: Any = {"memory_format": torch.channels_last}
-    return network.to(device).to(**layout)

@@ -327,8 +327,7 @@ class Training(ABC, Generic[N, F]):
 def half_kernels(weights: Weights) -> Weights:
     """Kernels in float16; the few other weights stay float32."""
     return {
-        name: w.astype(np.float16) if name.endswith("kernel") else w
-        for name, w in weights.items()
+        name: w.astype(np.float16) if w.ndim > 1 else w for name, w in weights.items()
     }
 
 

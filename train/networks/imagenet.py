@@ -28,6 +28,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "FloatStorage": np.dtype("<f4"),
     "LongStorage": np.dtype("<i8"),
 }
+STEM = "_conv_stem.weight"
 MEAN, STD = 127.0, 128.0  # of the pixels that the weights were trained with
 _HEADER_PICKLES = 3  # magic number, protocol version, system
 
@@ -132,11 +133,11 @@ def for_inputs(
     """
     scale = np.asarray(std) / STD
     offset = (np.asarray(mean) - MEAN) / STD
-    stem = weights["_conv_stem.weight"]
+    stem = weights[STEM]
     shift = (stem.sum((2, 3)) @ offset).astype(np.float32)
     return {
         **weights,
-        "_conv_stem.weight": stem * scale.astype(np.float32)[:, None, None],
+        STEM: stem * scale.astype(np.float32)[:, None, None],
         "_bn0.running_mean": weights["_bn0.running_mean"] - shift,
     }
 

@@ -75,6 +75,32 @@ def test_the_network_and_its_record(
     assert record.training["learned"]["EO"] == 14
 
 
+def configured(folder: Path, **config: object) -> None:
+    """Changes what a job's summary says of its settings."""
+    path = folder / "result.json"
+    summary = json.loads(path.read_text())
+    summary["config"] |= config
+    path.write_text(json.dumps(summary))
+
+
+def test_the_record_tells_of_teachers_and_of_the_cells_of_a_fold(
+    run: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder, path = run
+    configured(folder, finished=["/elsewhere/one"], fold="there=1/4")
+    finish(folder, [path], tmp_path / "m.keras")
+    _, record = load_keras(tmp_path / "m.keras")
+    assert record.training["config"]["finished"] == ["one"]
+    # 84 of 'here', and three quarters of the 120 cells of 'there'.
+    assert record.training["images"] == {"train": 174, "val": 24}
+
+
+def test_other_networks_are_refused(run: tuple[Path, Path], tmp_path: Path) -> None:
+    configured(run[0], model="mobilenet-v2")
+    with pytest.raises(InputError, match="mobilenet-v2, not a GRsNet; train it with"):
+        finish(run[0], [run[1]], tmp_path / "m.keras")
+
+
 def test_results_that_do_not_fit_are_refused(
     run: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -19,7 +19,11 @@ from edgecell.train.job.config import JobConfig
 from edgecell.train.job.files import read_weights
 from edgecell.train.job.fold import Fold
 from edgecell.train.job.job import Job
-from edgecell.train.job.networks.finished import FinishedNetwork
+from edgecell.train.job.networks.finished import (
+    FinishedNetwork,
+    built,
+    kept,
+)
 from edgecell.train.job.networks.network import get_weights
 from edgecell.train.job.training import rate_at
 from edgecell.train.job.views import FAR
@@ -145,7 +149,7 @@ def finished(pack: Pack, tiny_preset: str, tmp_path: Path) -> Path:
 def test_a_finished_network_answers_as_its_run_did(finished: Path, pack: Pack) -> None:
     """It standardises with its own mean and deviation, whatever the student's are."""
     cells = job(pack, config(TINY.name)).val
-    network = FinishedNetwork(finished, 12, torch.device("cpu"))
+    network = FinishedNetwork(finished, 32, 12, torch.device("cpu"))
     images = torch.from_numpy(cells.images).permute(0, 3, 1, 2).float()
     with np.load(finished / "result.npz") as result:
         expected = result["val_logits"]
@@ -198,15 +202,34 @@ def test_what_cannot_teach_is_told(finished: Path, pack: Pack, tmp_path: Path) -
     assert f"{tmp_path} holds no first weights" in refused(tmp_path)
     summary = finished / "result.json"
     state = json.loads(summary.read_text())
-    state["config"]["model"] = "resnet50"
-    summary.write_text(json.dumps(state))
-    assert (
-        refused(finished)
-        == f"{finished} holds no GRsNet but resnet50, which can't teach"
-    )
     state["config"]["model"] = "grsnet"
     summary.write_text(json.dumps(state))
     assert "not those of a grsnet" in refused(finished)
+
+
+def test_other_networks_learn_on_and_teach(
+    pack: Pack, tiny_preset: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("timm", reason="timm is not installed")
+    run = job(pack, config("mobilenet-v2", 1))
+    run.run(tmp_path)
+    weights = read_weights(tmp_path / "result.npz")
+    again = job(pack, replace(config("mobilenet-v2", 1), seed=2))
+    again.set_first_weights(weights)
+    for one in (run, again):
+        one.network.eval()
+    images = torch.from_numpy(run.val.images[:4]).permute(0, 3, 1, 2).float()
+    network = FinishedNetwork(tmp_path, 32, 12, torch.device("cpu"))
+    expected, _ = run.predicted(run.val.images[:4])
+    assert np.allclose(network.logits(images).numpy(), expected, atol=0.1)
+    assert np.array_equal(again.predicted(run.val.images[:4])[0], expected)
+    with pytest.raises(InputError, match="another network's"):
+        job(pack, config("efficientnet-lite0")).set_first_weights(weights)
+
+
+def test_a_network_too_large_for_a_result_keeps_no_weights(tmp_path: Path) -> None:
+    pytest.importorskip("timm", reason="timm is not installed")
+    assert kept(built("resnet50", 32, 12, (), torch.device("cpu"))) == {}
 
 
 def test_excluded_sources_are_neither_trained_nor_validated_on(

@@ -62,7 +62,7 @@ def set_peer_weights(peer: Peer, weights: Mapping[str, npt.NDArray[Any]]) -> Non
     own = {k: v for k, v in peer.backbone.state_dict().items() if _learned(k)}
     values = [v for k, v in weights.items() if _learned(k)][: len(own)]
     if [tuple(v.shape) for v in own.values()] != [v.shape for v in values]:
-        raise InputError("the teacher's first weights are another network's")
+        raise InputError("the first weights are another network's")
     for target, value in zip(own.values(), values, strict=True):
         put(target, value)
 
