@@ -227,6 +227,27 @@ def test_other_networks_learn_on_and_teach(
         job(pack, config("efficientnet-lite0")).set_first_weights(weights)
 
 
+def test_imagenets_weights_are_changed_for_the_inputs(pack: Pack) -> None:
+    pytest.importorskip("timm", reason="timm is not installed")
+    run = job(pack, config("efficientnet-lite0"))
+    own = run.network.state_dict()
+    learned = [k for k, v in own.items() if v.ndim and k.startswith("backbone.")]
+    names = ["_conv_stem.weight", "gamma", "beta", "_bn0.running_mean"]
+    names += [str(i) for i in range(len(names), len(learned))]
+    weights = {
+        name: np.full(own[key].shape, 0.5, np.float32)
+        for name, key in zip(names, learned, strict=True)
+    }
+    run.set_first_weights(weights)
+    for network in (run.network, run.averaged):
+        stem = network.state_dict()[learned[0]]
+        # (x - 127) / 128 is (x - mean) / std, times std / 128, and an offset.
+        assert stem[3, :, 1, 1].tolist() == [0.5 * std / 128 for std in STD]
+        assert network.state_dict()[learned[-1]].eq(0.5).all()
+    with pytest.raises(InputError, match="are EfficientNet-Lite0's"):
+        job(pack, config("grsnet-lite")).set_first_weights(weights)
+
+
 def test_a_network_too_large_for_a_result_keeps_no_weights(tmp_path: Path) -> None:
     pytest.importorskip("timm", reason="timm is not installed")
     assert kept(built("resnet50", 32, 12, (), torch.device("cpu"))) == {}
