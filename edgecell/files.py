@@ -73,6 +73,9 @@ def write_atomically(path: Path, content: bytes | str, mode: int = 0o644) -> Non
 def csv_text(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
     """A table as CSV (RFC 4180, but lines end in LF), with a header.
 
+    A spreadsheet computes text that begins as a formula does, which a file's name or a
+    person's may; an apostrophe before it keeps it text.
+
     Args:
         columns: names of the columns.
         rows: as many values each; None becomes an empty one.
@@ -80,8 +83,18 @@ def csv_text(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(rows)
+    writer.writerows([_as_text(value) for value in row] for row in rows)
     return text.getvalue()
+
+
+def _as_text(value: object) -> object:
+    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t")):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}" if len(value) > 1 else value
+    return value
 
 
 def several(count: int, noun: str) -> str:

@@ -105,6 +105,13 @@ def test_a_table_as_csv_is_read_back_as_it_was() -> None:
     assert back[1:] == [["a, b", 'say "x"', ""], ["line\nbreak", "1.5", "é"]]
 
 
+def test_no_spreadsheet_computes_a_name() -> None:
+    names = ["=1+1", "@anna", "-> LY", "+x", "\t=1", "anna=1", "-", "-0.5", "+1e-5", ""]
+    back = csv_text(("name",), [[name] for name in names])
+    expected = [f"'{name}" for name in names[:5]] + names[5:]
+    assert [row[0] for row in csv.reader(io.StringIO(back))][1:] == expected
+
+
 def test_only_small_regular_files_are_read(tmp_path: Path) -> None:
     (tmp_path / "five").write_bytes(b"12345")
     assert read_bounded(tmp_path / "five", 5) == b"12345"
