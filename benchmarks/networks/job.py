@@ -298,11 +298,12 @@ def command(
                 f"no test cells are of {', '.join(sources)}; there are those of {there}"
             )
         results[j.network] = (j.trained, j.figures(sources))
+    whole = pooled(judged)
     for network, (trained, evaluation) in results.items():
         content = evaluation.to_dict() | {"training": trained.to_dict()}
         _write(folder / f"{network}-float32-test.json", _json(content))
         click.echo(f"{network}, float32, {described(trained)}\n{table(evaluation)}\n")
-    for j in pooled(judged):
+    for j in whole:
         assert j.fold
         source = j.fold.source
         evaluation = j.figures([source])
