@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ Kind = Literal[
     "Parquet",
 ]
 
+_COMPUTED = re.compile(r"[=+@\t\r-](?![\d.]+(e[+-]\d+)?$).", re.DOTALL)
+"""Text that a spreadsheet computes, unlike a number with a sign."""
 _HEAD = 4096  # bytes by which a file's kind is told
 _MAGIC: dict[Kind, tuple[int, bytes]] = {  # where it stands, and what
     "PDF": (0, b"%PDF"),
@@ -88,13 +91,8 @@ def csv_text(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
 
 
 def _as_text(value: object) -> object:
-    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t")):
-        return value
-    try:
-        float(value)
-    except ValueError:
-        return f"'{value}" if len(value) > 1 else value
-    return value
+    computed = isinstance(value, str) and _COMPUTED.match(value)
+    return f"'{value}" if computed else value
 
 
 def several(count: int, noun: str) -> str:

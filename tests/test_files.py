@@ -106,10 +106,11 @@ def test_a_table_as_csv_is_read_back_as_it_was() -> None:
 
 
 def test_no_spreadsheet_computes_a_name() -> None:
-    names = ["=1+1", "@anna", "-> LY", "+x", "\t=1", "anna=1", "-", "-0.5", "+1e-5", ""]
-    back = csv_text(("name",), [[name] for name in names])
-    expected = [f"'{name}" for name in names[:5]] + names[5:]
-    assert [row[0] for row in csv.reader(io.StringIO(back))][1:] == expected
+    computed = ["=1+1", "@anna", "-> LY", "+x", "-inf", "\t=1"]
+    plain = ["anna=1", "-", "-0.5", "+1e-5", ""]
+    text = csv_text(("name",), [[name] for name in computed + plain])
+    back = [row[0] for row in csv.reader(io.StringIO(text)) if row][1:]
+    assert back == [f"'{name}" for name in computed] + plain
 
 
 def test_only_small_regular_files_are_read(tmp_path: Path) -> None:

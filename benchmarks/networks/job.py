@@ -49,6 +49,7 @@ class Judged:
         left_out: sources that it was not trained on.
         unseen: whether it was trained for such, with `--unseen`.
         fold: the part of a source that it was tested by; None without.
+        settings: all others of the job.
         logits: float32 (N, C).
         sets: bool (N, C), the classes that each cell may belong to.
         sources: N names.
@@ -59,6 +60,7 @@ class Judged:
     left_out: tuple[str, ...]
     unseen: bool
     fold: Fold | None
+    settings: Mapping[str, Any]
     logits: npt.NDArray[np.float32]
     sets: npt.NDArray[np.bool_]
     sources: npt.NDArray[np.str_]
@@ -119,6 +121,9 @@ def read_job(run: Path, starts: Mapping[str, str]) -> list[Judged]:
         left_out = tuple(config["exclude"])
         unseen = config.get("style", 0.0) > 0
         fold = Fold.parse(config["fold"]) if config.get("fold") else None
+        if fold:  # its teacher is not what is cross-validated
+            names.pop("teacher_", None)
+        settings = {k: v for k, v in config.items() if k != "fold"}
         with np.load(run / RESULT, allow_pickle=False) as result:
             sets, sources = result["test_sets"], result["test_sources"]
             logits = {kind: result[f"test_{kind}logits"] for kind in names}
@@ -148,6 +153,7 @@ def read_job(run: Path, starts: Mapping[str, str]) -> list[Judged]:
             left_out=left_out,
             unseen=unseen and not kind,
             fold=fold,
+            settings=settings,
             logits=logits[kind],
             sets=sets,
             sources=sources,
@@ -198,8 +204,11 @@ def left_out_rows(judged: Sequence[Judged]) -> list[tuple[str, ...]]:
 def pooled(judged: Sequence[Judged]) -> list[Judged]:
     """The folds of each network and source as one, judged by every cell of the source.
 
+    Their views and seconds are added up; the images in training are the first part's.
+
     Raises:
-        InputError: a fold is missing, or there twice.
+        InputError: a fold is missing or there twice, has no cells, or was trained with
+            other settings.
     """
     groups: dict[tuple[str, str, int], list[Judged]] = {}
     for j in judged:
@@ -208,16 +217,27 @@ def pooled(judged: Sequence[Judged]) -> list[Judged]:
             groups.setdefault(key, []).append(j)
     whole = []
     for (network, source, parts), folds in groups.items():
-        found = sorted(j.fold.part for j in folds if j.fold)
+        folds.sort(key=lambda j: j.fold.part if j.fold else 0)
+        found = [j.fold.part for j in folds if j.fold]
         if found != list(range(1, parts + 1)):
             raise InputError(
                 f"the runs of {network} hold the parts "
                 f"{', '.join(map(str, found))} of {parts} of {source}, not each once"
             )
+        if any(j.settings != folds[0].settings for j in folds):
+            raise InputError(f"the folds of {source} were trained in different ways")
         own = [j.of(source) for j in folds]
+        if not all(len(j.sources) for j in own):
+            raise InputError(f"a fold of {source} has no test cells")
+        trained = folds[0].trained
         whole.append(
             replace(
                 own[0],
+                trained=replace(
+                    trained,
+                    views=sum(j.trained.views for j in own),
+                    seconds=sum(j.trained.seconds for j in own),
+                ),
                 logits=np.concatenate([j.logits for j in own]),
                 sets=np.concatenate([j.sets for j in own]),
                 sources=np.concatenate([j.sources for j in own]),
@@ -271,7 +291,7 @@ def command(
     and NETWORK-history.csv, which 'edgecell bench --paper' shows, of each network and
     teacher that was trained on all sources. Runs with sources left out go to
     left-out.csv, with their accuracy on just those; runs with --fold, all of a source,
-    to NETWORK-SOURCE-folds.json.
+    to NETWORK-SOURCE-N-folds.json.
     """
     judged: list[Judged] = []
     histories: dict[str, str] = {}
@@ -307,10 +327,13 @@ def command(
         assert j.fold
         source = j.fold.source
         evaluation = j.figures([source])
-        content = evaluation.to_dict() | {"training": j.trained.to_dict()}
-        _write(folder / f"{j.network}-{source}-folds.json", _json(content))
+        name = f"{j.network}-{source}-{j.fold.parts}-folds.json"
+        _write(
+            folder / name,
+            _json(evaluation.to_dict() | {"training": j.trained.to_dict()}),
+        )
         click.echo(
-            f"{j.network}, all of {source} in {j.fold.parts} folds; the first: "
+            f"{j.network}, all of {source} in {j.fold.parts} folds; all together: "
             f"{described(j.trained)}\n{table(evaluation)}\n"
         )
     for network, text in histories.items():

@@ -68,7 +68,7 @@ C = TypeVar("C")
     "teachers",
     multiple=True,
     help="Network to follow: the name of one that learns beside it, or the folder of a "
-    "finished run; may be repeated.",
+    "finished run (as ./NAME if a network has that name); may be repeated.",
 )
 @click.option(
     "--teacher-first",
@@ -141,9 +141,9 @@ def command(
     """Train a network on PACKS, made by `edgecell data pack`.
 
     Ends at the time limit, or when the batches are done; OUT then holds result.npz
-    (averaged weights of a GRsNet or a finder, logits of the cells to judge by) and
-    result.json. A run that was killed goes on with --resume from a checkpoint that is
-    at most a minute old.
+    (averaged weights below 16 MB, logits of the cells to judge by) and result.json. A
+    run that was killed goes on with --resume from a checkpoint that is at most a minute
+    old.
     """
     from edgecell.optional import require
 
@@ -169,7 +169,11 @@ def command(
         if unseen and given.get("model", JobConfig.model) not in PRESETS:
             raise click.UsageError("--unseen is for a GRsNet")
     if resume:
-        refuse(("first", "unseen", "teacher_first", "fold"), "is not for --resume")
+        refuse(
+            ("first", "unseen", "teacher_first", "fold", "model"), "is not for --resume"
+        )
+        if "teacher" in given:
+            raise click.UsageError("with --resume, a teacher can only be a folder")
     elif (out / CHECKPOINT).exists():
         raise InputError(f"{out} holds a run; add --resume, or name another --out")
     check_writable(out / CHECKPOINT)
@@ -195,11 +199,20 @@ def command(
 
 def _teachers(given: Sequence[str]) -> dict[str, Any]:
     """Settings of the job: finished runs are folders, other teachers are names."""
-    finished = tuple(each for each in given if Path(each).is_dir())
-    names = [each for each in given if each not in finished]
+    from edgecell.train.networks.models import model_names
+
+    names = [each for each in given if each in model_names()]
+    finished = tuple(each for each in given if each not in names)
+    for each in finished:
+        if not (each and Path(each).is_dir()):
+            raise click.UsageError(
+                f"the teacher '{each}' is neither the folder of a finished run nor one "
+                f"of {', '.join(model_names())}"
+            )
     if len(names) > 1:
         raise click.UsageError(
-            f"only one teacher can learn beside it; no folders: {', '.join(names)}"
+            f"only one teacher can learn beside it, not {' and '.join(names)}; "
+            "finished runs are given as folders"
         )
     return {
         key: value
@@ -262,7 +275,16 @@ def _resumed(pack: "Pack", out: Path, given: dict[str, Any], place: Any) -> "Job
         raise InputError(f"{out} holds no run to resume ({e})") from e
     job = Job(_valid(partial(replace, config), **given), pack, mean, std, place)
     job.restore(out)
+    _write_settings(out, job)
     return job
+
+
+def _write_settings(out: Path, job: "Job") -> None:
+    from edgecell.files import write_atomically
+    from edgecell.train.job.files import SETTINGS
+
+    state = {"config": job.config.to_dict(), "mean": job.mean, "std": job.std}
+    write_atomically(out / SETTINGS, json.dumps(state, indent=1) + "\n")
 
 
 def _new(
@@ -274,10 +296,10 @@ def _new(
     place: Any,
 ) -> "Job":
     """A new job, whose settings are written into its folder."""
-    from edgecell.files import write_atomically
     from edgecell.image.preprocess import channel_statistics
     from edgecell.train.job.config import JobConfig
-    from edgecell.train.job.files import SETTINGS, read_first
+    from edgecell.train.job.files import read_first
+    from edgecell.train.job.fold import folded
     from edgecell.train.job.job import Job
 
     start: dict[str, Any] = {"first": first.resolve().name} if first else {}
@@ -285,15 +307,22 @@ def _new(
     if first:
         weights, mean, std = read_first(first)
     else:
-        train = [i for i, split in enumerate(pack.splits) if split == "train"]
+        if config.fold:
+            pack = folded(pack, config.fold)
+        train = [
+            i
+            for i, split in enumerate(pack.splits)
+            if split == "train" and pack.sources[i] not in config.exclude
+        ]
+        if not train:
+            raise InputError("the packed files hold no cells to train on")
         mean, std = channel_statistics(pack.decoded(train))
     job = Job(config, pack, mean, std, place)
     if first:
         job.set_first_weights(weights)
     if teacher_first:
         job.set_teacher_weights(read_first(teacher_first)[0])
-    state = {"config": config.to_dict(), "mean": mean, "std": std}
-    write_atomically(out / SETTINGS, json.dumps(state, indent=1) + "\n")
+    _write_settings(out, job)
     return job
 
 

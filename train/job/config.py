@@ -101,6 +101,8 @@ class JobConfig(RunConfig):
             raise ValueError("smoothing must be in [0, 1), balance in [0, 1]")
         if not all(0 <= x <= 1 for x in (self.teacher_weight, self.style)):
             raise ValueError("the teachers' weight and style must be in [0, 1]")
+        if self.fold and self.fold.source in self.exclude:
+            raise ValueError(f"{self.fold.source} has a fold, but is left out")
         if self.attribute_weight < 0:
             raise ValueError("the attributes' weight must not be negative")
 

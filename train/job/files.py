@@ -65,10 +65,12 @@ def read_first(path: Path) -> tuple[dict[str, npt.NDArray[Any]], Triple, Triple]
         if path.is_dir():
             meta = json.loads((path / SUMMARY).read_text())
             weights = read_weights(path / RESULT)
+            if not weights:
+                raise ValueError("the network was too large to keep")
         else:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 weights = {name: archive[name] for name in archive.files}
             meta = json.loads(weights.pop("meta").tobytes())
         return weights, tuple(meta["mean"]), tuple(meta["std"])
     except (*_UNREADABLE, InputError, KeyError, TypeError) as e:
-        raise InputError(f"{path} holds no first weights of a classifier ({e})") from e
+        raise InputError(f"{path} holds no weights of a classifier ({e})") from e

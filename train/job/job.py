@@ -134,7 +134,9 @@ class Job(Training[Classifier, dict[str, SourceFigures]]):
             InputError: there is no such teacher, or they are another network's.
         """
         if self.teacher is None:
-            raise InputError("first weights of a teacher are given, but no teacher")
+            raise InputError(
+                "first weights of a teacher are given, but none that learns"
+            )
         self._set_imagenet(self.teacher, weights)
 
     def _set_imagenet(

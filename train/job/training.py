@@ -310,7 +310,10 @@ class Training(ABC, Generic[N, F]):
                 if now - saved >= self.settings.checkpoint_s:
                     self.save(out)
                     saved = time.monotonic()
-        found = self.validate(float(total) / max(seen, 1))
+        if seen or not self.history:
+            found = self.validate(float(total) / max(seen, 1))
+        else:  # killed before the result was written
+            found = self.judged()
         self._write_history(out)
         self.save(out)
         self.write_result(out, found)

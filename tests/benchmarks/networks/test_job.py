@@ -170,15 +170,20 @@ def test_folds_are_judged_as_one(tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = asked(*runs, "--out-dir", out)
     assert done.exit_code == 0, done.output
-    assert [path.name for path in out.iterdir()] == ["grsnet-lite-own-folds.json"]
-    found = json.loads((out / "grsnet-lite-own-folds.json").read_text())
+    assert [path.name for path in out.iterdir()] == ["grsnet-lite-own-2-folds.json"]
+    found = json.loads((out / "grsnet-lite-own-2-folds.json").read_text())
     assert (found["n"], found["accuracy"]) == (3, pytest.approx(2 / 3))
     assert found["confusion"][CODES.index("MO")][CODES.index("MYE")] == 1
     assert "grsnet-lite, all of own in 2 folds" in done.output
+    assert found["training"]["views"] == 2 * 1792
     third = made(tmp_path / "c", fold="own=1/2", cells=first)
     refused = asked(*runs, third, "--out-dir", tmp_path / "no")
     assert refused.exit_code == 1
     assert "hold the parts 1, 1, 2 of 2 of own, not each once" in refused.output
+    other = made(tmp_path / "d", model="grsnet", fold="own=1/2", exclude=("bccd",))
+    mixed = made(tmp_path / "e", model="grsnet", fold="own=2/2", cells=second)
+    refused = asked(other, mixed, "--out-dir", tmp_path / "no")
+    assert "the folds of own were trained in different ways" in refused.output
     usual = made(tmp_path / "many", model="grsnet")
     assert asked(runs[0], usual, "--out-dir", tmp_path / "no").exit_code == 1
     assert not list((tmp_path / "no").glob("*"))

@@ -132,5 +132,5 @@ def test_weights_of_keras_go_out_and_in(tiny_preset: str, tmp_path: Path) -> Non
         set_keras_weights(build_model("grsnet-lite", 12, 32), weights)
     (tmp_path / "result.json").write_text("[]")
     for nothing in (Path(__file__), tmp_path):
-        with pytest.raises(InputError, match="holds no first weights"):
+        with pytest.raises(InputError, match="holds no weights"):
             read_first(nothing)

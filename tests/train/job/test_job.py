@@ -111,7 +111,7 @@ def test_a_teachers_first_weights_are_imagenets(
     run = job(pack, replace(config(tiny_preset), teacher=tiny_preset))
     with pytest.raises(InputError, match="another network's"):
         run.set_teacher_weights(get_weights(run.network))
-    with pytest.raises(InputError, match="no teacher"):
+    with pytest.raises(InputError, match="none that learns"):
         job(pack, config(tiny_preset)).set_teacher_weights({})
 
 
@@ -199,7 +199,7 @@ def test_what_cannot_teach_is_told(finished: Path, pack: Pack, tmp_path: Path) -
             job(pack, settings)
         return str(error.value)
 
-    assert f"{tmp_path} holds no first weights" in refused(tmp_path)
+    assert f"{tmp_path} holds no weights" in refused(tmp_path)
     summary = finished / "result.json"
     state = json.loads(summary.read_text())
     state["config"]["model"] = "grsnet"
@@ -292,6 +292,11 @@ def test_what_is_no_part_of_a_source_is_told(text: str) -> None:
         Fold.parse(text)
 
 
+def test_a_source_that_is_left_out_has_no_fold() -> None:
+    with pytest.raises(ValueError, match="there has a fold, but is left out"):
+        JobConfig(fold=Fold("there", 1, 2), exclude=("there",))
+
+
 def test_a_time_limit_ends_the_run(
     pack: Pack, tiny_preset: str, tmp_path: Path
 ) -> None:
@@ -350,7 +355,7 @@ def test_the_command_trains_refuses_and_resumes(
     )
     assert call(*start[:3], "--resume", "--first", str(path))[0] == 2
     again = [str(path), "--out", str(tmp_path / "again"), *start[3:], "--steps", "1"]
-    assert "holds no first weights" in call(*again, "--first", str(tmp_path))[1]
+    assert "holds no weights" in call(*again, "--first", str(tmp_path))[1]
     assert "is for a GRsNet" in call(*again, "--unseen", "--model", "resnet50")[1]
     assert call(*again, "--first", str(out), "--unseen", "--teacher", str(out)) == (
         0,
@@ -360,10 +365,22 @@ def test_the_command_trains_refuses_and_resumes(
     assert (settings["first"], settings["style"]) == ("run", 0.5)
     assert settings["views"] == asdict(FAR)
     assert (settings["teacher"], settings["finished"]) == ("", [str(out)])
-    assert call(*start[:2], str(tmp_path / "again"), "--steps", "2", "--resume")[0] == 0
+    resumed = [*start[:2], str(tmp_path / "again"), "--resume"]
+    moved = out.rename(tmp_path / "moved")
+    assert "holds no weights of a classifier" in call(*resumed)[1]
+    assert call(*resumed, "--steps", "2", "--teacher", str(moved))[0] == 0
+    history = (tmp_path / "again" / "history.csv").read_text()
+    # What is changed stays changed; and nothing is left to do.
+    assert call(*resumed)[0] == 0
+    assert (tmp_path / "again" / "history.csv").read_text() == history
+    out = moved.rename(out)
     two = call(*again, "--teacher", "resnet50", "--teacher", "mobilenet-v2")
     assert two[0] == 2
     assert "only one teacher can learn beside it" in two[1]
+    for nothing in ("", str(path), "nowhere/run"):
+        said = call(*again, "--teacher", nothing)
+        assert said[0] == 2
+        assert f"the teacher '{nothing}' is neither the folder of a finished" in said[1]
     assert call(*start[:3], "--resume", "--seconds", "0", "--steps", "0")[0] == 2
     assert call(*start[:3], "--seconds", "nan")[0] == 2
     assert "no part of a source" in call(*start[:3], "--fold", "here")[1]

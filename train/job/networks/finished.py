@@ -95,8 +95,6 @@ class FinishedNetwork:
         """
         weights, mean, std = read_first(run)
         model = _model(run)
-        if not weights:
-            raise InputError(f"{run} did not keep the weights of its {model}")
         network = built(model, side, classes, (), device)
         put_back(network, weights)
         self._network = network.eval()
