@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _CLASSIFY_ONLY = (
     "model",
     "unseen",
+    "frozen",
     "teachers",
     "teacher_first",
     "shares",
@@ -62,6 +63,12 @@ C = TypeVar("C")
     is_flag=True,
     help="For microscopes that are not among the sources: views stray further, and "
     "feature maps take on each other's style. Less accurate on the sources' own.",
+)
+@click.option(
+    "--frozen",
+    is_flag=True,
+    default=None,
+    help="Batch normalisation keeps the statistics of the first weights.",
 )
 @click.option(
     "--teacher",

@@ -71,6 +71,7 @@ class JobConfig(RunConfig):
         teacher_weight: share of the teachers' probabilities in the loss.
         style: share of the images whose feature maps take on, in part, the style of
             another image's; see `StyleMix`.
+        frozen: whether batch normalisation keeps the statistics of the first weights.
         smoothing: share of a label that is spread over all classes.
         attribute_weight: weight of the attributes' loss beside the classes'.
         balance: see `draw_weights`.
@@ -87,6 +88,7 @@ class JobConfig(RunConfig):
     finished: tuple[str, ...] = ()
     teacher_weight: float = 0.5
     style: float = 0.0
+    frozen: bool = False
     smoothing: float = 0.05
     attribute_weight: float = 1.0
     balance: float = 0.5
@@ -101,6 +103,8 @@ class JobConfig(RunConfig):
             raise ValueError("smoothing must be in [0, 1), balance in [0, 1]")
         if not all(0 <= x <= 1 for x in (self.teacher_weight, self.style)):
             raise ValueError("the teachers' weight and style must be in [0, 1]")
+        if self.frozen and self.first == JobConfig.first:
+            raise ValueError("frozen statistics are those of first weights: name these")
         if self.fold and self.fold.source in self.exclude:
             raise ValueError(f"{self.fold.source} has a fold, but is left out")
         if self.attribute_weight < 0:

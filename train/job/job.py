@@ -100,6 +100,10 @@ class Job(Training[Classifier, dict[str, SourceFigures]]):
             if not isinstance(network, GRsNet):
                 raise InputError(f"{config.model} mixes no styles; a GRsNet does")
             mix_styles(network, config.style, self.generator)
+        if config.frozen:
+            for layer in network.modules():
+                if isinstance(layer, torch.nn.BatchNorm2d):
+                    layer.eval()
         self.teacher: Learner[Classifier] | None = None
         if config.teacher:
             pair = (built(config.teacher, side, classes, (), device) for _ in range(2))

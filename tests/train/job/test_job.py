@@ -297,6 +297,24 @@ def test_a_source_that_is_left_out_has_no_fold() -> None:
         JobConfig(fold=Fold("there", 1, 2), exclude=("there",))
 
 
+def test_frozen_statistics_stay_those_of_the_first_weights(
+    pack: Pack, tiny_preset: str
+) -> None:
+    first = job(pack, config(tiny_preset))
+    first.train_step()
+    before = get_weights(first.network)
+    with pytest.raises(ValueError, match="are those of first weights"):
+        replace(config(tiny_preset), frozen=True)
+    run = job(pack, replace(config(tiny_preset), frozen=True, first="one"))
+    run.set_first_weights(before)
+    for _ in range(3):
+        run.train_step()
+    for after in (get_weights(run.network), get_weights(run.averaged)):
+        same = {k: np.allclose(w, before[k]) for k, w in after.items()}
+        assert all(v for k, v in same.items() if k.endswith(("mean", "variance")))
+        assert not any(v for k, v in same.items() if k.endswith("kernel"))
+
+
 def test_a_time_limit_ends_the_run(
     pack: Pack, tiny_preset: str, tmp_path: Path
 ) -> None:
