@@ -248,6 +248,7 @@ def _resumed_finder(
         raise InputError(f"{out} holds no finder's run to resume ({e})") from e
     job = FinderJob(_valid(partial(replace, config), **given), frames, place)
     job.restore(out)
+    _write_settings(out, job.config.to_dict())
     return job
 
 
@@ -255,9 +256,8 @@ def _new_finder(
     frames: Any, out: Path, first: Path | None, given: dict[str, Any], place: Any
 ) -> "FinderJob":
     """A new job, whose settings are written into its folder."""
-    from edgecell.files import write_atomically
     from edgecell.train.find.job import FinderConfig, FinderJob
-    from edgecell.train.job.files import RESULT, SETTINGS, read_weights
+    from edgecell.train.job.files import RESULT, read_weights
 
     config = _valid(FinderConfig, **given)
     job = FinderJob(config, frames, place)
@@ -265,7 +265,7 @@ def _new_finder(
         if not first.is_dir():
             raise InputError(f"{first} is not the folder of a finished run")
         job.set_first_weights(read_weights(first / RESULT))
-    write_atomically(out / SETTINGS, json.dumps(config.to_dict(), indent=1) + "\n")
+    _write_settings(out, config.to_dict())
     return job
 
 
@@ -282,16 +282,20 @@ def _resumed(pack: "Pack", out: Path, given: dict[str, Any], place: Any) -> "Job
         raise InputError(f"{out} holds no run to resume ({e})") from e
     job = Job(_valid(partial(replace, config), **given), pack, mean, std, place)
     job.restore(out)
-    _write_settings(out, job)
+    _write_settings(out, _state(job))
     return job
 
 
-def _write_settings(out: Path, job: "Job") -> None:
+def _write_settings(out: Path, state: dict[str, Any]) -> None:
+    """Writes what `--resume` begins with."""
     from edgecell.files import write_atomically
     from edgecell.train.job.files import SETTINGS
 
-    state = {"config": job.config.to_dict(), "mean": job.mean, "std": job.std}
     write_atomically(out / SETTINGS, json.dumps(state, indent=1) + "\n")
+
+
+def _state(job: "Job") -> dict[str, Any]:
+    return {"config": job.config.to_dict(), "mean": job.mean, "std": job.std}
 
 
 def _new(
@@ -329,7 +333,7 @@ def _new(
         job.set_first_weights(weights)
     if teacher_first:
         job.set_teacher_weights(read_first(teacher_first)[0])
-    _write_settings(out, job)
+    _write_settings(out, _state(job))
     return job
 
 

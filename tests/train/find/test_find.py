@@ -353,6 +353,7 @@ def test_the_command_trains_refuses_and_resumes(
     assert "heat.bias" in read_weights(out / "result.npz")
     assert "holds a run" in call(*start)[1]
     assert call(*start, "--steps", "3", "--resume", "--workers", "1")[0] == 0
+    assert json.loads((out / "config.json").read_text())["steps"] == 3
     assert json.loads((out / "result.json").read_text())["step"] == 3
     assert "is not for --task find" in call(*start, "--model", "grsnet")[1]
     second = tmp_path / "second"

@@ -11,7 +11,7 @@ from edgecell.errors import InputError
 from edgecell.train.job.config import JobConfig
 from edgecell.train.job.networks.network import GRsNet
 from edgecell.train.job.styles import StyleMix
-from tests.train.job.test_job import config, half_way, job, same
+from tests.train.job.runs import config, half_way, job, same
 
 
 def mixed(maps: Any, share: float, training: bool = True) -> Any:
