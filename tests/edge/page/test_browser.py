@@ -5,7 +5,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -174,15 +173,14 @@ def test_a_comment_is_sent_that_was_typed_before_its_field_came(
     page.goto(f"/s/{key_of(folder)}/review")
     page.wait_for_selector("#detail article")
 
-    def slowly(route: Route) -> None:
-        time.sleep(0.5)
-        route.continue_()
-
-    page.route("**/cell/*", slowly)
-    page.keyboard.press("ArrowRight")
+    held: list[Route] = []
+    page.route("**/cell/*", lambda route: held.append(route), times=1)
+    with page.expect_request("**/cell/*"):
+        page.keyboard.press("ArrowRight")
     page.keyboard.press("c")
     page.keyboard.type("smudged")
     page.keyboard.press("Enter")
+    held.pop().continue_()
     page.wait_for_selector(".cell.named")
     with open_trail(folder, "ro") as trail:
         assert [naming.comment for naming in trail.namings()] == ["smudged"]
