@@ -24,6 +24,11 @@ half of TXL-PBC is as dark, since nuclei are blue."""
 _LEAST_SHARE = 0.01
 """Of the picture; what is black and smaller in a corner is a cell's."""
 
+_LEAST_BAR_PX = 3
+_LEAST_FILLED = 0.9
+"""Thickness, in pixels of the small picture, of a black bar at its edge, such as a
+camera's stamp, and how much of its box it fills; a cut nucleus is round."""
+
 _RIM = 0.012
 """Width, as a part of the picture's longer side, of the field's blurred edge."""
 
@@ -97,17 +102,20 @@ def field_of(frame: Bgr) -> Field:
 def _without_surround(field: Field) -> Field:
     """Lays glass over black surrounds and bars."""
     small = field.small
-    corners = small[[0, 0, -1, -1], [0, -1, 0, -1]]
-    if (corners.max(axis=1) >= _BLACK).all():
+    edge = np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]])
+    if (edge.max(axis=1) >= _BLACK).all():
         return field
     black = (small.max(axis=2) < _BLACK).astype(np.uint8)
-    _, pieces = cv2.connectedComponents(black)
+    _, pieces, boxes, _ = cv2.connectedComponentsWithStats(black)
     at_corners = pieces[[0, 0, -1, -1], [0, -1, 0, -1]]
     outside = np.isin(pieces, at_corners[at_corners > 0])
+    if outside.mean() < _LEAST_SHARE:
+        outside[:] = False
+    outside |= np.isin(pieces, _black_bars(boxes, small.shape[:2]))
     width = 1 + 2 * max(1, round(_RIM * max(small.shape[:2])))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
     mask = np.asarray(cv2.dilate(outside.astype(np.uint8), disc), np.uint8)
-    if outside.mean() < _LEAST_SHARE or mask.all():
+    if not mask.any() or mask.all():
         return field
     glass = glass_colour(small[mask == 0][None])
     size = (field.image.shape[1], field.image.shape[0])
@@ -117,6 +125,24 @@ def _without_surround(field: Field) -> Field:
         _painted(small, mask > 0, glass),
         mask > 0,
     )
+
+
+def _black_bars(
+    boxes: npt.NDArray[np.int32], size: tuple[int, int]
+) -> npt.NDArray[np.intp]:
+    """Numbers of the black pieces that are bars at the edge of the picture.
+
+    Args:
+        boxes: OpenCV's statistics of the pieces: x, y, width, height and area; the
+            first piece is all that is not black.
+        size: height and width of the picture.
+    """
+    x, y, width, height, area = boxes.T
+    right, bottom = x + width == size[1], y + height == size[0]
+    ends = (x == 0) | (y == 0) | right | bottom
+    thick = np.minimum(width, height) >= _LEAST_BAR_PX
+    bars = ends & thick & (area >= _LEAST_FILLED * width * height)
+    return np.flatnonzero(bars[1:]) + 1
 
 
 def _painted(

@@ -103,6 +103,28 @@ def test_bars_at_the_sides_are_taken_out() -> None:
     assert np.array_equal(field.image[:, 100:540], plain[:, 100:540])
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_cameras_stamp_at_the_edge_holds_no_cell(seed: int) -> None:
+    """Black and white bars, which are smaller than a surround."""
+    picture = np.full((800, 640, 3), 235, np.uint8)
+    picture[:640] = cv2.resize(read_image(SAMPLES / "frames" / "bcd_1.jpg"), (640, 640))
+    bits = np.random.default_rng(seed).integers(0, 2, 40)
+    picture[-16:] = np.repeat(255 * bits, 16)[:, None]
+    field = field_of(Bgr(picture))
+    found = Localiser.open(bundled_finder()).look(field.image, None).detections
+    assert found
+    assert all(one.box.y1 < 700 for one in found)
+
+
+def test_a_dark_nucleus_at_the_edge_is_no_bar() -> None:
+    frame = np.full((480, 640, 3), GLASS, np.uint8)
+    for depth, x in ((12, 100), (24, 300), (40, 500)):
+        cv2.circle(frame, (x, 480 + 40 - depth), 40, (20, 10, 30), -1)
+    field = field_of(Bgr(frame))
+    assert field.surround is None
+    assert field.image is frame
+
+
 def test_an_empty_field_in_a_surround_is_empty() -> None:
     glass = np.full((480, 640, 3), GLASS, np.uint8)
     assert frame_gate(field_of(in_circle(Bgr(glass))).small) == "empty field"
