@@ -177,9 +177,14 @@ def name(request: Request, form: Form) -> Response:
         label, comment = form.get("label", ""), form.get("comment", "")
         if label == "=":
             rows = review.accept(person.name, cells, comment)
+            said = text("review.accepted", n=len(rows))
         else:
             rows = review.trail.name(person.name, cells, label or None, comment)
-        said = text("review.saved", n=len(rows), label=gallery.short(label))
+            said = (
+                text("review.saved", n=len(rows), label=gallery.short(label))
+                if label
+                else text("review.unnamed", n=len(rows))
+            )
         return _changed(request, review, [row.cell for row in rows], said)
 
 

@@ -110,17 +110,20 @@ def test_a_named_cell_is_kept_beside_the_machines_decision(
     client: TestClient, base: str, folder: Path
 ) -> None:
     answer = name(client, base, "1,2", "LY", "sure <b>")
+    assert "Saved: 2 named LY" in answer
     assert 'id="c1"' in answer
     assert "hx-swap-oob" in answer
     assert labels(folder) == {1: "LY", 2: "LY"}
     page = client.get(f"{base}/cell/1").text
     assert "SNE → LY" in page
     assert "sure &lt;b&gt;" in page
-    name(client, base, "1", "=", "as it says")
+    assert "Saved: 1 accepted" in name(client, base, "1", "=", "as it says")
     assert "as it says" in client.get(f"{base}/cell/1").text
     assert labels(folder) == {1: "SNE", 2: "LY"}
     client.post(f"{base}/undo", data={"x": "1"})
     assert labels(folder) == {1: "LY", 2: "LY"}
+    assert "Saved: 1 no longer named" in name(client, base, "2", "")
+    client.post(f"{base}/undo", data={"x": "1"})
     data = client.get(f"/api/sessions/{base[3:]}").json()["readings"]
     assert data["accepted"]["white_cells"] == CELLS - 24
     assert data["reviewed"]["white_cells"] == CELLS - 24 + 2
